@@ -1,0 +1,17 @@
+"""MQTT topics of one device. Up is from the device, down is to it; nobody else may use either."""
+
+from typing import Final
+
+UP: Final = ("hello", "status", "ack", "csr", "active")
+DOWN: Final = ("cmd", "cert")
+SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/#"
+
+
+def up(device_id: str, leaf: str) -> str:
+    """Return the topic on which `device_id` publishes `leaf`."""
+    return f"devices/{device_id}/up/{leaf}"
+
+
+def down(device_id: str, leaf: str) -> str:
+    """Return the topic on which `device_id` receives `leaf`."""
+    return f"devices/{device_id}/down/{leaf}"

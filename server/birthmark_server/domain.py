@@ -1,0 +1,234 @@
+"""The values that pass between the server's rooms. Frozen, without behaviour, without I/O.
+
+Times are timezone-aware UTC `datetime`s. Hashes are lower-case hex SHA-256. `ek_sha256` is over the EK's
+SubjectPublicKeyInfo (DER), so `openssl pkey -pubin -outform DER | sha256sum` finds it. Certificate serial numbers are
+lower-case hex without leading zeros. Certificates are DER.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class DeviceState(StrEnum):
+    """A device's standing. Only an active one is ever issued anything."""
+
+    ACTIVE = "active"
+    REVOKED = "revoked"
+    DENIED = "denied"
+    RETIRED = "retired"
+
+
+class Assurance(StrEnum):
+    """What the proof of the endorsement key rested on."""
+
+    VENDOR_CERTIFICATE = "vendor-certificate"
+    """The EK certificate chains to a trusted TPM vendor root."""
+    LISTED_KEY = "listed-key"
+    """No EK certificate: the manifest named the EK's hash. Proves possession of a listed key, not a genuine TPM."""
+    NONE = "none"
+    """No TPM evidence at all: a key of a profile made for plain EST clients."""
+
+
+class CertificateProfile(StrEnum):
+    """Which kind of certificate; each has one CA and one set of extensions (ca/profile.py)."""
+
+    IDEVID = "idevid"
+    LDEVID = "ldevid"
+    LDEVID_SOFTWARE = "ldevid-software"
+    SERVER = "server"
+    BROKER = "broker"
+    CONTROL = "control"
+    STATION = "station"
+    OPERATOR = "operator"
+
+
+class RevocationReason(StrEnum):
+    """RFC 5280 §5.3.1."""
+
+    UNSPECIFIED = "unspecified"
+    KEY_COMPROMISE = "keyCompromise"
+    AFFILIATION_CHANGED = "affiliationChanged"
+    SUPERSEDED = "superseded"
+    CESSATION_OF_OPERATION = "cessationOfOperation"
+    PRIVILEGE_WITHDRAWN = "privilegeWithdrawn"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceModel:
+    """What every device of one model must prove.
+
+    ek_template: a key of birthmark_wire.tpm_templates.EK_TEMPLATES; one TPM has several EKs, the model fixes which one
+    is the identity. quote_pcrs: empty where no quote is required. manufacturers: TPM manufacturer ids, as
+    `id:49465800`; empty means any that a trusted root may vouch for.
+    """
+
+    name: str
+    ek_template: str
+    require_ek_certificate: bool = True
+    quote_pcrs: tuple[int, ...] = ()
+    manufacturers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    """One device that we expect. imported_by: the operator (or the signer of the manifest) who vouches for it."""
+
+    ek_sha256: str
+    serial: str
+    model: str
+    device_id: str
+    imported_by: str
+    imported_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A window in which stations may relay devices that no manifest lists."""
+
+    name: str
+    model: str
+    quota: int
+    used: int
+    opened_by: str
+    opened_at: datetime
+    closes_at: datetime
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device on record. epoch rises with each revocation: whatever began under an older one is never issued."""
+
+    device_id: str
+    serial: str
+    model: str
+    batch: str
+    state: DeviceState
+    epoch: int
+    assurance: Assurance
+    ek_sha256: str
+    other_ek_sha256: tuple[str, ...]
+    ak_public: bytes
+    birth_spki_sha256: str
+    enrolled_at: datetime
+    last_seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRecord:
+    """One certificate that we issued. device_id is empty for the infrastructure's own; subject names it."""
+
+    sha256: str
+    issuer_sha256: str
+    serial_number: str
+    profile: CertificateProfile
+    device_id: str
+    subject: str
+    not_before: datetime
+    not_after: datetime
+    der: bytes
+    issued_at: datetime
+    revoked_at: datetime | None = None
+    reason: RevocationReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DenyEntry:
+    """What must never be let in again. Any of the three may match; an empty one matches nothing."""
+
+    device_id: str
+    serial: str
+    ek_sha256: tuple[str, ...]
+    reason: str
+    denied_by: str
+    denied_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BoardSwap:
+    """Permission for one device to come back with one other TPM: asked by one operator, approved by another."""
+
+    device_id: str
+    new_ek_sha256: str
+    requested_by: str
+    requested_at: datetime
+    approved_by: str = ""
+    approved_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEnrollment:
+    """An enrollment between its two requests. The secret itself is not kept: its SHA-256 is enough to compare.
+
+    request: the exact body of the first request. request_sha256, answer: set once the second was granted; a
+    byte-identical repeat gets `answer` again until answer_expires_at. source: station name or client address.
+    epoch: the device's revocation epoch when it began, 0 for a device not yet on record.
+    """
+
+    enrollment_id: str
+    source: str
+    station: str
+    request: bytes
+    nonce: bytes
+    secret_sha256: bytes
+    ek_sha256: str
+    other_ek_sha256: tuple[str, ...]
+    ak_name: bytes
+    key_name: bytes
+    assurance: Assurance
+    device_id: str
+    serial: str
+    model: str
+    batch: str
+    epoch: int
+    created_at: datetime
+    expires_at: datetime
+    request_sha256: str = ""
+    answer: bytes = b""
+    answer_expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Every byte that a decision rested on, with the versions of the rules that judged it."""
+
+    kind: str
+    verifier_version: str
+    roots_version: str
+    parts: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was refused, and why. Searched as easily as what was granted."""
+
+    at: datetime
+    request_id: str
+    door: str
+    source: str
+    code: str
+    detail: str
+    device_id: str = ""
+    ek_sha256: str = ""
+    evidence: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionFacts:
+    """All that the store knows of the EKs that a device showed, read in one go."""
+
+    manifest: ManifestEntry | None
+    device: Device | None
+    denied: DenyEntry | None
+    swap: BoardSwap | None
+
+
+@dataclass(frozen=True, slots=True)
+class EstNonce:
+    """A nonce for one renewal, bound to the device that asked for it."""
+
+    nonce: bytes
+    device_id: str
+    expires_at: datetime

@@ -1,0 +1,207 @@
+"""The store's contract. Every back end passes tests/store/contract.py; nothing else may know which one it talks to.
+
+Rules: every method is one transaction, durable when it returns (SQLite synchronous=FULL, PostgreSQL
+synchronous_commit=on). Uniqueness and one-use are the database's own constraints, never a lock's. Values in and out are
+`domain`'s; table rows stay inside. Methods are synchronous and thread-safe: the web room calls them from workers.
+What is issued or revoked is written to the journal (journal.py) before the transaction commits, so that a restored
+backup forgets no certificate and un-revokes nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from birthmark_server.domain import (
+    AdmissionFacts,
+    Batch,
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceModel,
+    DeviceState,
+    EstNonce,
+    Evidence,
+    ManifestEntry,
+    PendingEnrollment,
+    Refusal,
+    RevocationReason,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """All that one granted enrollment writes, in one transaction.
+
+    device: the row as it shall stand (new, or re-keyed). certificate: None where the device gets the IDevID that it
+    already has. revoke_previous: the new birth key replaces another one, whose certificates are all revoked
+    (superseded). swap: the board swap that this birth uses up, if any.
+    """
+
+    enrollment_id: str
+    expected_epoch: int
+    device: Device
+    certificate: CertificateRecord | None
+    revoke_previous: bool
+    swap: BoardSwap | None
+    evidence: Evidence
+    request_sha256: str
+    answer: bytes
+    answer_expires_at: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Issuance:
+    """All that one granted EST enrollment writes. nonce: None for a profile without TPM evidence."""
+
+    device_id: str
+    expected_epoch: int
+    certificate: CertificateRecord
+    nonce: bytes | None
+    evidence: Evidence | None
+    at: datetime
+
+
+class Store(Protocol):
+    """See the module's docstring for the rules that hold for all methods. Errors: store/errors.py."""
+
+    # -- what operators set up
+    def add_model(self, model: DeviceModel) -> None:
+        """Raise AlreadyExists if a model of that name differs from `model`; the same one again is no error."""
+
+    def get_model(self, name: str) -> DeviceModel:
+        """Raise UnknownModel."""
+
+    def list_models(self) -> list[DeviceModel]: ...
+
+    def import_manifest(self, entries: Sequence[ManifestEntry]) -> int:
+        """Add all entries or none; return how many were new. An entry that is there already, equal in EK, serial,
+        model and device id, counts as old; one that shares only some of them raises ManifestConflict naming both.
+        UnknownModel if a model is not there."""
+
+    def list_manifest(self, *, after: str = "", limit: int = 100) -> list[ManifestEntry]:
+        """Ordered by serial; `after` is the last serial of the page before."""
+
+    def open_batch(self, batch: Batch) -> None:
+        """Raise AlreadyExists, UnknownModel."""
+
+    def close_batch(self, name: str, *, at: datetime) -> Batch:
+        """Raise UnknownBatch. Closing a closed one changes nothing."""
+
+    def get_batch(self, name: str) -> Batch:
+        """Raise UnknownBatch."""
+
+    def list_batches(self) -> list[Batch]: ...
+
+    def deny(self, entry: DenyEntry) -> None:
+        """Add to the deny list. If a device on record matches (by id, serial or any EK), set its state to DENIED,
+        raise its epoch and revoke all its certificates, and add its own id, serial and EKs to the entry."""
+
+    def list_denied(self) -> list[DenyEntry]: ...
+
+    def request_swap(self, swap: BoardSwap) -> None:
+        """Record an unapproved swap, replacing an unapproved one. Raise UnknownDevice, AlreadyExists (an approved one
+        is pending, or the new EK belongs to a device, a manifest entry or the deny list)."""
+
+    def approve_swap(self, device_id: str, *, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
+        """Approve what is pending: revoke all certificates of the device, raise its epoch, deny its old EKs (the
+        device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap; SameOperator if `by` also asked."""
+
+    # -- enrollment
+    def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
+        """Read what is known of any of these EKs: ek_sha256[0] is the model's EK, the others were found beside it.
+        manifest and swap match the first only (swap: approved and unexpired); device and denied match any of them,
+        as primary or other EK."""
+
+    def denied_match(self, *, device_id: str, serial: str) -> DenyEntry | None: ...
+
+    def add_pending(self, pending: PendingEnrollment, *, most_per_source: int) -> None:
+        """Raise TooManyPending when `most_per_source` unexpired, unanswered ones of the same EK and source exist. A
+        stranger elsewhere never evicts or blocks another's."""
+
+    def get_pending(self, enrollment_id: str) -> PendingEnrollment:
+        """Raise UnknownEnrollment. Expired ones are returned: the caller judges by expires_at."""
+
+    def commit_birth(self, birth: Birth) -> None:
+        """In one transaction: take the pending enrollment (AlreadyConsumed if it was), lock the device row and
+        require state ACTIVE and epoch == expected_epoch (DeviceNotActive, EpochChanged; for a new device require that
+        none of id, serial, EK is on record or denied: DuplicateDevice, DeniedDevice), count the batch (BatchClosed,
+        QuotaExhausted), at most one new birth key a day per device (RekeyQuota), revoke what is replaced, write
+        certificate, evidence and answer. Nothing at all is written if any of these fails."""
+
+    # -- operational certificates
+    def add_est_nonce(self, nonce: EstNonce) -> None: ...
+
+    def commit_issuance(self, issuance: Issuance) -> None:
+        """In one transaction: consume the nonce (NonceUnknown if it is not there, another device's, or expired),
+        lock the device row, require ACTIVE and the expected epoch (DeviceNotActive, EpochChanged), write certificate
+        and evidence. The certificate that it replaces stays valid until it expires or is retired."""
+
+    def add_infrastructure_certificate(self, certificate: CertificateRecord) -> None:
+        """Record a certificate of server, broker, station, operator or control. Raise AlreadyExists."""
+
+    def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
+        """The certificate and its device, or None: a certificate that we do not know is nobody's."""
+
+    def device_certificates(self, device_id: str) -> list[CertificateRecord]:
+        """All of a device's certificates, newest first."""
+
+    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[CertificateRecord]:
+        """Ordered by sha256; `after` is the last sha256 of the page before."""
+
+    # -- devices
+    def get_device(self, device_id: str) -> Device:
+        """Raise UnknownDevice."""
+
+    def list_devices(
+        self, *, state: DeviceState | None = None, model: str = "", batch: str = "", after: str = "", limit: int = 100
+    ) -> list[Device]:
+        """Ordered by device id; `after` is the last id of the page before."""
+
+    def count_devices(self) -> dict[DeviceState, int]: ...
+
+    def touch_device(self, device_id: str, *, at: datetime) -> None:
+        """Note a sign of life. An unknown device is ignored."""
+
+    def add_software_device(self, device: Device) -> None:
+        """Put a device without a TPM on record, in its own id namespace. Raise DuplicateDevice."""
+
+    # -- revocation
+    def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+        """Set REVOKED, raise the epoch, revoke every certificate; return those newly revoked. Raise UnknownDevice."""
+
+    def readmit_device(self, device_id: str, *, at: datetime) -> Device:
+        """Set a REVOKED device ACTIVE again; its certificates stay revoked. Raise UnknownDevice, DeviceNotRevoked."""
+
+    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
+        """Revoke one certificate; the device stays active. Revoking twice keeps the first. Raise UnknownCertificate."""
+
+    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
+        """What a CRL issued at `at` must list: revoked, and not expired before the previous issue (RFC 5280 §3.3)."""
+
+    def next_crl_number(self, issuer_sha256: str) -> int:
+        """Return 1, 2, 3, ...: each once."""
+
+    # -- what happened
+    def record_refusal(self, refusal: Refusal) -> None: ...
+
+    def list_refusals(
+        self, *, code: str = "", device_id: str = "", since: datetime | None = None, limit: int = 100
+    ) -> list[Refusal]:
+        """Newest first."""
+
+    def device_evidence(self, device_id: str) -> list[tuple[datetime, Evidence]]: ...
+
+    # -- housekeeping
+    def purge_expired(self, *, at: datetime) -> int:
+        """Delete expired challenges, nonces and stored answers; return how many."""
+
+    def replay(self, entries: Iterable[object]) -> int:
+        """Apply journal entries (journal.py) that are not in the database yet, in order; return how many were."""
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the database (schema version, integrity), one sentence each; empty when well."""
+
+    def close(self) -> None: ...
