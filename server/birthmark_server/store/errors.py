@@ -1,0 +1,180 @@
+"""Why the store says no. Each class has a stable code; only web/problems.py knows what HTTP makes of it."""
+
+from birthmark_server.errors import BirthmarkError, Busy, Refused
+
+
+class StoreRefused(Refused):
+    """The database's own rules forbid it. Nothing was written."""
+
+    code = "store-refused"
+
+
+# -- what is not there
+
+
+class NotFound(StoreRefused):
+    """No such thing on record."""
+
+    code = "not-found"
+
+
+class UnknownModel(NotFound):
+    """No device model of that name."""
+
+    code = "unknown-model"
+
+
+class UnknownBatch(NotFound):
+    """No batch of that name."""
+
+    code = "unknown-batch"
+
+
+class UnknownDevice(NotFound):
+    """No device of that id."""
+
+    code = "unknown-device"
+
+
+class UnknownEnrollment(NotFound):
+    """No pending enrollment of that id."""
+
+    code = "unknown-enrollment"
+
+
+class UnknownCertificate(NotFound):
+    """No certificate of that SHA-256: one that we do not know is nobody's."""
+
+    code = "unknown-certificate"
+
+
+class UnknownSwap(NotFound):
+    """No board swap of that device waits for approval."""
+
+    code = "unknown-swap"
+
+
+class NonceUnknown(NotFound):
+    """The EST nonce is not there, was used, has expired, or belongs to another device."""
+
+    code = "nonce-unknown"
+
+
+# -- what is there already
+
+
+class Conflict(StoreRefused):
+    """It contradicts what is on record."""
+
+    code = "conflict"
+
+
+class AlreadyExists(Conflict):
+    """Something else of that name is on record."""
+
+    code = "already-exists"
+
+
+class ManifestConflict(Conflict):
+    """A manifest entry shares its EK, serial or device id with another one that differs from it."""
+
+    code = "manifest-conflict"
+
+
+class DuplicateDevice(Conflict):
+    """Its id, serial or one of its EKs belongs to a device on record."""
+
+    code = "duplicate-device"
+
+
+class AlreadyConsumed(Conflict):
+    """The enrollment was finished already."""
+
+    code = "already-consumed"
+
+
+class SameOperator(Conflict):
+    """Who asked for a board swap may not approve it."""
+
+    code = "same-operator"
+
+
+class DeviceNotRevoked(Conflict):
+    """Only a revoked device can be admitted again."""
+
+    code = "device-not-revoked"
+
+
+# -- who may not
+
+
+class DeniedDevice(StoreRefused):
+    """The deny list names it."""
+
+    code = "denied-device"
+
+
+class DeviceNotActive(StoreRefused):
+    """The device is revoked, denied or retired: it is issued nothing."""
+
+    code = "device-not-active"
+
+
+class EpochChanged(StoreRefused):
+    """The device was revoked or swapped after this request began."""
+
+    code = "epoch-changed"
+
+
+class SwapNotApproved(StoreRefused):
+    """The board swap that a birth rests on is not approved, has expired, was used, or names another EK."""
+
+    code = "swap-not-approved"
+
+
+class BatchClosed(StoreRefused):
+    """The batch is closed, or its time is over."""
+
+    code = "batch-closed"
+
+
+class QuotaExhausted(StoreRefused):
+    """The batch has admitted as many devices as it may."""
+
+    code = "quota-exhausted"
+
+
+# -- not now
+
+
+class TooManyPending(Busy):
+    """This source has as many unanswered challenges for this EK as it may."""
+
+    code = "too-many-pending"
+
+
+class RekeyQuota(Busy):
+    """The device made a new birth key less than a day ago."""
+
+    code = "rekey-quota"
+
+
+# -- our own trouble
+
+
+class StoreFailed(BirthmarkError):
+    """The database or the journal could not do it: disk full, connection lost, file unwritable. Nothing was granted."""
+
+    code = "store-failed"
+
+
+class StoreBusy(Busy):
+    """The database was locked for too long."""
+
+    code = "store-busy"
+
+
+class JournalDamaged(BirthmarkError):
+    """A journal line before the last is not what was written there: its hash chain is broken."""
+
+    code = "journal-damaged"
