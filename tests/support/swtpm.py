@@ -33,6 +33,7 @@ from tpm2_pytss import (
     ESAPI,
     ESYS_TR,
     TPM2_ALG,
+    TPM2_CAP,
     TPM2B_NV_PUBLIC,
     TPM2B_PUBLIC,
     TPM2B_SENSITIVE_CREATE,
@@ -230,8 +231,10 @@ class Swtpm:
 
 
 def _handles(esapi: ESAPI, first: int) -> list[int]:
-    _more, data = esapi.get_capability(0x1, first, 32)
-    return [int(handle) for handle in data.data.handles if int(handle) >> 24 == first >> 24]
+    """Transient objects from 0x80000000, loaded sessions from 0x02000000 (policy sessions are 0x03...)."""
+    _more, data = esapi.get_capability(TPM2_CAP.HANDLES, first, 32)
+    handles = [int(handle) for handle in data.data.handles]
+    return [handle for handle in handles if handle >> 24 in {first >> 24, 0x03}]
 
 
 def _write_nv(esapi: ESAPI, index: int, data: bytes) -> None:
