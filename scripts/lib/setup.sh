@@ -1,0 +1,120 @@
+# shellcheck shell=bash
+# Makes a bare Debian 12 machine ready to run Birthmark from this checkout. Sourced by scripts/{demo,test,check}:
+#
+#   setup             Debian packages, .venv, the broker's gate; about two minutes the first time, none the second
+#   setup --venv      only .venv: what the unit tests need
+#
+# What it changes outside the checkout: it installs the Debian packages that are missing, as root or with sudo, and
+# says which. It starts no service, and enables none.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+venv="$root/.venv"
+
+# Each package with its reason. Python is Debian's own (3.11).
+building=(
+    python3-venv      # .venv
+    python3-dev       # tpm2-pytss and python-pkcs11 are compiled here
+    gcc make pkg-config
+    libtss2-dev       # the agent's way to a TPM, and its headers for tpm2-pytss
+    mosquitto-dev     # headers of the broker's plugin interface, for our gate
+    libmosquitto-dev
+    libssl-dev        # the gate reads client certificates
+    uthash-dev        # the gate's tables
+    git
+)
+running=(
+    swtpm             # a TPM 2.0 emulator for each device
+    swtpm-tools       # swtpm_setup: gives it an endorsement key and certificate, as a manufacturer does
+    tpm2-tools        # TPM2_Clear and dictionary attacks in the tests
+    libtss2-tcti-swtpm0
+    mosquitto         # the broker
+    openssl curl      # EST and TLS clients nobody here wrote
+    strongswan-pki    # `pki --est`: another one
+    libstrongswan-standard-plugins
+    libstrongswan-extra-plugins
+    postgresql        # the store's other back end
+    softhsm2          # PKCS#11: CA keys in a token
+)
+
+say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+refuse() {
+    printf 'setup: %s\n' "$*" >&2
+    exit 69 # EX_UNAVAILABLE
+}
+
+missing_packages() {
+    local package
+    for package in "$@"; do
+        [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+    done
+}
+
+as_root() {
+    if [[ $EUID -eq 0 ]]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    local missing
+    # One query for all is quick; only if it fails is each asked for by itself.
+    [[ $(dpkg-query --show --showformat='${db:Status-Status}\n' "$@" 2>/dev/null | grep -cx installed) -eq $# ]] && return
+    mapfile -t missing < <(missing_packages "$@")
+    [[ $EUID -eq 0 ]] || command -v sudo >/dev/null ||
+        refuse "these Debian packages are missing and need root to install: apt-get install ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    without_services as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update >&2
+    without_services as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y --no-install-recommends install "${missing[@]}" >&2
+    disable_services "${missing[@]}"
+}
+
+# Debian starts a daemon as soon as its package is installed, unless policy-rc.d says no (invoke-rc.d(8)). Ours are
+# started by the demo and the tests, each on a port of its own.
+without_services() (
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'as_root rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy"
+    fi
+    "$@"
+)
+
+disable_services() {
+    local package
+    command -v systemctl >/dev/null || return 0
+    for package in "$@"; do
+        case $package in
+            mosquitto | postgresql) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
+        esac
+    done
+}
+
+make_venv() {
+    local wanted stamp="$venv/.birthmark-setup"
+    wanted=$(cd "$root" && sha256sum requirements/dev.lock pyproject.toml && pwd && /usr/bin/python3 --version)
+    [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+    say "making .venv from requirements/dev.lock"
+    [[ -x $venv/bin/pip ]] || /usr/bin/python3 -m venv "$venv"
+    "$venv/bin/pip" install -qq --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
+    "$venv/bin/pip" install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable "$root"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+make_gate() {
+    [[ -f $root/server/mosquitto_gate/Makefile ]] || return 0
+    make --silent --directory "$root/server/mosquitto_gate" >&2
+}
+
+setup() {
+    [[ -x /usr/bin/python3 ]] || refuse "/usr/bin/python3 is missing; Birthmark is set up on Debian 12 or later"
+    command -v apt-get >/dev/null || refuse "apt-get is missing; Birthmark is set up on Debian 12 or later"
+    mkdir -p "$root/.birthmark"
+    exec 9>"$root/.birthmark/setup.lock"
+    flock 9 # two scripts at once: the second waits, then finds all done
+    install_packages "${building[@]}"
+    make_venv
+    if [[ ${1:-} != --venv ]]; then
+        install_packages "${running[@]}"
+        make_gate
+    fi
+    exec 9>&-
+}
