@@ -232,3 +232,18 @@ class EstNonce:
     nonce: bytes
     device_id: str
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request, as far as this very request has proven it.
+
+    source: what records and limits go by: the station's name, or the client's address. station: empty unless an
+    authenticated station asks. certificate, device: of the TLS client certificate, looked up and checked just now.
+    """
+
+    request_id: str
+    source: str
+    station: str = ""
+    certificate: CertificateRecord | None = None
+    device: Device | None = None

@@ -1,0 +1,309 @@
+"""The TOML file of `birthmark serve`: every key, its default and what it is for.
+
+A key that nobody knows is refused with the name it was probably meant to be: a misspelt limit would otherwise not
+limit anything. Relative paths start at the folder of the file. Secrets never stand in here, only where they come from
+(ca.passphrase). `example()` writes the documented file from the same descriptions, so the two can't drift apart.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from birthmark_server.errors import Misconfigured
+from birthmark_wire import ids
+
+DAY_S: Final = 86_400
+
+
+def _dns_name(value: str) -> str:
+    return ids.trust_domain(value, field="name")
+
+
+def _endpoint(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+        raise ValueError("want HOST:PORT, as in 0.0.0.0:8443 or [::]:8443")
+    return value
+
+
+DnsName = Annotated[str, AfterValidator(_dns_name)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+
+
+class Section(BaseModel):
+    """One table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ServerSettings(Section):
+    """The door that devices, stations and operators come to: HTTPS with client certificates."""
+
+    listen: Endpoint = Field("0.0.0.0:8443", description="Address and port of the HTTPS listener.")
+    names: list[DnsName] = Field(
+        min_length=1,
+        description="DNS names that devices connect to. The first one is told to devices; what a TPM signs at "
+        "enrollment names one of these, so an answer made for another server is worth nothing here.",
+    )
+    public_url: str = Field(
+        "",
+        description='What devices are told, as in "https://enroll.example:8443". Empty: made from the first name and '
+        "the port of `listen`.",
+    )
+    certificate: str = Field(description="PEM file: the server's certificate, then the Infra CA's.")
+    key: str = Field(description="PEM file: the server's private key.")
+    key_passphrase: str = Field(
+        "", description="Where the passphrase of `key` comes from, as `[ca] passphrase`. Empty: not encrypted."
+    )
+    workers: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Threads that do the work of requests. SQLite writes one at a time, so two are enough for it: one "
+        "waits for the disk while the other computes. With PostgreSQL use about one per processor core.",
+    )
+    shutdown_grace_s: int = Field(
+        10, ge=0, le=300, description="How long requests that have begun may take to finish after SIGTERM."
+    )
+
+
+class DatabaseSettings(Section):
+    """Where everything is kept."""
+
+    url: str = Field(
+        description='"sqlite:////var/lib/birthmark/birthmark.db", or "postgresql+psycopg://USER@HOST/NAME" for many '
+        "servers."
+    )
+    journal: str = Field(
+        description="File beside the database (better: on another disk) to which issuances and revocations are "
+        "written as well, so that a restored backup forgets no certificate and un-revokes nothing."
+    )
+
+
+class CaSettings(Section):
+    """The certificate authorities, as `birthmark init` wrote them."""
+
+    folder: str = Field(description="The folder that `birthmark init` made.")
+    passphrase: str = Field(
+        "",
+        description="Where the passphrase of the CA keys comes from: `credential:NAME` (systemd), `file:PATH` (mode "
+        "0600) or `command:PROGRAM ARGUMENT...` (as tpm2_unseal). Empty: not encrypted.",
+    )
+    ldevid_lifetime_s: int = Field(
+        30 * DAY_S, ge=60, le=398 * DAY_S, description="How long an operational certificate (LDevID) is valid."
+    )
+
+
+class TpmSettings(Section):
+    """What a genuine TPM is."""
+
+    roots: str = Field(description="Folder of TPM vendor roots (`birthmark tpm-roots add|list`).")
+
+
+class BrokerSettings(Section):
+    """The MQTT broker, as devices are told of it, and the server's own connection to it."""
+
+    host: DnsName = Field(description="DNS name of the broker, as in its certificate.")
+    port: Annotated[int, Field(ge=1, le=65_535)] = Field(8883, description="Port of its mutual-TLS listener.")
+    control: bool = Field(False, description="Whether this server connects to the broker itself.")
+    control_host: str = Field("", description="Where the server finds the broker, if not at `host`.")
+    control_port: int = Field(0, ge=0, le=65_535, description="And at which port, if not at `port`.")
+    control_certificate: str = Field("", description="PEM file: the control certificate and its CA's.")
+    control_key: str = Field("", description="PEM file: the control key.")
+
+
+class EnrollmentSettings(Section):
+    """How a device is born."""
+
+    challenge_ttl_s: int = Field(300, ge=10, le=300, description="How long a challenge can be answered.")
+    answer_ttl_s: int = Field(
+        DAY_S, ge=0, le=7 * DAY_S, description="How long a byte-identical repeat gets the stored answer again."
+    )
+    most_challenges_per_source: int = Field(
+        8, ge=1, le=64, description="Unanswered challenges that one source (a station, or an address) may hold per EK."
+    )
+
+
+class EstSettings(Section):
+    """How a device renews itself (RFC 7030)."""
+
+    nonce_ttl_s: int = Field(300, ge=10, le=300, description="How long a nonce for TPM evidence can be used.")
+    most_per_day: int = Field(
+        24,
+        ge=1,
+        description="Certificates that one device may fetch in 24 hours: a renewal that loops must not fill the disk.",
+    )
+
+
+class CrlSettings(Section):
+    """Certificate revocation lists over plain HTTP, where every verifier looks for them."""
+
+    listen: str = Field("", description='Address and port, as in "0.0.0.0:8080". Empty: not served by this process.')
+    lifetime_s: int = Field(7 * DAY_S, ge=600, description="nextUpdate of a list, from its making.")
+    refresh_s: int = Field(
+        3600,
+        ge=1,
+        description="A new list is made this often, at once after a restart, and always well before nextUpdate.",
+    )
+
+
+class LimitSettings(Section):
+    """What one peer may ask of us before anything is computed for it."""
+
+    body_bytes: int = Field(65_536, ge=8192, le=1 << 20, description="The largest request body; more is answered 413.")
+    requests_per_s: float = Field(
+        50.0, gt=0, description="Requests per second and source (address, IPv6 /64, or client certificate)."
+    )
+    burst: int = Field(200, ge=1, description="Requests that a source may make at once before that rate holds.")
+    connections: int = Field(2000, ge=1, description="Open connections; more are closed at once.")
+    connections_per_source: int = Field(200, ge=1, description="Open connections of one address (IPv6: /64).")
+    handshake_timeout_s: float = Field(10.0, gt=0, le=120, description="How long a TLS handshake may take.")
+    idle_timeout_s: float = Field(
+        30.0, gt=0, le=600, description="How long a connection may sit without a complete request header."
+    )
+    body_timeout_s: float = Field(15.0, gt=0, le=600, description="How long a request body may take to arrive.")
+
+
+class FrontSettings(Section):
+    """A TLS front (nginx, HAProxy) that passes the client's certificate on by RFC 9440. Off unless `listen` is set."""
+
+    listen: str = Field(
+        "",
+        description="Path of a Unix socket (mode 0660) for the front. Who can open it is believed: the front must "
+        "strip Client-Cert and Client-Cert-Chain from what clients send.",
+    )
+
+
+class LogSettings(Section):
+    """Log lines go to stderr, one per request and event."""
+
+    format: Literal["logfmt", "json"] = Field("logfmt", description="`logfmt` (key=value) or `json`.")
+
+
+class Settings(Section):
+    """The whole file."""
+
+    server: ServerSettings
+    database: DatabaseSettings
+    ca: CaSettings
+    tpm: TpmSettings
+    broker: BrokerSettings
+    enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
+    est: EstSettings = EstSettings.model_validate({})
+    crl: CrlSettings = CrlSettings.model_validate({})
+    limits: LimitSettings = LimitSettings.model_validate({})
+    front: FrontSettings = FrontSettings.model_validate({})
+    log: LogSettings = LogSettings.model_validate({})
+
+    @property
+    def public_url(self) -> str:
+        """What devices are told, without a slash at its end."""
+        port = self.server.listen.rpartition(":")[2]
+        return self.server.public_url.rstrip("/") or f"https://{self.server.names[0]}:{port}"
+
+
+_PATHS: Final = {
+    "server": ("certificate", "key"),
+    "database": ("journal",),
+    "ca": ("folder",),
+    "tpm": ("roots",),
+    "broker": ("control_certificate", "control_key"),
+    "front": ("listen",),
+}
+
+
+def load(path: Path) -> Settings:
+    """Read the file or raise Misconfigured with one sentence for everything that is wrong in it."""
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"can't read the settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is not TOML: {error}") from None
+    return parse(tables, folder=path.resolve().parent, source=str(path))
+
+
+def parse(tables: dict[str, Any], *, folder: Path, source: str = "settings") -> Settings:
+    """Check the tables of a settings file; relative paths start at `folder`. Raise Misconfigured."""
+    for section, keys in _PATHS.items():
+        table = tables.get(section)
+        if isinstance(table, dict):
+            table.update(
+                {key: str(folder / table[key]) for key in keys if isinstance(table.get(key), str) and table[key]}
+            )
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as errors:
+        raise Misconfigured(f"{source}: " + "; ".join(_explain(errors))) from None
+
+
+def _explain(errors: ValidationError) -> Iterator[str]:
+    for error in errors.errors(include_url=False):
+        name = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            nearest = difflib.get_close_matches(name, _known_names(), n=1, cutoff=0.6)
+            yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        elif error["type"] == "missing":
+            yield f"{name} is missing"
+        else:
+            yield f"{name}: {error['msg'].removeprefix('Value error, ')}, got {error['input']!r}"
+
+
+def _known_names() -> list[str]:
+    names = list(Settings.model_fields)
+    return names + [f"{section}.{key}" for section in Settings.model_fields for key in _fields(section)]
+
+
+def _fields(section: str) -> dict[str, FieldInfo]:
+    model = Settings.model_fields[section].annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"{section} is not a table")
+    return model.model_fields
+
+
+_EXAMPLES: Final[dict[str, object]] = {
+    "server.names": ["enroll.example"],
+    "server.certificate": "/etc/birthmark/server.pem",
+    "server.key": "/etc/birthmark/server.key",
+    "database.url": "sqlite:////var/lib/birthmark/birthmark.db",
+    "database.journal": "/var/lib/birthmark/journal",
+    "ca.folder": "/etc/birthmark/ca",
+    "tpm.roots": "/etc/birthmark/tpm-roots",
+    "broker.host": "broker.example",
+}
+
+
+def example() -> str:
+    """Return a settings file with every key, its description above it; what has a default is commented out."""
+    return "\n".join(line for section in Settings.model_fields for line in _example_section(section))
+
+
+def _example_section(section: str) -> Iterator[str]:
+    model = Settings.model_fields[section].annotation
+    yield f"# {(model.__doc__ or '').strip()}"
+    yield f"[{section}]"
+    for key, field in _fields(section).items():
+        yield from _wrap(field.description or "")
+        given = _EXAMPLES.get(f"{section}.{key}")
+        yield f"{key} = {_toml(given)}" if given is not None else f"# {key} = {_toml(field.get_default())}"
+    yield ""
+
+
+def _wrap(text: str, width: int = 100) -> Iterator[str]:
+    line = "#"
+    for word in text.split():
+        if len(line) + 1 + len(word) > width:
+            yield line
+            line = "#"
+        line += f" {word}"
+    yield line
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value)  # strings, numbers, booleans and lists of them are written alike in both

@@ -1,0 +1,176 @@
+"""Which request goes where, and who may make it.
+
+Every route declares its door: who is let in. A route without one can't be written down (CVE-2026-1709 was a route
+that everybody could use because nobody had said otherwise). Each request is judged by itself, not by its handshake: a
+connection may outlive the certificate it was opened with.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, DeviceState
+from birthmark_server.errors import Misconfigured
+from birthmark_server.store.protocol import Store
+from birthmark_server.web.errors import (
+    CertificateMisused,
+    CertificateOutOfDate,
+    CertificateRequired,
+    CertificateRevoked,
+    CertificateUnknown,
+    MethodNotAllowed,
+    NoSuchResource,
+    OwnerNotActive,
+)
+
+_SEGMENT: Final = "{id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who is let in. anonymous: without a client certificate. profiles: with a certificate of one of these roles.
+
+    A door with `ignore_certificate` asks nobody for anything: what is behind it is public.
+    """
+
+    profiles: frozenset[CertificateProfile] = frozenset()
+    anonymous: bool = False
+    ignore_certificate: bool = False
+
+
+PUBLIC: Final = Door(anonymous=True, ignore_certificate=True)
+ENROLLMENT: Final = Door(frozenset({CertificateProfile.STATION}), anonymous=True)
+BORN: Final = Door(frozenset({CertificateProfile.IDEVID}))
+OPERATIONAL: Final = Door(frozenset({CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE}))
+ATTESTED: Final = Door(frozenset({CertificateProfile.IDEVID, CertificateProfile.LDEVID}))
+OPERATORS: Final = Door(frozenset({CertificateProfile.OPERATOR}))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read. media_type: lower case, without parameters. argument: what stood for `{id}` in the path."""
+
+    caller: Caller
+    body: bytes = b""
+    media_type: str = ""
+    accept: str = ""
+    argument: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response. headers: beside Content-Type and Content-Length."""
+
+    status: int
+    body: bytes
+    media_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One resource. path: `{id}` stands for one segment. est: errors are worded as RFC 7030 wants them.
+
+    cheap: answered from memory, on the event loop; all others run in a worker.
+    """
+
+    method: str
+    path: str
+    door: Door
+    handler: Callable[[Call], Answer]
+    est: bool = False
+    cheap: bool = field(default=False, kw_only=True)
+
+
+class Router:
+    """Finds the route of a request. Raises Misconfigured where a route is written twice or lets nobody in."""
+
+    __slots__ = ("_exact", "_patterns")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._exact: dict[str, dict[str, Route]] = {}
+        self._patterns: list[tuple[str, str, dict[str, Route]]] = []
+        for route in routes:
+            if not route.door.anonymous and not route.door.profiles:
+                raise Misconfigured(f"{route.method} {route.path} does not say who may use it")
+            methods = self._methods(route.path)
+            if route.method in methods:
+                raise Misconfigured(f"{route.method} {route.path} is declared twice")
+            methods[route.method] = route
+
+    def _methods(self, path: str) -> dict[str, Route]:
+        head, segment, tail = path.partition(_SEGMENT)
+        if not segment:
+            return self._exact.setdefault(path, {})
+        for known_head, known_tail, methods in self._patterns:
+            if (known_head, known_tail) == (head, tail):
+                return methods
+        methods = {}
+        self._patterns.append((head, tail, methods))
+        return methods
+
+    def find(self, method: str, path: str) -> tuple[Route, str]:
+        """Return the route and what stands for `{id}`. Raise NoSuchResource, MethodNotAllowed."""
+        methods, argument = self._exact.get(path), ""
+        if methods is None:
+            methods, argument = self._match(path)
+        route = methods.get("GET" if method == "HEAD" else method)
+        if route is None:
+            raise MethodNotAllowed(f"want {' or '.join(sorted(methods))}, got {method[:16]}")
+        return route, argument
+
+    def _match(self, path: str) -> tuple[dict[str, Route], str]:
+        for head, tail, methods in self._patterns:
+            middle = path[len(head) : len(path) - len(tail)]
+            if path.startswith(head) and path.endswith(tail) and middle and "/" not in middle:
+                return methods, middle
+        raise NoSuchResource(f"nothing is served at {path[:200]}")
+
+
+def identify(
+    store: Store,
+    door: Door,
+    certificate: bytes | None,
+    *,
+    address: str,
+    request_id: str,
+    issuers: frozenset[str],
+    now: datetime,
+) -> Caller:
+    """Return who calls, or raise a NotYourDoor that says why `door` stays shut.
+
+    certificate: the client certificate (DER) whose key the TLS layer saw proven and whose chain it verified up to the
+    root; None without one. issuers: SHA-256 of our CA certificates.
+    """
+    if certificate is None or door.ignore_certificate:
+        if not door.anonymous:
+            raise CertificateRequired("this resource needs a client certificate, and none was sent")
+        return Caller(request_id, address)
+    found = store.certificate_by_sha256(sha256(certificate).hexdigest())
+    if found is None:
+        raise CertificateUnknown("the client certificate is not on record here")
+    record, device = found
+    _check_certificate(record, door, issuers=issuers, now=now)
+    if device is not None and device.state is not DeviceState.ACTIVE:
+        raise OwnerNotActive(f"device {device.device_id} is {device.state}")
+    if record.device_id and device is None:
+        raise CertificateUnknown(f"device {record.device_id} is not on record here")
+    station = record.subject if record.profile is CertificateProfile.STATION else ""
+    return Caller(request_id, station or address, station=station, certificate=record, device=device)
+
+
+def _check_certificate(record: CertificateRecord, door: Door, *, issuers: frozenset[str], now: datetime) -> None:
+    if record.issuer_sha256 not in issuers:
+        raise CertificateUnknown("the client certificate's issuer is not one of this server's CAs")
+    if record.revoked_at is not None:
+        raise CertificateRevoked(f"certificate {record.serial_number} is revoked")
+    if not record.not_before <= now <= record.not_after:
+        raise CertificateOutOfDate(
+            f"certificate {record.serial_number} is valid from {record.not_before:%Y-%m-%dT%H:%M:%SZ} to "
+            f"{record.not_after:%Y-%m-%dT%H:%M:%SZ}, and it is {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    if record.profile not in door.profiles:
+        wanted = " or ".join(sorted(door.profiles)) or "no certificate"
+        raise CertificateMisused(f"this resource wants {wanted}, got a certificate of profile {record.profile}")

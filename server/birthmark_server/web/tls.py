@@ -1,0 +1,88 @@
+"""The TLS of the server's door.
+
+TLS 1.3 only, no session tickets (a resumed session would carry a client certificate past its expiry and revocation:
+tried, and true of other servers). A client certificate is asked for and, where one comes, verified up to the root:
+the root alone is an anchor, so an intermediate by itself is never a chain. Which certificate may use which route is
+not decided here but at each request (doors.py).
+"""
+
+import socket
+import ssl
+from asyncio import AbstractEventLoop, BaseProtocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from birthmark_server.errors import Misconfigured
+from birthmark_server.web.tls_alerts import FailureListener, TlsProtocol, tls_protocol_class
+
+
+def server_context(
+    *,
+    certificate: Path,
+    key: Path,
+    key_passphrase: bytes | None,
+    root: x509.Certificate,
+    intermediates: Sequence[x509.Certificate],
+) -> ssl.SSLContext:
+    """Build the listener's context.
+
+    certificate: PEM, the server's and its CA's. root: the one anchor for client certificates. intermediates: given as
+    help for clients that send their leaf alone; without a path to the root they prove nothing.
+    Raises Misconfigured if the files don't fit together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password=key_passphrase)
+    except OSError as error:  # ssl.SSLError is one
+        raise Misconfigured(f"can't use the server's certificate {certificate} with key {key}: {error}") from None
+    context.load_verify_locations(cadata=b"".join(ca.public_bytes(Encoding.DER) for ca in (root, *intermediates)))
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+def tls_protocol_factory(
+    loop: AbstractEventLoop,
+    context: ssl.SSLContext,
+    app_protocol: Callable[[], BaseProtocol],
+    *,
+    handshake_timeout_s: float,
+    on_failure: FailureListener | None,
+) -> Callable[[], BaseProtocol]:
+    """Return what `loop.create_server` takes (without `ssl=`) to serve `app_protocol` over TLS with alerts."""
+    tls_class = tls_protocol_class()
+
+    def make() -> BaseProtocol:
+        protocol = tls_class(
+            loop,
+            app_protocol(),
+            context,
+            waiter=None,  # type: ignore[arg-type] # asyncio's own servers pass None as well; typeshed forgets it
+            server_side=True,
+            ssl_handshake_timeout=handshake_timeout_s,  # type: ignore[arg-type] # a float will do
+            ssl_shutdown_timeout=2.0,
+        )
+        if isinstance(protocol, TlsProtocol):
+            protocol.on_failure = on_failure
+        return protocol
+
+    return make
+
+
+def listening_sockets(endpoint: str) -> list[socket.socket]:
+    """Bind `HOST:PORT` (port 0 picks a free one) or raise Misconfigured."""
+    host, _, port = endpoint.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return [socket.create_server((host, int(port)), family=family, backlog=1024, dualstack_ipv6=host == "::")]
+    except OSError as error:
+        raise Misconfigured(f"can't listen on {endpoint}: {error.strerror or error}") from None

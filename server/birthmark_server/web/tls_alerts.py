@@ -1,0 +1,75 @@
+"""asyncio's TLS server, made to say why it hangs up.
+
+When a handshake fails, OpenSSL leaves an alert ("unknown ca", "certificate expired", ...) in the outgoing buffer.
+asyncio's `SSLProtocol._on_handshake_complete` (3.11 to 3.14) aborts the transport with the alert still in there, and
+the peer sees a bare disconnect. A device in the field then can't tell a wrong certificate from a cut cable.
+
+`TlsProtocol` flushes the alert, then closes in an orderly way: it shuts its own side down and reads what the peer
+still sends (in TLS 1.3 a client may have sent its request already) until the peer closes, because closing a socket with
+unread bytes sends a reset, which would take the alert with it. It is a subclass put in place per listener; asyncio
+itself is not patched. It stands on private names of asyncio: where one is missing, `tls_protocol_class()` gives the
+plain class back, and what is lost is the alert, never a check.
+"""
+
+import asyncio
+import asyncio.sslproto
+import ssl
+from collections.abc import Callable
+from typing import Any, Final
+
+DRAIN_TIMEOUT_S: Final = 1.0
+DRAIN_BYTES: Final = 262_144
+
+_PRIVATE_NAMES: Final = ("_on_handshake_complete", "_process_outgoing", "_set_state", "_wakeup_waiter")
+
+FailureListener = Callable[[Any, ssl.SSLError], None]
+"""Called with the peer's address (as socket's getpeername) and the reason, once per failed handshake."""
+
+
+class TlsProtocol(asyncio.sslproto.SSLProtocol):
+    """One server-side TLS connection, between a TCP transport and an HTTP protocol."""
+
+    max_size = 32_768  # each connection holds a buffer of this size: requests here are small
+
+    on_failure: FailureListener | None = None
+
+    def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
+        private: Any = self  # what follows is asyncio's private side, which has no types
+        transport = private._transport
+        if not isinstance(handshake_exc, ssl.SSLError) or transport is None:
+            super()._on_handshake_complete(handshake_exc)
+            return
+        private._handshake_timeout_handle.cancel()
+        private._handshake_timeout_handle = None
+        private._set_state(asyncio.sslproto.SSLProtocolState.UNWRAPPED)
+        private._process_outgoing()  # the alert
+        private._wakeup_waiter(handshake_exc)
+        private._app_transport._closed = True  # or its __del__ warns of a transport left open
+        transport.set_protocol(_Drain(transport, private._loop))
+        if transport.can_write_eof():
+            transport.write_eof()
+        if self.on_failure is not None:
+            self.on_failure(transport.get_extra_info("peername"), handshake_exc)
+
+
+class _Drain(asyncio.Protocol):
+    """Reads and forgets until the peer closes, has sent too much, or has taken too long."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._left = DRAIN_BYTES
+        self._timer = loop.call_later(DRAIN_TIMEOUT_S, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._timer.cancel()
+
+
+def tls_protocol_class() -> type[asyncio.sslproto.SSLProtocol]:
+    """Return TlsProtocol, or asyncio's own class on a Python whose asyncio it does not fit."""
+    fits = all(hasattr(asyncio.sslproto.SSLProtocol, name) for name in _PRIVATE_NAMES)
+    return TlsProtocol if fits else asyncio.sslproto.SSLProtocol
