@@ -134,6 +134,13 @@ class Store(Protocol):
     # -- operational certificates
     def add_est_nonce(self, nonce: EstNonce) -> None: ...
 
+    def est_nonces(self, device_id: str, *, at: datetime) -> list[bytes]:
+        """The device's nonces that can still be used, newest first, at most 8. EST has no field in which a client
+        could say which nonce its evidence is over, so the renewal tries each."""
+
+    def issued_since(self, device_id: str, *, since: datetime) -> int:
+        """How many certificates the device was issued at or after `since`: a renewal that loops is stopped by it."""
+
     def commit_issuance(self, issuance: Issuance) -> None:
         """In one transaction: consume the nonce (NonceUnknown if it is not there, another device's, or expired),
         lock the device row, require ACTIVE and the expected epoch (DeviceNotActive, EpochChanged), write certificate
