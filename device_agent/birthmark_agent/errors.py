@@ -1,6 +1,6 @@
 """The root of the agent's one error tree.
 
-Every failure that the agent can name has a class with a stable `code`, which its log, `status --json` and `doctor` show.
+Every failure that the agent can name has a class with a stable `code`, which log, `status --json` and `doctor` show.
 A message says what was seen and what was wanted; `advice`, where there is one, says what a person can do about it.
 """
 
@@ -40,7 +40,7 @@ class TlsKeyFailed(AgentError):
 
 
 class TpmError(AgentError):
-    """The TPM, or the way to it, said no. rc: its response code (TPM 2.0 Library Part 2 §6.6), 0 where there is none."""
+    """The TPM, or the way to it, said no. rc: its response code (TPM 2.0 Library Part 2 §6.6), 0 without one."""
 
     code = "tpm-failed"
 
