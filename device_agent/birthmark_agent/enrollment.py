@@ -1,0 +1,228 @@
+"""Birth: the device's half of an attested enrollment, and the record that it leaves.
+
+    EnrollRequest -> Challenge -> ChallengeAnswer -> EnrollResult        (birthmark_wire.enrollment, two requests)
+
+Trusts the pinned root, by which the connection's server was verified, and nothing that the server says about roots:
+the answer's `anchors` are not adopted. Rules: the TPM certifies only after it recovered the challenge's secret; the
+answer must carry our birth key under a path to the pinned root. All of it can be done again at any time: the same TPM
+makes the same keys, and the server gives back the same certificate.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark_agent import csr
+from birthmark_agent.errors import AgentError, IdentityDamaged
+from birthmark_agent.est import verify_chain
+from birthmark_agent.http import Connection
+from birthmark_agent.tpm.esapi import spki_of
+from birthmark_agent.tpm_protocol import DeviceTpm, KeyT
+from birthmark_wire import ids, tpm_templates
+from birthmark_wire.binding import enrollment_binding
+from birthmark_wire.encoding import read_json, write_json
+from birthmark_wire.enrollment import (
+    ACTIVATION_SUFFIX,
+    ENROLLMENTS_PATH,
+    JSON_MIME,
+    MAX_CHAIN_CERTIFICATES,
+    MAX_EK_CERTIFICATES,
+    Attestation,
+    Challenge,
+    ChallengeAnswer,
+    EnrollRequest,
+    EnrollResult,
+)
+from birthmark_wire.errors import DecodeError
+
+_RSA_2048_SECRET_BYTES: Final = 256
+_P256_SECRET_MOST_BYTES: Final = 2 + 32 + 2 + 32
+_MessageT = TypeVar("_MessageT")
+
+
+class BadChallenge(AgentError):
+    """The server's challenge or its result can't be used: malformed, or meant for another device."""
+
+    code = "bad-challenge"
+
+
+class NoEndorsement(AgentError):
+    """The TPM has no EK certificate, and the settings name no EK to show in its place."""
+
+    code = "no-endorsement"
+    advice = "set tpm.ek_template to the EK that the manifest lists: rsa2048, p256 or p384"
+
+
+@dataclass(frozen=True, slots=True)
+class BirthRecord:
+    """What a device was born with. chain: the IDevID first, then CAs without the root, DER. est_url: without a slash
+    at its end. broker_host is empty where it isn't known (the certificate came from NV, the record was lost)."""
+
+    device_id: str
+    trust_domain: str
+    chain: tuple[bytes, ...]
+    est_url: str
+    broker_host: str
+    broker_port: int
+
+    def encode(self) -> bytes:
+        """Return the JSON that is kept on disk; certificates as PEM, so that a person can read them with openssl."""
+        return write_json(
+            {
+                "device_id": self.device_id,
+                "trust_domain": self.trust_domain,
+                "est_url": self.est_url,
+                "broker_host": self.broker_host,
+                "broker_port": self.broker_port,
+                "chain": chain_pem(self.chain).decode("ascii"),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "BirthRecord":
+        """Read what encode() wrote or raise IdentityDamaged."""
+        try:
+            record = read_json(data)
+            certificates = x509.load_pem_x509_certificates(record.text("chain", max_chars=65_536).encode())
+            value = cls(
+                device_id=ids.device_id(record.text("device_id")),
+                trust_domain=record.text("trust_domain"),
+                est_url=record.text("est_url", max_chars=512),
+                broker_host=record.text("broker_host"),
+                broker_port=record.integer("broker_port", low=0, high=65_535),
+                chain=tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates),
+            )
+            record.done()
+        except (DecodeError, ValueError) as error:
+            raise IdentityDamaged(f"birth record: {error}") from None
+        return value
+
+
+def enroll(
+    connection: Connection,
+    tpm: DeviceTpm[KeyT],
+    *,
+    server_name: str,
+    anchor: x509.Certificate,
+    ek_template: str,
+    agent: str,
+) -> BirthRecord:
+    """Prove this TPM to the server and return what it gave.
+
+    server_name: the DNS name that the connection was opened to. anchor: the pinned root. ek_template: the EK to show
+    where the TPM has no EK certificate; empty for none. agent: name and version, at most 64 characters.
+    Raises http's errors, TpmError, BadChallenge, NoEndorsement, est.UnusableAnswer.
+    """
+    with tpm.primary(tpm_templates.AK) as ak, tpm.primary(tpm_templates.BIRTH_KEY) as key:
+        request = _show(tpm, ak, key, server_name=server_name, ek_template=ek_template, agent=agent)
+        challenge = _post(connection, ENROLLMENTS_PATH, request.encode(), Challenge.decode)
+        answer = _answer(tpm, ak, key, challenge, server_name=server_name, anchor=anchor)
+        path = f"{ENROLLMENTS_PATH}/{challenge.enrollment_id}{ACTIVATION_SUFFIX}"
+        result = _post(connection, path, answer.encode(), EnrollResult.decode)
+        if result.device_id != challenge.device_id:
+            raise BadChallenge(f"the challenge named {challenge.device_id}, the result names {result.device_id}")
+        return _record(result, spki=key.spki, anchor=anchor)
+
+
+def birth_certificate_fits(chain: tuple[bytes, ...], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
+    """Return the proven chain for a birth certificate found on disk or in NV; raise est.UnusableAnswer if it is not
+    for this TPM's birth key, or not under the pinned root."""
+    return verify_chain([x509.load_der_x509_certificate(der) for der in chain], spki=spki, anchor=anchor)
+
+
+def chain_pem(chain: tuple[bytes, ...]) -> bytes:
+    """Return certificates, DER, as one PEM text in the same order."""
+    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+
+
+def _show(
+    tpm: DeviceTpm[KeyT], ak: KeyT, key: KeyT, *, server_name: str, ek_template: str, agent: str
+) -> EnrollRequest:
+    certificates = tuple(der for _index, der in tpm.endorsement_certificates())[:MAX_EK_CERTIFICATES]
+    if not certificates and not ek_template:
+        raise NoEndorsement("the TPM holds no EK certificate")
+    return EnrollRequest(
+        server_name=server_name,
+        ek_certificates=certificates,
+        ek_chain=tuple(tpm.endorsement_chain())[:MAX_CHAIN_CERTIFICATES],
+        ek_public=tpm.ek_public(ek_template) if ek_template else None,
+        ak_public=ak.public,
+        birth_key_public=key.public,
+        agent=agent,
+    )
+
+
+def _answer(
+    tpm: DeviceTpm[KeyT], ak: KeyT, key: KeyT, challenge: Challenge, *, server_name: str, anchor: x509.Certificate
+) -> ChallengeAnswer:
+    ek = challenged_ek(challenge.encrypted_secret)
+    secret = tpm.activate(ek, ak, challenge.credential_blob, challenge.encrypted_secret)
+    request = csr.build_request(key, csr.birth_names(challenge.serial))
+    q = enrollment_binding(
+        enrollment_id=challenge.enrollment_id,
+        nonce=challenge.nonce,
+        secret=secret,
+        ek_sha256=hashlib.sha256(_ek_spki(tpm, ek)).digest(),
+        ak_name=ak.name,
+        key_name=key.name,
+        serial=challenge.serial,
+        model=challenge.model,
+        batch=challenge.batch,
+        csr_sha256=hashlib.sha256(request).digest(),
+        anchor_sha256=hashlib.sha256(anchor.public_bytes(Encoding.DER)).digest(),
+        server_name=server_name,
+    )
+    pcrs = challenge.quote_pcrs
+    return ChallengeAnswer(
+        secret=secret,
+        csr=request,
+        certify=Attestation(*tpm.certify(key, ak, q)),
+        quote=Attestation(*tpm.quote(ak, pcrs, q)) if pcrs else None,
+    )
+
+
+def challenged_ek(encrypted_secret: bytes) -> str:
+    """Return the name of the EK template that a challenge was made for: the model fixes it, its secret's size shows it.
+
+    RSA 2048: one RSA block. ECC: a TPMS_ECC_POINT of two sized coordinates (TPM 2.0 Library Part 1 annex C.8).
+    """
+    if len(encrypted_secret) == _RSA_2048_SECRET_BYTES:
+        return "rsa2048"
+    return "p256" if len(encrypted_secret) <= _P256_SECRET_MOST_BYTES else "p384"
+
+
+def _ek_spki(tpm: DeviceTpm[KeyT], template_name: str) -> bytes:
+    """Return the EK's SubjectPublicKeyInfo, DER: from its certificate where one can be read, for a TPM may take seconds
+    to make an RSA EK once more."""
+    der = dict(tpm.endorsement_certificates()).get(tpm_templates.EK_CERTIFICATE_NV[template_name])
+    if der is not None:
+        try:
+            key = x509.load_der_x509_certificate(der).public_key()
+            return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        except (ValueError, UnsupportedAlgorithm):
+            pass  # genuine vendors' certificates include some that `cryptography` can't read
+    return spki_of(tpm.ek_public(template_name))
+
+
+def _record(result: EnrollResult, *, spki: bytes, anchor: x509.Certificate) -> BirthRecord:
+    return BirthRecord(
+        device_id=result.device_id,
+        trust_domain=result.trust_domain,
+        chain=birth_certificate_fits(result.chain, spki=spki, anchor=anchor),
+        est_url=result.est_url.rstrip("/"),
+        broker_host=result.broker_host,
+        broker_port=result.broker_port,
+    )
+
+
+def _post(connection: Connection, path: str, body: bytes, decode: Callable[[bytes], _MessageT]) -> _MessageT:
+    answer = connection.request("POST", path, body=body, mime=JSON_MIME, accept=JSON_MIME)
+    try:
+        return decode(answer.body)
+    except DecodeError as error:
+        raise BadChallenge(f"{path}: {error}") from None

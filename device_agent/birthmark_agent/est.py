@@ -1,0 +1,113 @@
+"""EST (RFC 7030, RFC 8951) as a client: nonce, cacerts, simpleenroll, simplereenroll.
+
+A Simple PKI Response holds the issued certificate and nothing else (RFC 7030 §4.2.3), so the CAs above it come from
+cacerts, over the same connection. Nothing that the server sends is believed because it came: the certificate must
+carry the key that was asked for, and each certificate must be signed by the next, up to the root that this device pins.
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
+
+from birthmark_agent.errors import AgentError
+from birthmark_agent.http import PROBLEM_MIME, Answer, Connection, Problem, Unavailable
+from birthmark_wire import est
+from birthmark_wire.errors import DecodeError
+
+_MAX_PATH: Final = 5
+_OR_PROBLEM: Final = f", {PROBLEM_MIME}"
+
+
+class UnusableAnswer(AgentError):
+    """The server granted something that this device can't use, or must not."""
+
+    code = "unusable-answer"
+
+
+@dataclass(frozen=True, slots=True)
+class EstClient:
+    """EST over one connection. base_path: as `/.well-known/est`."""
+
+    connection: Connection
+    base_path: str = est.BASE_PATH
+
+    def nonce(self) -> bytes:
+        """Return a fresh nonce for the evidence of one new key."""
+        answer = self.connection.request("GET", f"{self.base_path}/{est.NONCE}", accept=est.NONCE_MIME + _OR_PROBLEM)
+        try:
+            return est.NonceAnswer.decode(answer.body).nonce
+        except DecodeError as error:
+            raise UnusableAnswer(f"nonce: {error}") from None
+
+    def cacerts(self) -> list[x509.Certificate]:
+        """Return the CAs that the server names. Not proven: a path to the pinned root proves them."""
+        answer = self.connection.request("GET", f"{self.base_path}/{est.CACERTS}", accept=est.PKCS7_MIME + _OR_PROBLEM)
+        return _certificates(answer)
+
+    def enroll(self, request: bytes, *, spki: bytes, anchor: x509.Certificate, again: bool) -> tuple[bytes, ...]:
+        """Send a CSR; return the chain, leaf first, without the root: DER.
+
+        again: simplereenroll instead of simpleenroll. spki: the key that the certificate must carry, DER.
+        """
+        operation = est.SIMPLEREENROLL if again else est.SIMPLEENROLL
+        answer = self.connection.request(
+            "POST",
+            f"{self.base_path}/{operation}",
+            body=base64.b64encode(request),
+            mime=est.PKCS10_MIME,
+            accept=est.PKCS7_MIME + _OR_PROBLEM,
+        )
+        if answer.status == 202:  # RFC 7030 §4.2.3: come back later with the same request
+            raise Unavailable(Problem(202, "", "Accepted", "the server is still deciding", "", answer.retry_after_s))
+        issued = _certificates(answer)
+        return verify_chain((*issued, *self.cacerts()), spki=spki, anchor=anchor)
+
+
+def verify_chain(pool: Iterable[x509.Certificate], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
+    """Return the chain from the certificate that carries `spki` up to, without, `anchor`: DER, leaf first.
+
+    Each certificate names the next as its issuer and is signed by it. Does not check validity times (the clock may be
+    wrong), nor names and extensions: the issuer is trusted for those. Raises UnusableAnswer.
+    """
+    certificates = list(pool)
+    chain = [_leaf(certificates, spki)]
+    while not _issued(chain[-1], anchor):
+        above = next((ca for ca in certificates if ca not in chain and _issued(chain[-1], ca)), None)
+        if above is None or len(chain) == _MAX_PATH:
+            raise UnusableAnswer(f"no path from {_title(chain[0])} to the pinned root {_title(anchor)}")
+        chain.append(above)
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in chain)
+
+
+def _leaf(certificates: list[x509.Certificate], spki: bytes) -> x509.Certificate:
+    for certificate in certificates:
+        if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki:
+            return certificate
+    raise UnusableAnswer("none of the certificates in the answer carries our key")
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _certificates(answer: Answer) -> list[x509.Certificate]:
+    """Read a certs-only PKCS #7 in base64, with or without line breaks (RFC 8951 §3)."""
+    try:
+        der = base64.b64decode(b"".join(answer.body.split()), validate=True)
+        return list(pkcs7.load_der_pkcs7_certificates(der))
+    except (binascii.Error, ValueError) as error:
+        raise UnusableAnswer(f"want a certs-only PKCS #7 in base64: {error}") from None
+
+
+def _title(certificate: x509.Certificate) -> str:
+    return repr(certificate.subject.rfc4514_string())

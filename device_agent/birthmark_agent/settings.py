@@ -1,0 +1,223 @@
+"""The agent's settings: one TOML file, read once, every key known or refused.
+
+birthmark-agent.example.toml documents each key; a test holds the two together. A misspelt key is an error with the name
+that was probably meant: a setting that is silently ignored is found months later, on a device far away.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from birthmark_agent.errors import Misconfigured
+from birthmark_wire.tpm_templates import EK_TEMPLATES
+
+DEFAULT_PATH: Final = Path("/etc/birthmark/agent.toml")
+PATH_VARIABLE: Final = "BIRTHMARK_AGENT_CONFIG"
+_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The enrollment server. anchors: PEM of the pinned root; host and port are the URL's."""
+
+    url: str
+    host: str
+    port: int
+    anchors: Path
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """MQTT. host, port: empty and 0 where the server's answer names the broker."""
+
+    host: str
+    port: int
+    keepalive_s: int
+    session_expiry_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """When to renew. fraction: of a certificate's lifetime; jitter: how much of it earlier or later at most."""
+
+    fraction: float
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Back-off with full jitter: the first wait is at most first_s, no wait is more than most_s."""
+
+    first_s: float
+    most_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings. ek_template: empty, or which EK to show for a TPM without EK certificates."""
+
+    server: Server
+    tcti: str
+    ek_template: str
+    state: Path
+    image_time: datetime | None
+    broker: Broker
+    renewal: Renewal
+    retry: Retry
+    log_level: str
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the file; relative paths in it are relative to its folder. Raise Misconfigured, naming file and key."""
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise Misconfigured(f"{path}: can't be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{path}: want UTF-8: {error}") from None
+    try:
+        return parse_settings(tomllib.loads(text), folder=path.parent)
+    except (tomllib.TOMLDecodeError, Misconfigured) as error:
+        raise Misconfigured(f"{path}: {error}") from None
+
+
+def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
+    """Turn a TOML document into settings; raise Misconfigured, naming the key."""
+    root = _Section(document, "")
+    server, tpm, state = root.section("server"), root.section("tpm"), root.section("state")
+    clock, mqtt, renewal = root.section("clock"), root.section("mqtt"), root.section("renewal")
+    retry, log = root.section("retry"), root.section("log")
+    url, host, port = _https(server.text("url"))
+    settings = Settings(
+        server=Server(
+            url=url,
+            host=host,
+            port=port,
+            anchors=folder / server.text("anchors"),
+            timeout_s=server.number("timeout_s", 10.0, low=0.1, high=30.0),
+        ),
+        tcti=tpm.text("tcti", "device:/dev/tpmrm0"),
+        ek_template=tpm.choice("ek_template", "", ("", *EK_TEMPLATES)),
+        state=folder / state.text("folder", "/var/lib/birthmark-agent"),
+        image_time=clock.instant("image_time"),
+        broker=Broker(
+            host=mqtt.text("host", ""),
+            port=mqtt.integer("port", 0, low=0, high=65_535),
+            keepalive_s=mqtt.integer("keepalive_s", 60, low=5, high=3600),
+            session_expiry_s=mqtt.integer("session_expiry_s", 604_800, low=60, high=0xFFFF_FFFE),
+        ),
+        renewal=Renewal(
+            fraction=renewal.number("fraction", 2 / 3, low=0.05, high=0.95),
+            jitter=renewal.number("jitter", 0.05, low=0.0, high=0.25),
+        ),
+        retry=Retry(
+            first_s=retry.number("first_s", 2.0, low=0.01, high=3600.0),
+            most_s=retry.number("most_s", 900.0, low=0.01, high=86_400.0),
+        ),
+        log_level=log.choice("level", "info", _LEVELS),
+    )
+    for section in (server, tpm, state, clock, mqtt, renewal, retry, log, root):
+        section.done()
+    return settings
+
+
+class _Section:
+    """One TOML table, read key by key; `done()` refuses what was not asked for."""
+
+    __slots__ = ("_members", "_name", "_read")
+
+    def __init__(self, members: Mapping[str, object], name: str) -> None:
+        self._members = members
+        self._name = name
+        self._read: set[str] = set()
+
+    def _key(self, name: str) -> str:
+        return f"{self._name}.{name}" if self._name else name
+
+    def _take(self, name: str) -> object:
+        self._read.add(name)
+        return self._members.get(name)
+
+    def section(self, name: str) -> "_Section":
+        """Return the table `name`; an absent one is empty."""
+        value = self._take(name)
+        if value is None:
+            return _Section({}, name)
+        if not isinstance(value, dict):
+            raise Misconfigured(f"{name}: want a table, [{name}]")
+        return _Section(value, name)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """Return a string; without a default the key must be there."""
+        value = self._take(name)
+        if value is None and default is not None:
+            return default
+        if value is None:
+            raise Misconfigured(f"{self._key(name)}: is missing")
+        if not isinstance(value, str):
+            raise Misconfigured(f"{self._key(name)}: want a string, got {value!r}")
+        return value
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        """Return one of `choices`."""
+        value = self.text(name, default)
+        if value not in choices:
+            named = ", ".join(repr(choice) for choice in choices)
+            raise Misconfigured(f"{self._key(name)}: want one of {named}; got {value!r}")
+        return value
+
+    def integer(self, name: str, default: int, *, low: int, high: int) -> int:
+        """Return an integer, low to high."""
+        value = self._take(name)
+        if value is None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise Misconfigured(f"{self._key(name)}: want an integer, {low} to {high}; got {value!r}")
+        return value
+
+    def number(self, name: str, default: float, *, low: float, high: float) -> float:
+        """Return a number, low to high."""
+        value = self._take(name)
+        if value is None:
+            return default
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            raise Misconfigured(f"{self._key(name)}: want a number, {low:g} to {high:g}; got {value!r}")
+        return float(value)
+
+    def instant(self, name: str) -> datetime | None:
+        """Return a moment with its zone, in UTC; None where it is absent."""
+        value = self._take(name)
+        if value is None:
+            return None
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            raise Misconfigured(f"{self._key(name)}: want a time with a zone, as 2026-01-31T12:00:00Z; got {value!r}")
+        return value.astimezone(UTC)
+
+    def done(self) -> None:
+        """Refuse a key that nobody asked for."""
+        unknown = sorted(set(self._members) - self._read)
+        if unknown:
+            raise Misconfigured(f"{self._key(unknown[0])}: no such key{self._meant(unknown[0])}")
+
+    def _meant(self, name: str) -> str:
+        import difflib  # a millisecond that only a mistake pays for
+
+        close = difflib.get_close_matches(name, self._read, n=1)
+        return f"; did you mean {self._key(close[0])}?" if close else f"; known here: {', '.join(sorted(self._read))}"
+
+
+def _https(url: str) -> tuple[str, str, int]:
+    """Return the URL without a slash at its end, its host and its port."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or 443
+    except ValueError as error:
+        raise Misconfigured(f"server.url: {error}") from None
+    if parts.scheme != "https" or not host or parts.path not in ("", "/") or parts.query or parts.username:
+        raise Misconfigured(f"server.url: want https://HOST or https://HOST:PORT, got {url!r}")
+    return url.rstrip("/"), host, port
