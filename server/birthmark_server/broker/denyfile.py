@@ -1,0 +1,150 @@
+"""The deny file: certificates and devices that the gate refuses whatever else they show.
+
+    birthmark-deny 1 VERSION
+    device ID
+    serial HEX
+    end COUNT
+
+One entry a line, in strictly ascending byte order; HEX is lower case without leading zeros. The first and the last line
+make a file that was cut short, or is not ours, unreadable: the gate then keeps the list that it has
+(server/mosquitto_gate/denylist.h reads the same format).
+
+Rules: a change is on the disk before the call returns, and it is there whole: temporary file, fsync, rename, fsync of
+the folder. Writers take turns by a lock beside the file, so two server processes lose none of each other's entries.
+VERSION rises with every write; the gate reports the one in force, and that is how a writer knows that it was read.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from birthmark_server.broker.errors import DenyFileMalformed
+
+_HEADER: Final = re.compile(r"birthmark-deny 1 (0|[1-9][0-9]{0,17})")
+_END: Final = re.compile(r"end (0|[1-9][0-9]{0,17})")
+_DEVICE: Final = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_SERIAL: Final = re.compile(r"[1-9a-f][0-9a-f]{0,39}", re.ASCII)
+_MODE: Final = 0o644  # no secret, and the broker runs as another user
+
+
+@dataclass(frozen=True, slots=True)
+class DenyList:
+    """What one version of the file says. serials: of certificates, lower-case hex without leading zeros."""
+
+    version: int
+    devices: frozenset[str] = frozenset()
+    serials: frozenset[str] = frozenset()
+
+
+def encode(denied: DenyList) -> bytes:
+    """Return the file for `denied`. Raises DenyFileMalformed for a value that the gate would not take."""
+    for device in denied.devices:
+        if not _DEVICE.fullmatch(device):
+            raise DenyFileMalformed(f"want a device id, got {device[:80]!r}")
+    for serial in denied.serials:
+        if not _SERIAL.fullmatch(serial):
+            raise DenyFileMalformed(f"want a serial number in lower-case hex, got {serial[:80]!r}")
+    entries = sorted([*(f"device {one}" for one in denied.devices), *(f"serial {one}" for one in denied.serials)])
+    return "\n".join([f"birthmark-deny 1 {denied.version}", *entries, f"end {len(entries)}", ""]).encode("ascii")
+
+
+def decode(data: bytes) -> DenyList:
+    """Read a deny file. Raises DenyFileMalformed for whatever the gate would refuse."""
+    try:
+        first, *entries, last, rest = data.decode("ascii").split("\n")
+    except ValueError:
+        raise DenyFileMalformed("want at least a first and a last line of ASCII") from None
+    header, end = _HEADER.fullmatch(first), _END.fullmatch(last)
+    if header is None:
+        raise DenyFileMalformed(f"want 'birthmark-deny 1 VERSION' first, got {first[:80]!r}")
+    if end is None or rest or int(end[1]) != len(entries):
+        raise DenyFileMalformed(f"cut short: want 'end {len(entries)}' last, got {last[:80]!r}")
+    if any(a >= b for a, b in pairwise(entries)):
+        raise DenyFileMalformed("want the entries in strictly ascending order")
+    denied = DenyList(
+        version=int(header[1]),
+        devices=frozenset(entry[7:] for entry in entries if entry.startswith("device ")),
+        serials=frozenset(entry[7:] for entry in entries if entry.startswith("serial ")),
+    )
+    if encode(denied) != data:
+        raise DenyFileMalformed("want only lines 'device ID' and 'serial HEX'")
+    return denied
+
+
+class DenyFile:
+    """The deny file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> DenyList:
+        """Return the list on disk. Raises OSError, DenyFileMalformed."""
+        return decode(self.path.read_bytes())
+
+    def create(self) -> DenyList:
+        """Return the list on disk; write an empty one where there is no file yet."""
+        with self._lock():
+            if self.path.exists():
+                return self.read()
+            return self._write(DenyList(version=1))
+
+    def add(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> DenyList:
+        """Deny these as well; return the list that is now on disk. What is denied already changes nothing."""
+        with self._lock():
+            old = self.read()
+            new = DenyList(old.version + 1, old.devices | set(devices), old.serials | set(serials))
+            if (new.devices, new.serials) == (old.devices, old.serials):
+                return old
+            return self._write(new)
+
+    def replace(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
+        """Make the list exactly this, as the database has it; return what is now on disk.
+
+        A file that is missing or damaged is replaced too. An entry leaves the list only this way: when its certificate
+        has expired, or its device was let in again.
+        """
+        with self._lock():
+            try:
+                old = self.read()
+            except (OSError, DenyFileMalformed):
+                old = DenyList(version=0)
+            new = DenyList(old.version + 1, frozenset(devices), frozenset(serials))
+            if old.version and (new.devices, new.serials) == (old.devices, old.serials):
+                return old
+            return self._write(new)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        with self.path.with_name(self.path.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _write(self, denied: DenyList) -> DenyList:
+        write_durably(self.path, encode(denied), mode=_MODE)
+        return denied
+
+
+def write_durably(path: Path, data: bytes, *, mode: int) -> None:
+    """Put `data` at `path`, whole or not at all, and on the disk when this returns.
+
+    Two writers of one path must not meet: the temporary file's name is fixed, so that a crash leaves at most one.
+    """
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)  # whatever the umask says
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,52 @@
+#include "answer.h"
+
+#include <inttypes.h>
+
+/* Room for one connection and the end of the answer: 97 + 64 + 40 characters of values, 20 digits, and names. */
+#define ROOM_FOR_ONE 400U
+
+void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor)
+{
+    const char *comma = "";
+    uint32_t slot = cursor;
+
+    text_append(out, "{\"tag\":\"%s\",\"ok\":true,\"connections\":[", tag);
+    for (; slot < table->capacity && out->capacity - out->length > ROOM_FOR_ONE; slot++) {
+        const struct connection *one = connections_at(table, slot);
+
+        if (one != NULL) {
+            text_append(out, "%s{\"client\":\"%s\",\"id\":\"%s\",\"role\":\"%s\",\"serial\":\"%s\",\"not_after\":%jd}",
+                        comma, one->client_id, one->identity.id,
+                        one->identity.role == POLICY_CONTROL ? "control" : "device", one->identity.serial,
+                        (intmax_t)one->identity.not_after);
+            comma = ",";
+        }
+    }
+    if (slot < table->capacity) {
+        text_append(out, "],\"next\":%" PRIu32 "}", slot);
+    } else {
+        text_append(out, "],\"next\":null}");
+    }
+}
+
+void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
+                  const struct denyfile *deny)
+{
+    text_append(out,
+                "{\"tag\":\"%s\",\"ok\":true,\"connected\":%" PRIu32 ",\"capacity\":%" PRIu32 ",\"accepted\":%" PRIu64
+                ",\"refused\":%" PRIu64 ",\"refused_topics\":%" PRIu64 ",\"kicked\":%" PRIu64
+                ",\"log_lines_spared\":%" PRIu64 ",\"deny_version\":%" PRIu64 ",\"deny_entries\":%zu,\"deny_stale\":%s}",
+                tag, table->count, table->capacity, counters->accepted, counters->refused, counters->refused_topics,
+                counters->kicked, counters->log_lines_spared, deny->list.version, deny->list.count,
+                deny->stale ? "true" : "false");
+}
+
+void answer_kicked(struct text *out, const char *tag, uint32_t kicked)
+{
+    text_append(out, "{\"tag\":\"%s\",\"ok\":true,\"kicked\":%" PRIu32 "}", tag, kicked);
+}
+
+void answer_error(struct text *out, const char *tag, const char *error)
+{
+    text_append(out, "{\"tag\":\"%s\",\"ok\":false,\"error\":\"%s\"}", tag, error);
+}

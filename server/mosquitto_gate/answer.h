@@ -1,0 +1,42 @@
+/* The gate's answers on $CONTROL/birthmark/v1/response: one JSON object each, never larger than ANSWER_MAX.
+ *
+ *     {"tag":"7","ok":true,"connections":[{"client":...,"id":...,"role":...,"serial":...,"not_after":...}],"next":null}
+ *     {"tag":"8","ok":true,"connected":5,...}
+ *     {"tag":"9","ok":true,"kicked":1}
+ *     {"tag":"","ok":false,"error":"malformed"}
+ *
+ * Every string in them is of an alphabet that needs no escaping: ids, hex and our own names.
+ */
+#ifndef BIRTHMARK_GATE_ANSWER_H
+#define BIRTHMARK_GATE_ANSWER_H
+
+#include "connections.h"
+#include "denyfile.h"
+#include "text.h"
+
+#include <stdint.h>
+
+#define ANSWER_MAX 32768U
+
+struct counters {
+    uint64_t accepted;        /* CONNECTs let in */
+    uint64_t refused;         /* CONNECTs refused */
+    uint64_t refused_topics;  /* reads, writes and subscriptions refused */
+    uint64_t kicked;          /* connections cut */
+    uint64_t log_lines_spared; /* refusals that were counted but not logged one by one */
+};
+
+/* A page of connections from slot `cursor` on; "next" is the cursor of the page after it, or null. */
+void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor);
+
+/* What the gate has counted, and which deny list is in force. */
+void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
+                  const struct denyfile *deny);
+
+/* How many connections were cut. */
+void answer_kicked(struct text *out, const char *tag, uint32_t kicked);
+
+/* Why a command was not understood. */
+void answer_error(struct text *out, const char *tag, const char *error);
+
+#endif

@@ -1,0 +1,49 @@
+/* What a control identity may ask on $CONTROL/birthmark/v1. Pure: a payload in, a command out.
+ *
+ * One line of text:   TAG VERB [ARGUMENT]
+ *
+ *     TAG list [CURSOR]    connections from slot CURSOR on, a page at a time
+ *     TAG stats            counters, and which deny list is in force
+ *     TAG kick ID          cut every connection of ID
+ *
+ * TAG is 1 to 32 of a-z, 0-9 and '-', and comes back in the answer, which goes to the asking client alone.
+ */
+#ifndef BIRTHMARK_GATE_COMMAND_H
+#define BIRTHMARK_GATE_COMMAND_H
+
+#include "text.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define COMMAND_TAG_MAX 32U
+
+enum command_verb {
+    COMMAND_LIST = 1,
+    COMMAND_STATS,
+    COMMAND_KICK,
+};
+
+struct command {
+    char tag[COMMAND_TAG_MAX + 1];
+    enum command_verb verb;
+    char id[TEXT_ID_MAX + 1]; /* of kick */
+    uint32_t cursor;          /* of list */
+};
+
+enum command_status {
+    COMMAND_OK = 0,
+    COMMAND_MALFORMED,
+    COMMAND_UNKNOWN_VERB,
+};
+
+/* Read a command.
+ * payload [in]   need not be NUL-terminated; may be NULL where length is 0
+ * length  [in]
+ * out     [out]  complete only for COMMAND_OK; the tag is set, perhaps empty, in any case
+ */
+enum command_status command_parse(const char *payload, size_t length, struct command *out);
+
+const char *command_status_name(enum command_status status);
+
+#endif
