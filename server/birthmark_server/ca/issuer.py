@@ -1,0 +1,262 @@
+"""One issuing CA: prepare, then issue.
+
+`prepare` checks the request against its profile, builds the certificate's to-be-signed bytes with `cryptography`'s
+builder under a blank signature, and lints those bytes. Only then is there an `IssuanceToken`; `issue` redeems it once,
+by signing the very bytes that were linted. Nothing that fails a check is ever signed, not even to be thrown away.
+"""
+
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from birthmark_server.ca.der import bit_string, sequence
+from birthmark_server.ca.errors import LintFailed, ProfileViolation, TokenSpent, UntrustedCertificate
+from birthmark_server.ca.extensions import expected, key_identifier, leaf_constants
+from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
+from birthmark_server.ca.lint import Template, lint
+from birthmark_server.ca.names import check_name, host_permitted
+from birthmark_server.ca.namespace import Namespace
+from birthmark_server.ca.profile import BACKDATED, CRITICAL, NEVER, PROFILES, AltName, CaKind, Profile
+from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
+from birthmark_server.ca.signer import BuilderKey, CaSigner, hash_for
+from birthmark_server.domain import CertificateProfile
+from birthmark_wire import ids
+from birthmark_wire.errors import DecodeError
+
+_MAKER: Final = object()
+_SECOND: Final = timedelta(seconds=1)
+_SERIAL_BYTES: Final = 16
+# AlgorithmIdentifier of ecdsa-with-SHA256 and -SHA384 (RFC 5758 §3.2: parameters absent).
+_ALGORITHM: Final = {
+    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
+    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
+}
+_BLANK_SIGNATURE: Final = sequence(b"\x02\x01\x01\x02\x01\x01")
+
+
+class IssuanceToken:
+    """The right to one certificate, whose bytes are fixed already. Made by `Issuer.prepare` only."""
+
+    __slots__ = ("_issuer", "_unspent", "not_after", "not_before", "profile", "serial_number", "tbs")
+
+    def __init__(
+        self,
+        maker: object,
+        *,
+        issuer: "Issuer",
+        profile: CertificateProfile,
+        serial_number: str,
+        not_before: datetime,
+        not_after: datetime,
+        tbs: bytes,
+    ) -> None:
+        if maker is not _MAKER:
+            raise TypeError("only Issuer.prepare makes an IssuanceToken")
+        self._issuer = issuer
+        self._unspent = [tbs]
+        self.profile = profile
+        self.serial_number = serial_number
+        self.not_before = not_before
+        self.not_after = not_after
+        self.tbs = tbs
+
+    def redeem(self, issuer: "Issuer") -> bytes:
+        """Return the bytes to sign, once. Raise TokenSpent the second time, and at another issuer."""
+        if issuer is not self._issuer:
+            raise TokenSpent("this token was made by another issuer")
+        try:
+            return self._unspent.pop()  # atomic: of two threads that redeem one token, one gets it
+        except IndexError:
+            raise TokenSpent(f"the token of serial number {self.serial_number} was redeemed before") from None
+
+
+class Issuer:
+    """A CA that issues leaf certificates. Thread-safe: nothing in it changes."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: CaKind,
+        certificate: x509.Certificate,
+        signer: CaSigner,
+        namespace: Namespace,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """name: of the authority, as in its CRL's address. random: gives that many random bytes.
+
+        certificate and signer must belong together and to a valid path: authority.py sees to that.
+        """
+        self.name = name
+        self.kind = kind
+        self.certificate = certificate
+        self.sha256 = certificate.fingerprint(hashes.SHA256()).hex()
+        self.signer = signer
+        self.namespace = namespace
+        self.crl_url = namespace.crl_url(name)
+        self.key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        self._random = random
+        self._hash = hash_for(signer.public_key().curve)
+        self._templates = {
+            profile.name: self._template(profile) for profile in PROFILES.values() if profile.issued_by is kind
+        }
+        self._bases = {name: self._base(template) for name, template in self._templates.items()}
+
+    def prepare(self, request: LeafRequest, *, now: datetime, lifetime: timedelta | None = None) -> IssuanceToken:
+        """Check the request, build the certificate unsigned, lint it; return the right to have it signed.
+
+        now: aware UTC. lifetime: from now on, at most the profile's; None for the profile's own. A certificate never
+        outlives its issuer. Raises ProfileViolation when the request is at fault, LintFailed when we are.
+        Does not prove that the key is the device's: that is what a VerifiedDevice or a VerifiedKey is for.
+        """
+        profile, subject, alt_name = self._names(request)
+        not_before, not_after = self._validity(profile, now.replace(microsecond=0), lifetime)
+        key = request.public_key
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
+            raise ProfileViolation(f"{profile.name}: want a P-256 or P-384 key")
+        serial_number = random_serial_number(self._random)
+        builder = (
+            self._bases[profile.name]
+            .subject_name(self.namespace.subject(profile.subject, subject))
+            .public_key(key)
+            .serial_number(serial_number)
+            .not_valid_before(not_before)
+            .not_valid_after(not_after)
+            .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+        )
+        if alt_name:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName(alt_name), critical=CRITICAL[x509.SubjectAlternativeName.oid]
+            )
+        blank = builder.sign(BuilderKey(self.signer.public_key(), lambda _: _BLANK_SIGNATURE), self._hash)
+        lint(blank, self._templates[profile.name])
+        return IssuanceToken(
+            _MAKER,
+            issuer=self,
+            profile=profile.name,
+            serial_number=f"{serial_number:x}",
+            not_before=not_before,
+            not_after=not_after,
+            tbs=blank.tbs_certificate_bytes,
+        )
+
+    def issue(self, token: IssuanceToken) -> x509.Certificate:
+        """Sign what was prepared. Raise TokenSpent if the token was redeemed before, or is another issuer's."""
+        tbs = token.redeem(self)
+        signature = self.signer.sign(tbs)
+        return x509.load_der_x509_certificate(sequence(tbs, _ALGORITHM[self._hash.name], bit_string(signature)))
+
+    def read_leaf(self, certificate: x509.Certificate) -> tuple[CertificateProfile, str]:
+        """Return the profile and the holder's name of a certificate that this CA signed.
+
+        Raises UntrustedCertificate if the signature is not this CA's, or if it fits none of its profiles. Does not look
+        at the time, nor at revocation.
+        """
+        try:
+            certificate.verify_directly_issued_by(self.certificate)
+            purposes, policies = _bounds(certificate)
+        except (InvalidSignature, ValueError, TypeError, x509.DuplicateExtension) as error:
+            raise UntrustedCertificate(f"not signed by {self.name}: {error or type(error).__name__}") from None
+        for template in self._templates.values():
+            if (template.profile.key_purposes, template.profile.policies) == (purposes, policies):
+                try:
+                    return template.profile.name, lint(certificate, template)
+                except LintFailed as error:
+                    raise UntrustedCertificate(f"signed by {self.name}, but not as it issues: {error}") from None
+        raise UntrustedCertificate(f"{self.name} issues nothing with these key purposes and policies")
+
+    def _names(self, request: LeafRequest) -> tuple[Profile, str, list[x509.GeneralName]]:
+        """Return profile, the subject's last attribute, and the alternative names; raise ProfileViolation."""
+        alt_name: list[x509.GeneralName]
+        match request:
+            case IDevIdRequest():
+                profile, subject = PROFILES[CertificateProfile.IDEVID], request.serial
+                serial = hardware_serial(ek_sha256=request.ek_sha256, ek_certificate=request.ek_certificate)
+                alt_name = [hardware_module_name(serial)]
+            case LDevIdRequest():
+                name = CertificateProfile.LDEVID if request.tpm_backed else CertificateProfile.LDEVID_SOFTWARE
+                profile, subject = PROFILES[name], request.device_id
+                alt_name = [x509.UniformResourceIdentifier(ids.device_uri(self.namespace.trust_domain, subject))]
+            case InfraRequest():
+                profile, subject = PROFILES[request.profile], request.name
+                alt_name = [*map(x509.DNSName, request.dns_names), *map(x509.IPAddress, request.ip_addresses)]
+        if profile.issued_by is not self.kind:
+            raise ProfileViolation(f"{profile.name}: want the {profile.issued_by} CA, this is {self.name}")
+        try:
+            check_name(subject, profile.name)
+        except DecodeError as error:
+            raise ProfileViolation(f"{profile.name}: {error}") from None
+        if isinstance(request, InfraRequest):
+            self._check_hosts(profile, alt_name)
+        return profile, subject, alt_name
+
+    def _check_hosts(self, profile: Profile, hosts: list[x509.GeneralName]) -> None:
+        if bool(hosts) != (profile.alt_name is AltName.HOST):
+            raise ProfileViolation(f"{profile.name}: want {profile.alt_name.value}, got {len(hosts)} names")
+        for host in hosts:
+            if not host_permitted(host, self.namespace):
+                raise ProfileViolation(f"{profile.name}: {host.value} is outside this CA's name constraints")
+
+    def _validity(self, profile: Profile, now: datetime, lifetime: timedelta | None) -> tuple[datetime, datetime]:
+        begins, ends = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+        if not begins <= now < ends:
+            raise ProfileViolation(f"{self.name} is valid from {begins} to {ends}; it is {now}")
+        not_before = max(begins, now - BACKDATED)
+        if profile.most is None:
+            if lifetime is not None:
+                raise ProfileViolation(f"{profile.name}: has no end; a lifetime can't be asked for")
+            return not_before, NEVER
+        lifetime = profile.lifetime if lifetime is None else lifetime
+        if lifetime is None or not _SECOND <= lifetime <= profile.most:
+            raise ProfileViolation(f"{profile.name}: want a lifetime of 1 s to {profile.most}, got {lifetime}")
+        return not_before, min(ends, now + lifetime)
+
+    def _template(self, profile: Profile) -> Template:
+        constants = leaf_constants(profile, issuer_key_id=self.key_id, crl_url=self.crl_url)
+        return Template(
+            profile=profile,
+            namespace=self.namespace,
+            issuer=self.certificate.subject,
+            issuer_curve=self.signer.public_key().curve.name,
+            issuer_key_id=self.key_id,
+            not_before=self.certificate.not_valid_before_utc,
+            not_after=self.certificate.not_valid_after_utc,
+            constants=expected(constants),
+        )
+
+    def _base(self, template: Template) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder().issuer_name(template.issuer)
+        for extension in template.constants:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+        return builder
+
+
+def random_serial_number(random: Callable[[int], bytes]) -> int:
+    """Return a positive number of exactly 16 octets, of which 126 bits are random (RFC 5280 §4.1.2.2: at most 20)."""
+    return int.from_bytes(random(_SERIAL_BYTES), "big") >> 2 | 1 << 126
+
+
+def _bounds(
+    certificate: x509.Certificate,
+) -> tuple[tuple[x509.ObjectIdentifier, ...], tuple[x509.ObjectIdentifier, ...]]:
+    """Return the certificate's key purposes and policies, in order; empty where it has none."""
+    purposes: tuple[x509.ObjectIdentifier, ...] = ()
+    policies: tuple[x509.ObjectIdentifier, ...] = ()
+    for extension in certificate.extensions:
+        if isinstance(extension.value, x509.ExtendedKeyUsage):
+            purposes = tuple(extension.value)
+        elif isinstance(extension.value, x509.CertificatePolicies):
+            policies = tuple(policy.policy_identifier for policy in extension.value)
+    return purposes, policies
+
+
+def to_der(certificate: x509.Certificate) -> bytes:
+    """Return the certificate's DER."""
+    return certificate.public_bytes(Encoding.DER)

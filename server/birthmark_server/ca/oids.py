@@ -1,0 +1,41 @@
+"""Object identifiers that appear in our certificates.
+
+Ours hang below one arc that needs no registration: 2.25 followed by a UUID as an integer (ITU-T X.667 §7). The UUID was
+drawn once, at random, for this project; every installation shares it, because the roles mean the same everywhere.
+A number in here is never reused.
+"""
+
+import uuid
+from typing import Final
+
+from cryptography.x509 import ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+BIRTHMARK_ARC: Final = f"2.25.{uuid.UUID('d6926261-a029-40fc-9031-bb05a90f1125').int}"
+
+# Key purposes (BIRTHMARK_ARC.1): each infrastructure role has one of its own.
+KP_SERVER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.1")
+KP_BROKER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.2")
+KP_CONTROL: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.3")
+KP_STATION: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.4")
+KP_OPERATOR: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.5")
+
+# Certificate policies (BIRTHMARK_ARC.2): what we did before we issued.
+CP_IDEVID: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.1")
+CP_LDEVID: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.2")
+CP_LDEVID_SOFTWARE: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.3")
+CP_INFRASTRUCTURE: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.4")
+
+# TCG OID Registry: the CA verified that the key resides in a TPM, and that it can't leave it (fixedTPM).
+TCG_VERIFIED_TPM_RESIDENCY: Final = ObjectIdentifier("2.23.133.11.1.1")
+TCG_VERIFIED_TPM_FIXED: Final = ObjectIdentifier("2.23.133.11.1.2")
+
+# TCG OID Registry: a hardware module that is a TPM 2.0, and who made it.
+TCG_TPM20: Final = ObjectIdentifier("2.23.133.1.2")
+TCG_TPM_MANUFACTURER: Final = ObjectIdentifier("2.23.133.2.1")
+
+ON_HARDWARE_MODULE_NAME: Final = ObjectIdentifier("1.3.6.1.5.5.7.8.4")
+"""id-on-hardwareModuleName, RFC 4108 §5."""
+
+SERVER_AUTH: Final = ExtendedKeyUsageOID.SERVER_AUTH
+CLIENT_AUTH: Final = ExtendedKeyUsageOID.CLIENT_AUTH

@@ -1,0 +1,304 @@
+"""What happens on the root's own machine: make the root, sign the CAs' requests, publish the root's CRL.
+
+The folder holds root.json (the names that everything below is held to), root.key, root.pem, root.crl, what was signed
+(`signed/SERIAL.pem`), what was revoked (`revoked/SERIAL.json`), and a transcript of every act. Files go in and out by
+hand: a request in, a certificate and a CRL out. Nothing here needs a network.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from birthmark_server.ca import files, keys
+from birthmark_server.ca.authority import read_certificate, verify_ca
+from birthmark_server.ca.crl import build_crl
+from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused, RequestRefused
+from birthmark_server.ca.extensions import ROOT_NAME, ca_constants, ca_extensions, expected, key_identifier
+from birthmark_server.ca.issuer import random_serial_number
+from birthmark_server.ca.layout import ROOT_FILE, Entry, Layout
+from birthmark_server.ca.namespace import Namespace
+from birthmark_server.ca.profile import BACKDATED, CA_PROFILES, CRITICAL, NEVER, CaKind
+from birthmark_server.ca.signer import CA_CURVES, BuilderKey, CaSigner, hash_for
+from birthmark_server.ca.transcript import certificate_facts, write_transcript
+from birthmark_server.domain import RevocationReason
+from birthmark_wire.encoding import read_json
+
+CRL_LIFETIME: Final = timedelta(days=400)
+"""The root is offline: its CRL is renewed once a year, with a month to be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootMade:
+    """What `root_init` wrote."""
+
+    certificate: Path
+    crl: Path
+    transcript: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RootSigned:
+    """What `root_sign` wrote."""
+
+    certificate: Path
+    transcript: Path
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrlPublished:
+    """What `root_crl` wrote."""
+
+    crl: Path
+    transcript: Path
+    number: int
+    next_update: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Root:
+    """The opened root, as crl.py and the functions below want it."""
+
+    layout: Layout
+    certificate: x509.Certificate
+    signer: CaSigner
+    kind: CaKind = CaKind.ROOT
+
+
+def root_init(
+    *,
+    folder: Path,
+    namespace: Namespace,
+    passphrase: bytes,
+    now: datetime,
+    token: str = "",
+    random: Callable[[int], bytes] = os.urandom,
+) -> RootMade:
+    """Make the root: P-384, no end, self-signed; its first CRL; a transcript.
+
+    token: a `pkcs11:` URI with token and module-path, to make the key in there; empty for an encrypted file. Running it
+    again with the same names finishes what an interruption left; with other names, or once done, CeremonyRefused.
+    """
+    files.make_folder(folder)
+    wanted = Layout(namespace, (Entry(ROOT_NAME, CaKind.ROOT, keys.location(ROOT_NAME, token=token)),))
+    begin(folder / ROOT_FILE, wanted)
+    if (folder / "root.crl").exists():
+        raise CeremonyRefused(f"{folder} holds a root already")
+    signer = open_or_create(folder, wanted.entries[0], curve=ec.SECP384R1(), passphrase=passphrase)
+    path = folder / "root.pem"
+    if not path.exists():
+        files.write_new(path, _self_signed(namespace, signer, now, random).public_bytes(Encoding.PEM))
+    root = _Root(wanted, read_certificate(path), signer)
+    published = _publish_crl(folder, root, number=1, now=now)
+    facts = certificate_facts(root.certificate)
+    transcript = write_transcript(
+        folder, act="root made", facts=facts, written=(folder / ROOT_FILE, path, published), now=now
+    )
+    return RootMade(path, published, transcript, root.certificate.fingerprint(hashes.SHA256()).hex())
+
+
+def root_sign(
+    *,
+    folder: Path,
+    request: Path,
+    kind: CaKind,
+    out: Path,
+    passphrase: bytes,
+    now: datetime,
+    random: Callable[[int], bytes] = os.urandom,
+) -> RootSigned:
+    """Sign a CA's request, PEM in, PEM out. kind: what the operator says it is for; the request must say the same.
+
+    Raises RequestRefused unless the request is signed by its own key, names this organization, has a key of an allowed
+    kind that this root never certified, and asks for exactly the extensions of its profile under this root's names.
+    """
+    if kind is CaKind.ROOT:
+        raise RequestRefused("a root signs issuing CAs only")
+    root = _open(folder, passphrase=passphrase, now=now)
+    csr = _read_request(request)
+    public_key = _verify_request(csr, kind=kind, root=root)
+    _refuse_known_key(folder, public_key)
+    lifetime = CA_PROFILES[kind].lifetime
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(root.certificate.subject)
+        .subject_name(csr.subject)
+        .public_key(public_key)
+        .serial_number(random_serial_number(random))
+        .not_valid_before(max(root.certificate.not_valid_before_utc, _seconds(now) - BACKDATED))
+        .not_valid_after(NEVER if lifetime is None else _seconds(now) + lifetime)
+    )
+    root_key_id = key_identifier(root.signer.public_key())
+    names = root.layout.namespace
+    for extension in ca_extensions(kind, names, public_key=public_key, issuer_key_id=root_key_id):
+        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
+    certificate = builder.sign(BuilderKey.over(root.signer), hash_for(root.signer.public_key().curve))
+    verify_ca(certificate, kind=kind, namespace=names, root=root.certificate, now=now)
+    pem = certificate.public_bytes(Encoding.PEM)
+    kept = folder / "signed" / f"{certificate.serial_number:x}.pem"
+    files.make_folder(kept.parent)
+    if out.exists():
+        raise CeremonyRefused(f"{out} is there already; nothing was overwritten")
+    files.write_new(kept, pem)
+    files.write_new(out, pem)
+    facts = [("request", str(request)), ("profile", kind.value), *certificate_facts(certificate)]
+    transcript = write_transcript(folder, act="request signed", facts=facts, written=(request, kept, out), now=now)
+    return RootSigned(out, transcript, certificate.fingerprint(hashes.SHA256()).hex())
+
+
+def root_revoke(
+    *, folder: Path, certificate: Path, reason: RevocationReason, passphrase: bytes, now: datetime
+) -> CrlPublished:
+    """Revoke an issuing CA that this root signed, and publish the CRL that says so."""
+    revoked = read_certificate(certificate)
+    name = f"{revoked.serial_number:x}"
+    kept = folder / "signed" / f"{name}.pem"
+    if not kept.exists() or read_certificate(kept) != revoked:
+        raise RequestRefused(f"{certificate} was not signed by the root in {folder}")
+    files.make_folder(folder / "revoked")
+    entry = {"revoked_at": int(now.timestamp()), "reason": reason.value}
+    files.write_new(folder / "revoked" / f"{name}.json", json.dumps(entry).encode())
+    return root_crl(folder=folder, passphrase=passphrase, now=now)
+
+
+def root_crl(*, folder: Path, passphrase: bytes, now: datetime) -> CrlPublished:
+    """Publish the root's next CRL, in place of the last one."""
+    root = _open(folder, passphrase=passphrase, now=now)
+    number = crl_number(folder / "root.crl") + 1
+    path = _publish_crl(folder, root, number=number, now=now)
+    next_update = _seconds(now) + CRL_LIFETIME
+    facts = [("number", str(number)), ("next update", next_update.isoformat())]
+    transcript = write_transcript(folder, act="CRL published", facts=facts, written=(path,), now=now)
+    return CrlPublished(path, transcript, number, next_update)
+
+
+def crl_number(path: Path) -> int:
+    """Return the number of a CRL in DER; raise AuthorityBroken."""
+    try:
+        crl = x509.load_der_x509_crl(path.read_bytes())
+        return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+    except (OSError, ValueError, x509.ExtensionNotFound) as error:
+        raise AuthorityBroken(f"{path}: {error}") from None
+
+
+def begin(path: Path, wanted: Layout) -> None:
+    """Write the settings file that starts a ceremony, or find that an earlier run with the same names did."""
+    if not path.exists():
+        wanted.write_new(path)
+    elif Layout.read(path) != wanted:
+        raise CeremonyRefused(f"{path} was begun with other names or keys; use them, or another folder")
+
+
+def open_or_create(folder: Path, entry: Entry, *, curve: ec.EllipticCurve, passphrase: bytes) -> CaSigner:
+    """Return the signer of an authority's key, made now unless an interrupted run made it."""
+    if keys.exists(folder, entry.key, passphrase=passphrase):
+        return keys.open_signer(folder, entry.key, passphrase=passphrase)
+    return keys.create_signer(folder, entry.key, curve=curve, passphrase=passphrase)
+
+
+def _self_signed(
+    namespace: Namespace, signer: CaSigner, now: datetime, random: Callable[[int], bytes]
+) -> x509.Certificate:
+    public_key = signer.public_key()
+    name = namespace.subject(NameOID.COMMON_NAME, f"{namespace.organization} {CA_PROFILES[CaKind.ROOT].title}"[:64])
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(name)
+        .subject_name(name)
+        .public_key(public_key)
+        .serial_number(random_serial_number(random))
+        .not_valid_before(_seconds(now) - BACKDATED)
+        .not_valid_after(NEVER)
+    )
+    own_id = key_identifier(public_key)
+    for extension in ca_extensions(CaKind.ROOT, namespace, public_key=public_key, issuer_key_id=own_id):
+        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
+    return builder.sign(BuilderKey.over(signer), hash_for(public_key.curve))
+
+
+def _open(folder: Path, *, passphrase: bytes, now: datetime) -> _Root:
+    layout = Layout.read(folder / ROOT_FILE)
+    certificate = read_certificate(folder / "root.pem")
+    verify_ca(certificate, kind=CaKind.ROOT, namespace=layout.namespace, root=certificate, now=now)
+    signer = keys.open_signer(folder, layout.entries[0].key, passphrase=passphrase)
+    if signer.public_key() != certificate.public_key():
+        raise AuthorityBroken(f"{folder}: the key is not the root certificate's")
+    return _Root(layout, certificate, signer)
+
+
+def _read_request(path: Path) -> x509.CertificateSigningRequest:
+    try:
+        return x509.load_pem_x509_csr(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RequestRefused(f"{path}: want a PKCS #10 request in PEM: {error}") from None
+
+
+def _verify_request(csr: x509.CertificateSigningRequest, *, kind: CaKind, root: _Root) -> ec.EllipticCurvePublicKey:
+    """Return the key of a request that this root may sign as `kind`; raise RequestRefused naming what is wrong."""
+    names, public_key = root.layout.namespace, csr.public_key()
+    if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, CA_CURVES):
+        raise RequestRefused("want a P-256 or P-384 key")
+    try:
+        signed = csr.is_signature_valid
+        asked = list(csr.extensions)
+    except (ValueError, InvalidSignature, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise RequestRefused(f"the request can't be read: {error}") from None
+    if not signed:
+        raise RequestRefused("the request is not signed by its own key")
+    title = f"{names.organization} {CA_PROFILES[kind].title}"
+    common = [str(attribute.value) for attribute in csr.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if len(common) != 1 or csr.subject != names.subject(NameOID.COMMON_NAME, common[0]):
+        raise RequestRefused(f"want the subject O={names.organization}, CN=..., got {csr.subject.rfc4514_string()}")
+    if not common[0].startswith(title):
+        raise RequestRefused(f"want a CN that begins with {title!r}, got {common[0]!r}")
+    if asked != expected(ca_constants(kind, names)):
+        raise RequestRefused(f"the request asks for other extensions than those of a {kind} CA under this root's names")
+    return public_key
+
+
+def _refuse_known_key(folder: Path, public_key: ec.EllipticCurvePublicKey) -> None:
+    """One key, one CA: a second certificate for a key would outlive the revocation of the first."""
+    certificates = [folder / "root.pem", *sorted((folder / "signed").glob("*.pem"))]
+    for path in certificates:
+        if read_certificate(path).public_key() == public_key:
+            raise RequestRefused(f"this root certified that key before: {path}")
+
+
+def _publish_crl(folder: Path, root: _Root, *, number: int, now: datetime) -> Path:
+    revoked = [_revoked(path) for path in sorted((folder / "revoked").glob("*.json"))]
+    next_update = _seconds(now) + CRL_LIFETIME
+    path = folder / "root.crl"
+    files.replace(path, build_crl(root, revoked, number=number, now=_seconds(now), next_update=next_update))
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _RevokedCa:
+    serial_number: str
+    revoked_at: datetime
+    reason: RevocationReason
+
+
+def _revoked(path: Path) -> _RevokedCa:
+    try:
+        entry = read_json(path.read_bytes())
+        at = datetime.fromtimestamp(entry.integer("revoked_at", low=0, high=2**40), UTC)
+        return _RevokedCa(path.stem, at, RevocationReason(entry.text("reason")))
+    except (OSError, ValueError) as error:
+        raise AuthorityBroken(f"{path}: {error}") from None
+
+
+def _seconds(now: datetime) -> datetime:
+    return now.replace(microsecond=0)
