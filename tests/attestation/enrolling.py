@@ -1,0 +1,100 @@
+"""One enrollment as the server's core would run it, for the tests of this folder: each step can be tampered with."""
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from birthmark_server.attestation.ek import verify_endorsement
+from birthmark_server.attestation.roots import TrustStore
+from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
+from birthmark_server.domain import DeviceModel, PendingEnrollment
+from birthmark_wire.enrollment import Challenge, ChallengeAnswer, EnrollRequest
+from support.software_tpm import SoftwareTpm
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SERVER = "enroll.example"
+ANCHOR_SHA256 = hashlib.sha256(b"root").digest()
+MODEL = DeviceModel(name="gateway", ek_template="p256")
+NO_EKS: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What server and device hold after the first round trip."""
+
+    pending: PendingEnrollment
+    challenge: Challenge
+    model: DeviceModel
+    roots: TrustStore
+    listed_ek: frozenset[str]
+
+    def judge(self, answer: ChallengeAnswer, *, anchor_sha256: bytes = ANCHOR_SHA256) -> VerifiedDevice:
+        """Let the server judge an answer."""
+        return verify_activation(
+            self.pending,
+            answer,
+            model=self.model,
+            roots=self.roots,
+            listed_ek=self.listed_ek,
+            anchor_sha256=anchor_sha256,
+            now=NOW,
+        )
+
+
+def begin(
+    request: EnrollRequest,
+    roots: TrustStore,
+    *,
+    model: DeviceModel = MODEL,
+    listed_ek: frozenset[str] = NO_EKS,
+    now: datetime = NOW,
+) -> Exchange:
+    """Run the first round trip."""
+    endorsement = verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
+    secret, nonce = os.urandom(32), os.urandom(32)
+    opened = open_challenge(request, endorsement=endorsement, secret=secret)
+    pending = PendingEnrollment(
+        enrollment_id="e-1",
+        source="192.0.2.1",
+        station="",
+        request=request.encode(),
+        nonce=nonce,
+        secret_sha256=hashlib.sha256(secret).digest(),
+        ek_sha256=endorsement.ek_sha256,
+        other_ek_sha256=endorsement.other_ek_sha256,
+        ak_name=opened.ak_name,
+        key_name=opened.key_name,
+        assurance=endorsement.assurance,
+        device_id="dev-1",
+        serial="SN-1",
+        model=model.name,
+        batch="",
+        epoch=0,
+        created_at=now,
+        expires_at=now + timedelta(minutes=5),
+    )
+    challenge = Challenge(
+        enrollment_id=pending.enrollment_id,
+        nonce=nonce,
+        credential_blob=opened.credential.id_object,
+        encrypted_secret=opened.credential.encrypted_secret,
+        quote_pcrs=model.quote_pcrs,
+        device_id=pending.device_id,
+        serial=pending.serial,
+        model=pending.model,
+        batch=pending.batch,
+        expires_in_s=300,
+    )
+    return Exchange(pending, challenge, model, roots, listed_ek)
+
+
+def answer_of(tpm: SoftwareTpm, exchange: Exchange) -> ChallengeAnswer:
+    """Let the device answer as it should."""
+    return tpm.answer(exchange.challenge, anchor_sha256=ANCHOR_SHA256, server_name=SERVER)
+
+
+def enroll(tpm: SoftwareTpm, roots: TrustStore, *, model: DeviceModel = MODEL) -> VerifiedDevice:
+    """Run both round trips."""
+    exchange = begin(tpm.enroll_request(server_name=SERVER), roots, model=replace(model, ek_template=tpm.ek_template))
+    return exchange.judge(answer_of(tpm, exchange))
