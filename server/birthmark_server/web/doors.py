@@ -11,6 +11,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
 from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, DeviceState
 from birthmark_server.errors import Misconfigured
 from birthmark_server.store.protocol import Store
@@ -57,6 +60,8 @@ class Call:
     media_type: str = ""
     accept: str = ""
     argument: str = ""
+    if_none_match: str = ""
+    if_modified_since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Answer:
 class Route:
     """One resource. path: `{id}` stands for one segment. est: errors are worded as RFC 7030 wants them.
 
-    cheap: answered from memory, on the event loop; all others run in a worker.
+    cheap: answered from memory, on the event loop; all others run in a worker. A cheap one is public.
     """
 
     method: str
@@ -95,6 +100,8 @@ class Router:
         for route in routes:
             if not route.door.anonymous and not route.door.profiles:
                 raise Misconfigured(f"{route.method} {route.path} does not say who may use it")
+            if route.cheap and not route.door.ignore_certificate:
+                raise Misconfigured(f"{route.method} {route.path} looks up certificates: not on the event loop")
             methods = self._methods(route.path)
             if route.method in methods:
                 raise Misconfigured(f"{route.method} {route.path} is declared twice")
@@ -157,8 +164,12 @@ def identify(
         raise OwnerNotActive(f"device {device.device_id} is {device.state}")
     if record.device_id and device is None:
         raise CertificateUnknown(f"device {record.device_id} is not on record here")
-    station = record.subject if record.profile is CertificateProfile.STATION else ""
+    station = _common_name(record.subject) if record.profile is CertificateProfile.STATION else ""
     return Caller(request_id, station or address, station=station, certificate=record, device=device)
+
+
+def _common_name(subject: str) -> str:
+    return str(x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def _check_certificate(record: CertificateRecord, door: Door, *, issuers: frozenset[str], now: datetime) -> None:

@@ -6,6 +6,7 @@ the root alone is an anchor, so an intermediate by itself is never a chain. Whic
 not decided here but at each request (doors.py).
 """
 
+import logging
 import socket
 import ssl
 from asyncio import AbstractEventLoop, BaseProtocol
@@ -16,7 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.errors import Misconfigured
-from birthmark_server.web.tls_alerts import FailureListener, TlsProtocol, tls_protocol_class
+from birthmark_server.web.limits import ConnectionLimit, source_of
+from birthmark_server.web.tls_alerts import TlsProtocol, tls_protocol_class
+
+log = logging.getLogger("birthmark.tls")
 
 
 def server_context(
@@ -49,16 +53,39 @@ def server_context(
     return context
 
 
+class ConnectionObserver:
+    """Holds a listener to its connection limits and logs handshakes that fail."""
+
+    def __init__(self, limit: ConnectionLimit) -> None:
+        self._limit = limit
+
+    def opened(self, address: str) -> bool:
+        """Return whether this address may have one more connection."""
+        if self._limit.open(source_of(address)):
+            return True
+        log.warning("connection refused", extra={"fields": {"caller": address, "code": "too-many-connections"}})
+        return False
+
+    def closed(self, address: str) -> None:
+        """Give the connection's place back."""
+        self._limit.close(source_of(address))
+
+    def failed(self, address: str, error: ssl.SSLError) -> None:
+        """Log why a handshake failed."""
+        log.info("handshake failed", extra={"fields": {"caller": address, "reason": error.reason or str(error)}})
+
+
 def tls_protocol_factory(
     loop: AbstractEventLoop,
     context: ssl.SSLContext,
     app_protocol: Callable[[], BaseProtocol],
     *,
+    connections: ConnectionLimit,
     handshake_timeout_s: float,
-    on_failure: FailureListener | None,
 ) -> Callable[[], BaseProtocol]:
     """Return what `loop.create_server` takes (without `ssl=`) to serve `app_protocol` over TLS with alerts."""
     tls_class = tls_protocol_class()
+    observer = ConnectionObserver(connections)
 
     def make() -> BaseProtocol:
         protocol = tls_class(
@@ -71,7 +98,7 @@ def tls_protocol_factory(
             ssl_shutdown_timeout=2.0,
         )
         if isinstance(protocol, TlsProtocol):
-            protocol.on_failure = on_failure
+            protocol.observer = observer
         return protocol
 
     return make

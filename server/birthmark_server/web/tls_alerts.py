@@ -15,15 +15,25 @@ import asyncio
 import asyncio.sslproto
 import ssl
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 DRAIN_TIMEOUT_S: Final = 1.0
 DRAIN_BYTES: Final = 262_144
 
 _PRIVATE_NAMES: Final = ("_on_handshake_complete", "_process_outgoing", "_set_state", "_wakeup_waiter")
 
-FailureListener = Callable[[Any, ssl.SSLError], None]
-"""Called with the peer's address (as socket's getpeername) and the reason, once per failed handshake."""
+
+class Observer(Protocol):
+    """What a listener wants to know of its connections, and may decide. address: of the peer, without its port."""
+
+    def opened(self, address: str) -> bool:
+        """Return whether to serve this connection; called before a byte of TLS is read."""
+
+    def closed(self, address: str) -> None:
+        """A connection that was let in is gone."""
+
+    def failed(self, address: str, error: ssl.SSLError) -> None:
+        """A handshake failed."""
 
 
 class TlsProtocol(asyncio.sslproto.SSLProtocol):
@@ -31,7 +41,32 @@ class TlsProtocol(asyncio.sslproto.SSLProtocol):
 
     max_size = 32_768  # each connection holds a buffer of this size: requests here are small
 
-    on_failure: FailureListener | None = None
+    observer: Observer | None = None
+    _address = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin the handshake, unless the observer does not let the peer in."""
+        if self.observer is not None:
+            peer = transport.get_extra_info("peername")
+            self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+            if not self.observer.opened(self._address):
+                self.observer = None
+                private: Any = self
+                private._transport = transport
+                private._app_transport._closed = True
+                transport.abort()  # type: ignore[attr-defined]  # a selector's transport
+                return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, and tell the observer."""
+        super().connection_lost(exc)
+        self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        if self.observer is not None:
+            self.observer.closed(self._address)
+            self.observer = None
 
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         private: Any = self  # what follows is asyncio's private side, which has no types
@@ -45,18 +80,21 @@ class TlsProtocol(asyncio.sslproto.SSLProtocol):
         private._process_outgoing()  # the alert
         private._wakeup_waiter(handshake_exc)
         private._app_transport._closed = True  # or its __del__ warns of a transport left open
-        transport.set_protocol(_Drain(transport, private._loop))
+        transport.set_protocol(_Drain(transport, private._loop, self._tell_closed))
         if transport.can_write_eof():
             transport.write_eof()
-        if self.on_failure is not None:
-            self.on_failure(transport.get_extra_info("peername"), handshake_exc)
+        if self.observer is not None:
+            self.observer.failed(self._address, handshake_exc)
 
 
 class _Drain(asyncio.Protocol):
     """Reads and forgets until the peer closes, has sent too much, or has taken too long."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, closed: Callable[[], None]
+    ) -> None:
         self._transport = transport
+        self._closed = closed
         self._left = DRAIN_BYTES
         self._timer = loop.call_later(DRAIN_TIMEOUT_S, transport.abort)
 
@@ -67,6 +105,7 @@ class _Drain(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._timer.cancel()
+        self._closed()
 
 
 def tls_protocol_class() -> type[asyncio.sslproto.SSLProtocol]:

@@ -1,0 +1,291 @@
+"""The composition root of `birthmark serve`: the one place where everything is made and joined.
+
+Start: settings -> CA folder, trust store, database -> services -> routes -> listeners. Whatever is wrong is said in one
+sentence before anything listens. Stop (SIGTERM, SIGINT): listeners close, requests that have begun finish, then the
+background tasks, the workers and the database, in this order.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from birthmark_server import log as log_lines
+from birthmark_server.attestation.roots import TrustStore
+from birthmark_server.ca import passphrase
+from birthmark_server.ca.authority import Authority
+from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
+from birthmark_server.errors import Misconfigured
+from birthmark_server.refusals import RefusalBook
+from birthmark_server.renewal import RenewalPolicy, RenewalService
+from birthmark_server.settings import Settings
+from birthmark_server.store.open import open_store
+from birthmark_server.store.protocol import Store
+from birthmark_server.web.app import CertificateSource, HttpShell, Listener, certificate_from_tls
+from birthmark_server.web.crl import CrlPublisher
+from birthmark_server.web.csrattrs import csr_attributes
+from birthmark_server.web.doors import Route, Router
+from birthmark_server.web.enroll import enrollment_routes
+from birthmark_server.web.est import est_routes
+from birthmark_server.web.front import certificate_from_front
+from birthmark_server.web.limits import ConnectionLimit
+from birthmark_server.web.status import status_routes
+from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
+
+log = logging.getLogger("birthmark.app")
+
+EX_CONFIG: Final = 78
+"""sysexits.h: something was found in an unconfigured or misconfigured state."""
+
+PURGE_EVERY: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server listens, as HOST:PORT or a path; empty where it does not."""
+
+    https: str
+    crl: str = ""
+    front: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What stands behind the doors; the command line uses the same."""
+
+    store: Store
+    authority: Authority
+    roots: TrustStore
+    enrollment: EnrollmentService
+    renewal: RenewalService
+    crls: CrlPublisher
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
+
+
+def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
+    """Open CA, trust store and database and build the services. Raise Misconfigured for what is wrong."""
+    secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
+    authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
+    roots = TrustStore.load(Path(settings.tpm.roots))
+    store = open_store(settings.database.url, journal=Path(settings.database.journal))
+    refusals = RefusalBook(store)
+    enrollment = EnrollmentService(
+        store=store,
+        authority=authority,
+        roots=roots,
+        policy=EnrollmentPolicy(
+            server_names=frozenset(settings.server.names),
+            public_url=settings.public_url,
+            broker_host=settings.broker.host,
+            broker_port=settings.broker.port,
+            challenge_ttl=timedelta(seconds=settings.enrollment.challenge_ttl_s),
+            answer_ttl=timedelta(seconds=settings.enrollment.answer_ttl_s),
+            most_challenges_per_source=settings.enrollment.most_challenges_per_source,
+        ),
+        refusals=refusals,
+        now=now,
+        random=os.urandom,
+    )
+    renewal = RenewalService(
+        store=store,
+        authority=authority,
+        policy=RenewalPolicy(
+            ldevid_lifetime=timedelta(seconds=settings.ca.ldevid_lifetime_s),
+            nonce_ttl=timedelta(seconds=settings.est.nonce_ttl_s),
+            most_per_day=settings.est.most_per_day,
+        ),
+        refusals=refusals,
+        now=now,
+        random=os.urandom,
+    )
+    crls = CrlPublisher(
+        store=store,
+        authority=authority,
+        lifetime=timedelta(seconds=settings.crl.lifetime_s),
+        refresh=timedelta(seconds=settings.crl.refresh_s),
+        now=now,
+    )
+    return Services(store, authority, roots, enrollment, renewal, crls)
+
+
+def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
+    """Return every route of the HTTPS door."""
+    authority = services.authority
+    cas = [authority.root, *(issuer.certificate for issuer in (authority.birth, authority.fleet, authority.infra))]
+    return [
+        *enrollment_routes(services.enrollment),
+        *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
+        *status_routes(services.store, started_at=now(), now=now),
+    ]
+
+
+async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Addresses], None] | None = None) -> None:
+    """Serve until `stop` is set. ready: called once when all doors are open. Raise Misconfigured."""
+    services = open_services(settings)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(settings.server.workers, thread_name_prefix="work"))
+            addresses = await _open_doors(settings, services, pool, stack)
+            for task in (
+                _repeat("crl", services.crls.interval, services.crls.refresh),
+                _repeat("purge", PURGE_EVERY, partial(_purge, services.store)),
+            ):
+                await stack.enter_async_context(_background(task))
+            log.info(
+                "serving",
+                extra={"fields": {"https": addresses.https, "crl": addresses.crl, "front": addresses.front}},
+            )
+            if ready is not None:
+                ready(addresses)
+            notify_systemd("READY=1")
+            await stop.wait()
+            notify_systemd("STOPPING=1")
+            log.info("stopping")
+    finally:
+        services.store.close()
+
+
+async def _open_doors(
+    settings: Settings, services: Services, pool: ThreadPoolExecutor, stack: contextlib.AsyncExitStack
+) -> Addresses:
+    loop = asyncio.get_running_loop()
+    limits = settings.limits
+    authority = services.authority
+
+    def shell(routes: list[Route]) -> HttpShell:
+        return HttpShell(
+            router=Router(routes),
+            store=services.store,
+            issuers=frozenset(issuer.sha256 for issuer in authority.issuers),
+            limits=limits,
+            pool=pool,
+            now=utc_now,
+        )
+
+    async def listen(
+        http: HttpShell,
+        source: CertificateSource,
+        sockets: list[socket.socket],
+        wrap: Callable[[Listener], Callable[[], asyncio.BaseProtocol]],
+    ) -> None:
+        listener = http.listener(source)
+        stack.push_async_callback(listener.shutdown, settings.server.shutdown_grace_s)
+        for sock in sockets:
+            server = await loop.create_server(wrap(listener), sock=sock)
+            stack.callback(server.close)
+
+    devices = shell(routes_of(services, now=utc_now))
+    context = server_context(
+        certificate=Path(settings.server.certificate),
+        key=Path(settings.server.key),
+        key_passphrase=passphrase.read(settings.server.key_passphrase) if settings.server.key_passphrase else None,
+        root=authority.root,
+        intermediates=[issuer.certificate for issuer in authority.issuers],
+    )
+    connections = ConnectionLimit(most=limits.connections, most_per_source=limits.connections_per_source)
+    https = listening_sockets(settings.server.listen)
+    await listen(
+        devices,
+        certificate_from_tls,
+        https,
+        partial(
+            tls_protocol_factory,
+            loop,
+            context,
+            connections=connections,
+            handshake_timeout_s=limits.handshake_timeout_s,
+        ),
+    )
+    crl: list[socket.socket] = []
+    if settings.crl.listen:
+        crl = listening_sockets(settings.crl.listen)
+        await listen(shell(services.crls.routes()), lambda _: None, crl, lambda listener: listener)
+    if settings.front.listen:
+        path = Path(settings.front.listen)
+        await listen(devices, certificate_from_front, [unix_socket(path)], lambda listener: listener)
+    return Addresses(_address(https), _address(crl), settings.front.listen)
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Bind a Unix socket (mode 0660) or raise Misconfigured. One that nobody listens on any more is replaced."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            path.unlink()
+        sock.bind(str(path))
+        path.chmod(0o660)
+    except OSError as error:
+        sock.close()
+        raise Misconfigured(f"can't listen on {path}: {error.strerror or error}") from None
+    return sock
+
+
+def _address(sockets: list[socket.socket]) -> str:
+    return ":".join(str(part) for part in sockets[0].getsockname()[:2]) if sockets else ""
+
+
+def _purge(store: Store) -> None:
+    purged = store.purge_expired(at=utc_now())
+    if purged:
+        log.info("purged", extra={"fields": {"rows": purged}})
+
+
+async def _repeat(name: str, every: timedelta, work: Callable[[], object]) -> None:
+    """Do blocking work now and then `every` so often, in a thread; what it raises is logged and tried again."""
+    while True:
+        try:
+            await asyncio.to_thread(work)
+        except Exception:
+            log.exception("background work failed", extra={"fields": {"work": name}})
+        await asyncio.sleep(every.total_seconds())
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[object, object, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def notify_systemd(state: str) -> None:
+    """Tell systemd how we are, where it wants to know (sd_notify(3))."""
+    path = os.environ.get("NOTIFY_SOCKET", "")
+    if path:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, contextlib.suppress(OSError):
+            sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)
+
+
+def run(settings: Settings, *, ready: Callable[[Addresses], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit code: 0, or 78 with one sentence on stderr."""
+    log_lines.configure(settings.log.format)
+
+    async def until_signal() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, stop=stop, ready=ready)
+
+    try:
+        asyncio.run(until_signal())
+    except Misconfigured as error:
+        print(f"birthmark serve: {error}", file=sys.stderr)
+        return EX_CONFIG
+    return 0

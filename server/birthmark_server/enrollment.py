@@ -1,0 +1,404 @@
+"""The birth of a device: two requests, with a state in the database between them.
+
+    EnrollRequest -> admitted -> EK proven -> Challenge          begin()
+    ChallengeAnswer -> VerifiedDevice -> certificate -> answer   finish()
+
+Trusts the store for one-use and uniqueness, attestation for every proof, the authority for what a certificate says.
+Rules: a wrong answer changes nothing, so nobody can spoil another's enrollment; a right one counts once; the very same
+bytes again get the very same answer for a day, as long as what they were given still stands. All that a birth writes is
+one transaction (Store.commit_birth), which fails if the device was revoked meanwhile.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from hashlib import sha256
+from types import MappingProxyType
+from typing import Final
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from birthmark_server.admission import admit, require_proven
+from birthmark_server.attestation.certificate import parse_certificate
+from birthmark_server.attestation.ek import shown_ek_hashes, strip_nv, verify_endorsement
+from birthmark_server.attestation.roots import TrustStore
+from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.record import to_record
+from birthmark_server.ca.requests import IDevIdRequest
+from birthmark_server.domain import (
+    Assurance,
+    Caller,
+    CertificateProfile,
+    CertificateRecord,
+    Device,
+    DeviceModel,
+    DeviceState,
+    PendingEnrollment,
+)
+from birthmark_server.errors import Refused
+from birthmark_server.refusals import RefusalBook
+from birthmark_server.store.errors import AlreadyConsumed, DeviceNotActive
+from birthmark_server.store.protocol import Birth, Store
+from birthmark_wire.encoding import b64
+from birthmark_wire.enrollment import (
+    NONCE_BYTES,
+    SECRET_BYTES,
+    Challenge,
+    ChallengeAnswer,
+    EnrollRequest,
+    EnrollResult,
+)
+from birthmark_wire.est import BASE_PATH
+
+ID_BYTES: Final = 16
+
+
+class WrongServer(Refused):
+    """The device was on its way to another server."""
+
+    code = "wrong-server"
+
+
+class OtherStation(Refused):
+    """The enrollment was begun through another door: a station's is finished by that station."""
+
+    code = "other-station"
+
+
+class ChallengeExpired(Refused):
+    """The challenge, or the stored answer, is too old. Begin again."""
+
+    code = "challenge-expired"
+
+
+class BirthRevoked(Refused):
+    """What this answer handed out was revoked since."""
+
+    code = "birth-revoked"
+
+
+# -- states
+
+
+class State(StrEnum):
+    """Where an enrollment stands, as its record and the clock say."""
+
+    CHALLENGED = "challenged"
+    GRANTED = "granted"
+    EXPIRED = "expired"
+
+
+class Event(StrEnum):
+    """What can happen to it."""
+
+    PROVEN = "proven"
+    DISPROVEN = "disproven"
+    REPEATED = "repeated"
+    TIMED_OUT = "timed out"
+
+
+TRANSITIONS: Final = MappingProxyType(
+    {
+        (State.CHALLENGED, Event.PROVEN): State.GRANTED,
+        (State.CHALLENGED, Event.DISPROVEN): State.CHALLENGED,
+        (State.CHALLENGED, Event.TIMED_OUT): State.EXPIRED,
+        (State.GRANTED, Event.REPEATED): State.GRANTED,
+        (State.GRANTED, Event.TIMED_OUT): State.EXPIRED,
+    }
+)
+"""What is absent is illegal. The diagram in docs/protocol.md is drawn from this table."""
+
+
+def state_of(pending: PendingEnrollment, *, now: datetime) -> State:
+    """Return where the enrollment stands at `now`."""
+    if pending.answer_expires_at is not None:
+        return State.GRANTED if now < pending.answer_expires_at else State.EXPIRED
+    return State.CHALLENGED if now < pending.expires_at else State.EXPIRED
+
+
+def require_legal(state: State, event: Event) -> State:
+    """Return the state after `event`; raise what its absence from TRANSITIONS means."""
+    after = TRANSITIONS.get((state, event))
+    if after is not None:
+        return after
+    if state is State.GRANTED:
+        raise AlreadyConsumed("this enrollment was finished by another request")
+    raise ChallengeExpired("this challenge can't be answered any more: begin again")
+
+
+# -- the service
+
+
+@dataclass(frozen=True, slots=True)
+class EnrollmentPolicy:
+    """What the operator sets. server_names: DNS names that devices may have connected to."""
+
+    server_names: frozenset[str]
+    public_url: str
+    broker_host: str
+    broker_port: int
+    challenge_ttl: timedelta = timedelta(minutes=5)
+    answer_ttl: timedelta = timedelta(days=1)
+    most_challenges_per_source: int = 8
+
+
+@dataclass(slots=True)
+class _Trail:
+    """What a request has shown so far, for the book of refusals."""
+
+    device_id: str = ""
+    ek_sha256: str = ""
+    evidence: bytes = field(default=b"", repr=False)
+
+
+class EnrollmentService:
+    """Both requests of an enrollment. now: UTC. random: n -> n unpredictable bytes."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        authority: Authority,
+        roots: TrustStore,
+        policy: EnrollmentPolicy,
+        refusals: RefusalBook,
+        now: Callable[[], datetime],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._roots = roots
+        self._policy = policy
+        self._refusals = refusals
+        self._now = now
+        self._random = random
+        self._anchor = authority.root.public_bytes(Encoding.DER)
+        self._models: dict[str, DeviceModel] = {}
+
+    def begin(self, body: bytes, caller: Caller) -> bytes:
+        """Read an EnrollRequest and return a Challenge, both JSON.
+
+        Raises DecodeError, Malformed, Refused (recorded), Busy. Proves nothing yet about who asks: an EK certificate
+        is no secret.
+        """
+        trail = _Trail(evidence=body)
+        try:
+            return self._begin(EnrollRequest.decode(body), body, caller, trail)
+        except Refused as refused:
+            self._record("enrollment", refused, caller, trail)
+            raise
+
+    def finish(self, enrollment_id: str, body: bytes, caller: Caller) -> bytes:
+        """Read a ChallengeAnswer and return an EnrollResult, both JSON. Raises as begin()."""
+        trail = _Trail(evidence=body)
+        try:
+            return self._finish(enrollment_id, body, caller, trail)
+        except Refused as refused:
+            self._record("activation", refused, caller, trail)
+            raise
+
+    # -- first request
+
+    def _begin(self, request: EnrollRequest, body: bytes, caller: Caller, trail: _Trail) -> bytes:
+        now = self._now()
+        if request.server_name not in self._policy.server_names:
+            raise WrongServer(f"this server is not {request.server_name[:80]!r}")
+        shown = shown_ek_hashes(request)
+        trail.ek_sha256 = shown[0]
+        admitted = admit(self._store, shown, request.claim, caller, now=now)
+        trail.device_id = admitted.device_id
+        model = self._model(admitted.model)
+        endorsement = verify_endorsement(request, model=model, roots=self._roots, listed_ek=admitted.listed_ek, now=now)
+        trail.ek_sha256 = endorsement.ek_sha256
+        require_proven(admitted, endorsement.ek_sha256)
+        secret = self._random(SECRET_BYTES)
+        opened = open_challenge(request, endorsement=endorsement, secret=secret, random=self._random)
+        pending = PendingEnrollment(
+            enrollment_id=b64(self._random(ID_BYTES)),
+            source=caller.source,
+            station=caller.station,
+            request=body,
+            nonce=self._random(NONCE_BYTES),
+            secret_sha256=sha256(secret).digest(),
+            ek_sha256=endorsement.ek_sha256,
+            other_ek_sha256=endorsement.other_ek_sha256,
+            ak_name=opened.ak_name,
+            key_name=opened.key_name,
+            assurance=endorsement.assurance,
+            device_id=admitted.device_id,
+            serial=admitted.serial,
+            model=admitted.model,
+            batch=admitted.batch,
+            epoch=admitted.epoch,
+            created_at=now,
+            expires_at=now + self._policy.challenge_ttl,
+        )
+        self._store.add_pending(pending, most_per_source=self._policy.most_challenges_per_source)
+        return Challenge(
+            enrollment_id=pending.enrollment_id,
+            nonce=pending.nonce,
+            credential_blob=opened.credential.id_object,
+            encrypted_secret=opened.credential.encrypted_secret,
+            quote_pcrs=model.quote_pcrs,
+            device_id=pending.device_id,
+            serial=pending.serial,
+            model=pending.model,
+            batch=pending.batch,
+            expires_in_s=int(self._policy.challenge_ttl.total_seconds()),
+        ).encode()
+
+    # -- second request
+
+    def _finish(self, enrollment_id: str, body: bytes, caller: Caller, trail: _Trail) -> bytes:
+        now = self._now()
+        pending = self._store.get_pending(enrollment_id)
+        trail.device_id, trail.ek_sha256 = pending.device_id, pending.ek_sha256
+        state = state_of(pending, now=now)
+        if state is not State.CHALLENGED:
+            return self._repeat(pending, state, body)
+        if pending.station != caller.station:
+            raise OtherStation("this enrollment was begun through another door")
+        answer = ChallengeAnswer.decode(body)
+        verified = verify_activation(
+            pending,
+            answer,
+            model=self._model(pending.model),
+            roots=self._roots,
+            listed_ek=frozenset({pending.ek_sha256} if pending.assurance is Assurance.LISTED_KEY else ()),
+            anchor_sha256=self._authority.anchor_sha256,
+            now=now,
+        )
+        require_legal(state, Event.PROVEN)
+        birth = self._birth(pending, verified, body, now)
+        try:
+            self._store.commit_birth(birth)
+        except AlreadyConsumed:  # the same request, twice at the same time
+            again = self._store.get_pending(enrollment_id)
+            return self._repeat(again, state_of(again, now=now), body)
+        return birth.answer
+
+    def _repeat(self, pending: PendingEnrollment, state: State, body: bytes) -> bytes:
+        """Give the stored answer again to the very same request, if it still stands."""
+        same = hmac.compare_digest(sha256(body).hexdigest(), pending.request_sha256)
+        require_legal(state, Event.REPEATED if same else Event.PROVEN)
+        device = self._store.get_device(pending.device_id)
+        if device.state is not DeviceState.ACTIVE:
+            raise DeviceNotActive(f"device {device.device_id} is {device.state}")
+        born = self._store.certificate_by_sha256(sha256(EnrollResult.decode(pending.answer).chain[0]).hexdigest())
+        if born is None or born[0].revoked_at is not None:
+            raise BirthRevoked("the birth certificate of this answer is revoked: begin again")
+        return pending.answer
+
+    def _birth(self, pending: PendingEnrollment, verified: VerifiedDevice, body: bytes, now: datetime) -> Birth:
+        """Decide what this birth writes: a new device, the same one again, or one with a new birth key."""
+        known = self._store.get_device(pending.device_id) if pending.epoch else None
+        swap = None
+        if known is not None and known.ek_sha256 != verified.ek_sha256:
+            swap = self._store.admission_facts((verified.ek_sha256, *verified.other_ek_sha256), at=now).swap
+        spki_sha256 = sha256(verified.birth_spki).hexdigest()
+        rekeyed = known is not None and known.birth_spki_sha256 != spki_sha256
+        existing = None if known is None or rekeyed else self._living_idevid(known.device_id, now)
+        issued = None if existing is not None else self._issue(verified, pending.request, now)
+        born = existing or issued
+        if born is None:
+            raise ValueError("neither an old nor a new birth certificate")  # for mypy; one of the two is there
+        device = Device(
+            device_id=verified.device_id,
+            serial=verified.serial,
+            model=verified.model,
+            batch=verified.batch,
+            state=DeviceState.ACTIVE,
+            epoch=pending.epoch or 1,
+            assurance=verified.assurance,
+            ek_sha256=verified.ek_sha256,
+            other_ek_sha256=verified.other_ek_sha256,
+            ak_public=verified.ak_public,
+            birth_spki_sha256=spki_sha256,
+            enrolled_at=known.enrolled_at if known is not None else now,
+            last_seen_at=now,
+        )
+        return Birth(
+            enrollment_id=pending.enrollment_id,
+            expected_epoch=pending.epoch,
+            device=device,
+            certificate=issued,
+            revoke_previous=rekeyed,
+            swap=swap,
+            evidence=verified.evidence,
+            request_sha256=sha256(body).hexdigest(),
+            answer=self._result(verified.device_id, born.der).encode(),
+            answer_expires_at=now + self._policy.answer_ttl,
+            at=now,
+        )
+
+    def _living_idevid(self, device_id: str, now: datetime) -> CertificateRecord | None:
+        """Return the device's birth certificate that still stands: a birth key has one, however often it is proven."""
+        for record in self._store.device_certificates(device_id):
+            living = record.revoked_at is None and record.not_before <= now <= record.not_after
+            if living and record.profile is CertificateProfile.IDEVID and self._still_ours(record):
+                return record
+        return None
+
+    def _still_ours(self, record: CertificateRecord) -> bool:
+        return record.issuer_sha256 == self._authority.birth.sha256
+
+    def _issue(self, verified: VerifiedDevice, request: bytes, now: datetime) -> CertificateRecord:
+        issuer = self._authority.birth
+        token = issuer.prepare(
+            IDevIdRequest(
+                public_key=verified.birth_key,
+                serial=verified.serial,
+                ek_sha256=verified.ek_sha256,
+                ek_certificate=_ek_certificate(EnrollRequest.decode(request), verified),
+            ),
+            now=now,
+        )
+        return to_record(
+            issuer.issue(token), issuer=issuer, profile=token.profile, device_id=verified.device_id, issued_at=now
+        )
+
+    def _result(self, device_id: str, idevid: bytes) -> EnrollResult:
+        policy = self._policy
+        return EnrollResult(
+            device_id=device_id,
+            chain=(idevid, *self._authority.chain_for(self._authority.birth)),
+            anchors=(self._anchor,),
+            trust_domain=self._authority.namespace.trust_domain,
+            est_url=policy.public_url + BASE_PATH,
+            broker_host=policy.broker_host,
+            broker_port=policy.broker_port,
+        )
+
+    # -- shared
+
+    def _model(self, name: str) -> DeviceModel:
+        """Return the model. One that is on record never changes, so it is read once."""
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = self._store.get_model(name)
+        return model
+
+    def _record(self, door: str, refused: Refused, caller: Caller, trail: _Trail) -> None:
+        self._refusals.write(
+            refused,
+            door=door,
+            caller=caller,
+            at=self._now(),
+            device_id=trail.device_id,
+            ek_sha256=trail.ek_sha256,
+            evidence=trail.evidence,
+        )
+
+
+def _ek_certificate(request: EnrollRequest, verified: VerifiedDevice) -> bytes | None:
+    """Return the EK certificate that `verified` rests on, DER; None where a manifest vouched for the key."""
+    if verified.assurance is not Assurance.VENDOR_CERTIFICATE:
+        return None
+    for shown in request.ek_certificates:
+        certificate = parse_certificate(strip_nv(shown))
+        if sha256(certificate.spki()).hexdigest() == verified.ek_sha256:
+            return certificate.der
+    return None
