@@ -4,6 +4,7 @@ Every failure that the agent can name has a class with a stable `code`, which lo
 A message says what was seen and what was wanted; `advice`, where there is one, says what a person can do about it.
 """
 
+import ssl
 from typing import ClassVar
 
 
@@ -33,10 +34,16 @@ class IdentityDamaged(AgentError):
     code = "identity-damaged"
 
 
-class TlsKeyFailed(AgentError):
-    """A key and certificate can't be used for TLS; found before the network was touched."""
+class TlsKeyFailed(AgentError, ssl.SSLError):
+    """Our key or certificate can't be used for TLS. __cause__: the TpmError, if it was the TPM that failed.
+
+    An ssl.SSLError too, so that libraries between us and the handshake (paho, http.client) treat it as one.
+    """
 
     code = "tls-key-failed"
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else self.code  # SSLError's own shows a tuple
 
 
 class TpmError(AgentError):
