@@ -6,6 +6,7 @@ leaves the rest alone; the key and the signature are `cryptography`'s business. 
 Source: RFC 5280 §4; TCG EK Credential Profile 2.5 §3.
 """
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -46,9 +47,10 @@ class Extension:
 class Certificate:
     """One certificate; two are equal if their bytes are.
 
-    tbs, issuer, subject: as they stand in the certificate, DER. path_length: None without a constraint. key_usage: the
-    BIT STRING's octets, None without the extension. purposes: extended key usages, None without the extension.
-    directory_names: the attributes of the DirectoryNames in the SubjectAltName, in order.
+    tbs, issuer, subject: as they stand in the certificate, DER. key_sha256: over the key's SubjectPublicKeyInfo, hex.
+    path_length: None without a constraint. key_usage: the BIT STRING's octets, None without the extension. purposes:
+    extended key usages, None without the extension. directory_names: the attributes of the DirectoryNames in the
+    SubjectAltName, in order.
     """
 
     der: bytes
@@ -60,12 +62,18 @@ class Certificate:
     not_before: datetime = field(compare=False)
     not_after: datetime = field(compare=False)
     key: PublicKey = field(compare=False)
+    key_sha256: str = field(compare=False)
     extensions: tuple[Extension, ...] = field(compare=False, repr=False)
     is_ca: bool = field(compare=False)
     path_length: int | None = field(compare=False)
     key_usage: bytes | None = field(compare=False)
     purposes: frozenset[str] | None = field(compare=False)
     directory_names: tuple[tuple[str, str], ...] = field(compare=False)
+
+    @property
+    def title(self) -> str:
+        """The subject as `CN=..., O=...` for people; never compared."""
+        return describe_name(self.subject)
 
     def extension(self, oid: str) -> Extension | None:
         """Return the extension of that identifier, or None."""
@@ -76,10 +84,6 @@ class Certificate:
         if self.key_usage is None:
             return None
         return usage // 8 < len(self.key_usage) and bool(self.key_usage[usage // 8] >> 7 - usage % 8 & 1)
-
-    def spki(self) -> bytes:
-        """Return the key's SubjectPublicKeyInfo in its one canonical form, DER: the same key has the same bytes."""
-        return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 @lru_cache(maxsize=256)
@@ -93,6 +97,11 @@ def parse_certificate(data: bytes) -> Certificate:
         return _parse(data)
     except ValueError as error:  # DerError, a wrong number of members, a key that is none
         raise CertificateMalformed(f"not a certificate that can be read: {error}") from None
+
+
+def key_sha256(key: PublicKey) -> str:
+    """Return SHA-256 over the key's SubjectPublicKeyInfo in its one canonical form, hex: one key, one hash."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def describe_name(name: bytes) -> str:
@@ -116,6 +125,7 @@ def _parse(data: bytes) -> Certificate:
     values = {extension.oid: extension.value for extension in extensions}
     if len(values) != len(extensions):
         raise der.DerError("want each extension once")
+    key = _load_key(spki.encoded)
     is_ca, path_length = _basic_constraints(values.get(BASIC_CONSTRAINTS))
     usage = values.get(KEY_USAGE)
     return Certificate(
@@ -127,7 +137,8 @@ def _parse(data: bytes) -> Certificate:
         subject=subject.encoded,
         not_before=not_before,
         not_after=not_after,
-        key=_load_key(spki.encoded),
+        key=key,
+        key_sha256=key_sha256(key),
         extensions=extensions,
         is_ca=is_ca,
         path_length=path_length,

@@ -7,6 +7,7 @@ signed, never over something that we encoded again. Source: X.690 §8, §10.
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 BOOLEAN: Final = 0x01
@@ -94,7 +95,11 @@ def members_of(element: Element, tag: int = SEQUENCE) -> list[Element]:
 
 def oid(element: Element) -> str:
     """Return an OBJECT IDENTIFIER in dotted form."""
-    value = value_of(element, OBJECT_IDENTIFIER)
+    return _dotted(value_of(element, OBJECT_IDENTIFIER))
+
+
+@lru_cache(maxsize=256)
+def _dotted(value: bytes) -> str:
     if not value or value[-1] & 0x80:
         raise DerError("truncated OBJECT IDENTIFIER")
     arcs, arc = [], 0

@@ -7,6 +7,8 @@ restricted, or it could not sign a TLS handshake. Source: TCG TPM 2.0 Keys for D
 import hmac
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from birthmark_server.attestation.ak import FIXED
 from birthmark_server.attestation.errors import (
     AttestType,
@@ -32,6 +34,10 @@ class DeviceKey:
     public: TpmPublic
     name: bytes
     key: PublicKey
+
+    def spki(self) -> bytes:
+        """Return its SubjectPublicKeyInfo, DER."""
+        return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def check_device_public(public_area: bytes) -> DeviceKey:

@@ -9,17 +9,16 @@ the other EKs which were shown live in the same TPM; those are only ever a reaso
 Source: TCG EK Credential Profile 2.5; field notes 1-9 in docs/attestation.md.
 """
 
-import hashlib
 from dataclasses import InitVar, dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from functools import lru_cache
+from typing import Final, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.attestation import certificate as x509
 from birthmark_server.attestation import der
-from birthmark_server.attestation.certificate import Certificate, parse_certificate
+from birthmark_server.attestation.certificate import Certificate, key_sha256, parse_certificate
 from birthmark_server.attestation.errors import (
     CertificateMalformed,
     EkAmbiguous,
@@ -41,7 +40,6 @@ from birthmark_server.attestation.keys import check_device_key
 from birthmark_server.attestation.path import TCG_EK_CERTIFICATE, Roots, TrustPath, find_path, refuse_critical
 from birthmark_server.attestation.vendor import MANUFACTURER, Vendor
 from birthmark_server.domain import Assurance, DeviceModel
-from birthmark_server.tpm.errors import UnsupportedKey
 from birthmark_server.tpm.public import PublicKey, TpmPublic, parse_public
 from birthmark_wire.enrollment import EnrollRequest
 from birthmark_wire.tpm_templates import EK_TEMPLATES
@@ -61,6 +59,8 @@ _EK_EXTENSIONS: Final = frozenset(
 
 _STORED_CERTIFICATE: Final = bytes((0x10, 0x01, 0x00))
 _FILL: Final = (b"", b"\x00", b"\xff")
+
+_TEMPLATES: Final = {name: parse_public(template) for name, template in EK_TEMPLATES.items()}
 
 _SEAL: Final = object()
 
@@ -124,10 +124,10 @@ def shown_ek_hashes(request: EnrollRequest) -> tuple[str, ...]:
 
     Raises CertificateMalformed, TpmDecodeError, UnsupportedKey or WeakKey for what can't be read.
     """
-    keys = [_ek_sha256(certificate.key) for certificate in _shown_certificates(request)]
+    hashes = [certificate.key_sha256 for certificate in _shown_certificates(request)]
     if request.ek_public is not None:
-        keys.append(_ek_sha256(parse_public(request.ek_public).public_key()))
-    return tuple(dict.fromkeys(keys))
+        hashes.append(_read_public(request.ek_public).key_sha256)
+    return tuple(dict.fromkeys(hashes))
 
 
 def verify_endorsement(
@@ -138,11 +138,10 @@ def verify_endorsement(
     listed_ek: hashes of EKs that a manifest names for this device. They stand in for a certificate where the model
     does not require one; a certificate that is shown all the same must not be false, only unknown.
     """
-    template = parse_public(EK_TEMPLATES[model.ek_template])
+    template = _TEMPLATES[model.ek_template]
     certificate = _certificate_of(request, template)
-    public = _rebuild(request, template, certificate)
-    ek_sha256 = _ek_sha256(public.public_key())
-    check_device_key(public.public_key(), "endorsement key")
+    public, key, ek_sha256 = _rebuild(request, template, certificate)
+    check_device_key(key, "endorsement key")
     listed = not model.require_ek_certificate and ek_sha256 in listed_ek
     path, manufacturer = None, ""
     if certificate is not None:
@@ -168,46 +167,46 @@ def verify_endorsement(
     )
 
 
+class _ShownPublic(NamedTuple):
+    public: TpmPublic
+    key: PublicKey
+    key_sha256: str
+
+
+@lru_cache(maxsize=256)
+def _read_public(data: bytes) -> _ShownPublic:
+    """Read an EK's public area; remembered, since one enrollment comes by here several times with the same bytes."""
+    public = parse_public(data)
+    key = public.public_key()
+    return _ShownPublic(public, key, key_sha256(key))
+
+
 def _shown_certificates(request: EnrollRequest) -> list[Certificate]:
     return [parse_certificate(strip_nv(data)) for data in request.ek_certificates]
 
 
-def _ek_sha256(key: PublicKey) -> str:
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()
-
-
-def _fits(template: TpmPublic, key: PublicKey) -> bool:
-    try:
-        template.with_key(key)
-    except UnsupportedKey:
-        return False
-    return True
-
-
 def _certificate_of(request: EnrollRequest, template: TpmPublic) -> Certificate | None:
-    """Return the one certificate whose key is of the template's kind. The same one may be shown twice."""
-    fitting = dict.fromkeys(c for c in _shown_certificates(request) if _fits(template, c.key))
-    if len({certificate.spki() for certificate in fitting}) > 1:
+    """Return the one certificate whose key is of the template's kind. The same key may be certified twice."""
+    fitting = [certificate for certificate in _shown_certificates(request) if template.fits(certificate.key)]
+    if len({certificate.key_sha256 for certificate in fitting}) > 1:
         raise EkAmbiguous(f"{len(fitting)} EK certificates of one template were shown")
-    return next(iter(fitting), None)
+    return fitting[0] if fitting else None
 
 
-def _rebuild(request: EnrollRequest, template: TpmPublic, certificate: Certificate | None) -> TpmPublic:
+def _rebuild(request: EnrollRequest, template: TpmPublic, certificate: Certificate | None) -> _ShownPublic:
     """Return the EK's public area: the template with the proven key. What the device shows may only agree with it."""
-    shown = None if request.ek_public is None else parse_public(request.ek_public)
-    if certificate is None and shown is None:
+    shown = None if request.ek_public is None else _read_public(request.ek_public)
+    if shown is not None and not template.fits(shown.key):
+        shown = None  # another of the TPM's EKs: reported, not used
+    source = certificate or shown
+    if source is None:
         raise EkMissing("neither an EK certificate nor an EK public area of the model's template was shown")
-    if shown is None or not _fits(template, shown.public_key()):
-        if certificate is None:
-            raise EkMissing("the EK that was shown is not of the model's template")
-        return template.with_key(certificate.key)
-    public = template.with_key(shown.public_key())
-    if certificate is not None and certificate.key != shown.public_key():
+    public = template.with_key(source.key)
+    if shown is not None and shown.key_sha256 != source.key_sha256:
         raise EkKeyMismatch("the EK public area is not the key in the EK certificate")
-    if shown != public:
+    if shown is not None and shown.public != public:
         raise EkTemplateMismatch("the EK public area is not what the model's template makes of its key")
-    return public
+    return _ShownPublic(public, source.key, source.key_sha256)
 
 
 def _verify_certificate(

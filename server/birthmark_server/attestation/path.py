@@ -118,9 +118,9 @@ def check_signature(child: Certificate, issuer: Certificate) -> None:
         elif kind == _ECDSA and isinstance(issuer.key, ec.EllipticCurvePublicKey):
             issuer.key.verify(child.signature, child.tbs, ec.ECDSA(algorithm))
         else:
-            raise ChainSignature(f"an {kind} signature can't be by the key of {describe_name(issuer.subject)}")
+            raise ChainSignature(f"an {kind} signature can't be by the key of {issuer.title}")
     except InvalidSignature:
-        raise ChainSignature(f"not signed by {describe_name(issuer.subject)}") from None
+        raise ChainSignature(f"not signed by {issuer.title}") from None
 
 
 def _candidates(
@@ -147,34 +147,31 @@ def _check_path(
     for depth, (issuer, child) in enumerate(pairwise(downward)):
         check_ca(issuer, below=len(intermediates) - depth, now=now)
         if isinstance(_algorithm(child)[1], hashes.SHA1) and not anchor.vendor.allow_sha1:
-            raise ChainAlgorithm(
-                f"{describe_name(child.subject)} is signed with SHA-1, {anchor.vendor.name} refuses it"
-            )
+            raise ChainAlgorithm(f"{child.title} is signed with SHA-1, {anchor.vendor.name} refuses it")
         roots.check_link(child, issuer)
 
 
 def check_ca(ca: Certificate, *, below: int, now: datetime) -> None:
     """Refuse what may not issue EK certificates, or CAs that do. below: how many CAs stand between it and the EK."""
-    name = describe_name(ca.subject)
     if not ca.is_ca or ca.may(_KEY_CERT_SIGN) is False:
-        raise ChainNotCa(f"{name} is not a CA certificate")
+        raise ChainNotCa(f"{ca.title} is not a CA certificate")
     if ca.purposes is not None and not ca.purposes & {TCG_EK_CERTIFICATE, _ANY_EXTENDED_KEY_USAGE}:
-        raise ChainNotCa(f"{name} may not issue endorsement keys: its extended key usage is {sorted(ca.purposes)}")
+        raise ChainNotCa(f"{ca.title} may not issue endorsement keys: its extended key usage is {sorted(ca.purposes)}")
     if ca.path_length is not None and below > ca.path_length:
-        raise ChainPathLength(f"{name} allows {ca.path_length} CAs below itself, got {below}")
+        raise ChainPathLength(f"{ca.title} allows {ca.path_length} CAs below itself, got {below}")
     if ca.extension(x509.NAME_CONSTRAINTS) is not None:
-        raise ChainNameConstraints(f"{name} has name constraints")
+        raise ChainNameConstraints(f"{ca.title} has name constraints")
     refuse_critical(ca, _CA_EXTENSIONS)
     if not ca.not_before <= now <= ca.not_after:
-        raise ChainDates(f"{name} is valid from {ca.not_before:%Y-%m-%d} to {ca.not_after:%Y-%m-%d}")
-    check_ca_key(ca.key, name)
+        raise ChainDates(f"{ca.title} is valid from {ca.not_before:%Y-%m-%d} to {ca.not_after:%Y-%m-%d}")
+    check_ca_key(ca.key, "CA key")
 
 
 def refuse_critical(certificate: Certificate, evaluated: frozenset[str]) -> None:
     """Refuse a critical extension that is not among those that the caller evaluates."""
     for extension in certificate.extensions:
         if extension.critical and extension.oid not in evaluated:
-            raise CriticalExtension(f"critical extension {extension.oid} in {describe_name(certificate.subject)}")
+            raise CriticalExtension(f"critical extension {extension.oid} in {certificate.title}")
 
 
 def _algorithm(child: Certificate) -> tuple[str, hashes.HashAlgorithm]:

@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
-from birthmark_server.attestation.certificate import Certificate, describe_name, parse_certificate
+from birthmark_server.attestation.certificate import Certificate, parse_certificate
 from birthmark_server.attestation.path import Anchor, check_ca, check_signature
 from birthmark_server.attestation.vendor import Vendor, parse_vendor, write_vendor
 from birthmark_server.errors import BirthmarkError, Misconfigured
@@ -195,7 +195,7 @@ def _entry(path: str, vendor: str, kind: str, certificate: Certificate) -> RootE
     return RootEntry(
         vendor=vendor,
         kind=kind.removesuffix("s"),
-        subject=describe_name(certificate.subject),
+        subject=certificate.title,
         sha256=hashlib.sha256(certificate.der).hexdigest(),
         not_after=certificate.not_after,
         path=path,

@@ -168,7 +168,7 @@ def verify_activation(
 
     # The CSR carries that very key, and whoever wrote it can use the key.
     csr = verify_csr(answer.csr)
-    if not hmac.compare_digest(csr.spki, key.public.spki()):
+    if not hmac.compare_digest(csr.spki, key.spki()):
         raise CsrKey("the CSR carries another key than the birth key")
 
     return VerifiedDevice(
@@ -229,7 +229,7 @@ def verify_new_key(
         ak, attest=csr.statement.attest, signature=csr.statement.signature, qualifying_data=binding
     )
     match_certified(statement, key)
-    if not hmac.compare_digest(csr.spki, key.public.spki()):
+    if not hmac.compare_digest(csr.spki, key.spki()):
         raise CsrKey("the CSR carries another key than the certified one")
     return VerifiedKey(
         key=key.key,

@@ -138,22 +138,31 @@ class TpmPublic:
         """Return the key's SubjectPublicKeyInfo, DER. Raises as `public_key`."""
         return self.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
-    def with_key(self, key: PublicKey) -> "TpmPublic":
-        """Return this template's public area for `key`, numbers padded to full length as the EK profile has them.
+    def fits(self, key: PublicKey) -> bool:
+        """Tell whether `key` is of this template's type, size, curve and exponent."""
+        return self._filled(key) is not None
 
-        Raises UnsupportedKey if the key's type, size, curve or exponent is not the template's.
-        """
+    def with_key(self, key: PublicKey) -> "TpmPublic":
+        """Return this template's public area for `key`. Raises UnsupportedKey if the key does not fit the template."""
+        filled = self._filled(key)
+        if filled is None:
+            raise UnsupportedKey("the key is not of the type, size, curve and exponent of the template")
+        return replace(self, key=filled)
+
+    def _filled(self, key: PublicKey) -> RsaKey | EccKey | None:
+        """Return the template's key with the numbers of `key`, padded to full length as the EK profile has them."""
+        width = (key.key_size + 7) // 8
         if isinstance(key, rsa.RSAPublicKey) and isinstance(self.key, RsaKey):
             numbers = key.public_numbers()
-            if key.key_size == self.key.key_bits and numbers.e == (self.key.exponent or DEFAULT_EXPONENT):
-                return replace(self, key=replace(self.key, modulus=numbers.n.to_bytes(key.key_size // 8, "big")))
-        elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(self.key, EccKey):
-            curve = CURVES[self.key.curve]
-            if key.curve.name == curve.name:
-                point, width = key.public_numbers(), (curve.key_size + 7) // 8
-                x, y = point.x.to_bytes(width, "big"), point.y.to_bytes(width, "big")
-                return replace(self, key=replace(self.key, x=x, y=y))
-        raise UnsupportedKey("the key is not of the type, size and exponent of the template")
+            if (key.key_size, numbers.e) == (self.key.key_bits, self.key.exponent or DEFAULT_EXPONENT):
+                return replace(self.key, modulus=numbers.n.to_bytes(width, "big"))
+            return None
+        if isinstance(key, rsa.RSAPublicKey) or isinstance(self.key, RsaKey):
+            return None
+        if key.curve.name != CURVES[self.key.curve].name:
+            return None
+        point = key.public_numbers()
+        return replace(self.key, x=point.x.to_bytes(width, "big"), y=point.y.to_bytes(width, "big"))
 
 
 def parse_public(data: bytes) -> TpmPublic:
