@@ -28,6 +28,7 @@ from birthmark_server.domain import (
     Refusal,
     RevocationReason,
 )
+from birthmark_server.store.journal_entries import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +206,7 @@ class Store(Protocol):
     def purge_expired(self, *, at: datetime) -> int:
         """Delete expired challenges, nonces and stored answers; return how many."""
 
-    def replay(self, entries: Iterable[object]) -> int:
+    def replay(self, entries: Iterable[Entry]) -> int:
         """Apply journal entries (journal.py) that are not in the database yet, in order; return how many were."""
 
     def check(self) -> list[str]:

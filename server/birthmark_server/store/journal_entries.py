@@ -1,0 +1,122 @@
+"""What the journal tells, as values, and the JSON that stands for them.
+
+Only what a restored backup must not forget is told: certificates, revocations, where each device stands, what is
+denied, closed batches and CRL numbers. A device is told whole, with its epoch, so that the highest
+epoch is the truth in whatever order entries are read.
+"""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from types import NoneType, UnionType
+from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+
+from birthmark_server.domain import CertificateRecord, DenyEntry, Device, RevocationReason
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRevoked:
+    """One certificate was revoked; `sha256` is the certificate's."""
+
+    sha256: str
+    reason: RevocationReason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BatchClosed:
+    """A batch was closed before its time."""
+
+    name: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CrlNumberUsed:
+    """A CRL number was given out: it may not be given again (RFC 5280 §5.2.3)."""
+
+    issuer_sha256: str
+    number: int
+
+
+Entry: TypeAlias = Device | CertificateRecord | CertificateRevoked | DenyEntry | BatchClosed | CrlNumberUsed
+
+_KINDS: Final[dict[str, type[Entry]]] = {
+    "device": Device,
+    "certificate": CertificateRecord,
+    "revoked": CertificateRevoked,
+    "denied": DenyEntry,
+    "batch-closed": BatchClosed,
+    "crl-number": CrlNumberUsed,
+}
+_NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}
+
+_Convert: TypeAlias = Callable[[Any], Any]
+_Codec: TypeAlias = tuple[_Convert, _Convert]
+
+
+def to_json(entry: Entry) -> dict[str, Any]:
+    """Return the entry as a JSON object: times in ISO 8601, bytes in base64."""
+    entry_class: type[Any] = type(entry)
+    told: dict[str, Any] = {"kind": _NAMES[entry_class]}
+    for name, (encode, _) in _CODECS[entry_class]:
+        told[name] = encode(getattr(entry, name))
+    return told
+
+
+def from_json(told: object) -> Entry:
+    """The inverse of to_json. Raise ValueError for anything that it cannot have made."""
+    if not isinstance(told, dict):
+        raise ValueError(f"want an object, got {type(told).__name__}")
+    entry_class: type[Any] | None = _KINDS.get(told.get("kind", ""))
+    if entry_class is None:
+        raise ValueError(f"want a kind of {', '.join(_KINDS)}, got {told.get('kind')!r}")
+    codecs = _CODECS[entry_class]
+    if told.keys() != {"kind", *(name for name, _ in codecs)}:
+        raise ValueError(f"{told['kind']}: fields are not those of {entry_class.__name__}")
+    try:
+        entry: Entry = entry_class(**{name: decode(told[name]) for name, (_, decode) in codecs})
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{told['kind']}: {error}") from error
+    return entry
+
+
+def _codec(hint: Any) -> _Codec:
+    """How a field of that type is written and read."""
+    if get_origin(hint) is UnionType:
+        encode, decode = _codec(next(arm for arm in get_args(hint) if arm is not NoneType))
+        return (lambda v: None if v is None else encode(v)), (lambda v: None if v is None else decode(v))
+    if get_origin(hint) is tuple:
+        return list, _strings
+    if hint is datetime:
+        return datetime.isoformat, datetime.fromisoformat
+    if hint is bytes:
+        return (lambda v: base64.b64encode(v).decode()), (lambda v: base64.b64decode(v, validate=True))
+    if issubclass(hint, StrEnum):
+        return str, hint
+    return (lambda v: v), _exactly(hint)
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"want a list, got {type(value).__name__}")
+    return tuple(map(_exactly(str), value))
+
+
+def _exactly(wanted: type) -> _Convert:
+    def check(value: Any) -> Any:
+        if type(value) is not wanted:
+            raise TypeError(f"want {wanted.__name__}, got {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _codecs(entry_class: type[Any]) -> tuple[tuple[str, _Codec], ...]:
+    hints = get_type_hints(entry_class)
+    return tuple((field.name, _codec(hints[field.name])) for field in fields(entry_class))
+
+
+_CODECS: Final[dict[type[Any], tuple[tuple[str, _Codec], ...]]] = {kind: _codecs(kind) for kind in _KINDS.values()}

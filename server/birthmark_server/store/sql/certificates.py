@@ -1,0 +1,188 @@
+"""The rows of certificates: written once, marked revoked once, never deleted."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import ColumnElement, bindparam, func, select, update
+
+from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, RevocationReason
+from birthmark_server.store.database import Database, Transaction
+from birthmark_server.store.errors import AlreadyExists, UnknownCertificate
+from birthmark_server.store.journal_entries import CertificateRevoked, CrlNumberUsed
+from birthmark_server.store.rows import certificate_from, certificate_values, device_from, to_us
+from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
+from birthmark_server.store.statement import Statement, insert_all
+from birthmark_server.store.tables import Certificates, CrlNumbers, table_of
+
+_CERTIFICATES: Final = table_of(Certificates)
+_CRL_NUMBERS: Final = table_of(CrlNumbers)
+
+DEVICE_PROFILES: Final = frozenset(
+    {CertificateProfile.IDEVID, CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE}
+)
+
+KEEP_EXPIRED: Final = timedelta(days=30)
+"""How long after it expired a revoked certificate stays on the CRL. RFC 5280 §3.3 asks for one CRL beyond its validity:
+30 days cover every publishing interval that leaves revocation a meaning, without a clock of CRLs kept here."""
+_CRL_PAGE: Final = 5000
+
+_INSERT: Final = insert_all(_CERTIFICATES)
+_GET: Final = Statement(select(_CERTIFICATES).where(_CERTIFICATES.c.sha256 == bindparam("key")))
+_GET_WITH_DEVICE: Final = Statement(
+    select(*_CERTIFICATES.columns, *DEVICE_COLUMNS)
+    .select_from(_CERTIFICATES.outerjoin(DEVICES, DEVICES.c.device_id == _CERTIFICATES.c.device_id))
+    .where(_CERTIFICATES.c.sha256 == bindparam("key"))
+)
+_OF_DEVICE: Final = Statement(
+    select(_CERTIFICATES)
+    .where(_CERTIFICATES.c.device_id == bindparam("key"))
+    .order_by(_CERTIFICATES.c.issued_at_us.desc(), _CERTIFICATES.c.sha256)
+)
+_ISSUED_SINCE: Final = Statement(
+    select(func.count()).where(
+        _CERTIFICATES.c.device_id == bindparam("key"), _CERTIFICATES.c.issued_at_us >= bindparam("since")
+    )
+)
+_REVOKE_ALL: Final = Statement(
+    update(_CERTIFICATES)
+    .where(_CERTIFICATES.c.device_id == bindparam("key"), _CERTIFICATES.c.revoked_at_us.is_(None))
+    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
+    .returning(*_CERTIFICATES.columns)
+)
+_REVOKE_ONE: Final = Statement(
+    update(_CERTIFICATES)
+    .where(_CERTIFICATES.c.sha256 == bindparam("key"), _CERTIFICATES.c.revoked_at_us.is_(None))
+    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
+)
+_REVOKED: Final = Statement(
+    select(_CERTIFICATES)
+    .where(
+        _CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
+        _CERTIFICATES.c.revoked_at_us.is_not(None),
+        _CERTIFICATES.c.not_after_us >= bindparam("expired_since"),
+        _CERTIFICATES.c.sha256 > bindparam("after"),
+    )
+    .order_by(_CERTIFICATES.c.sha256)
+    .limit(_CRL_PAGE)
+)
+_NEXT_NUMBER: Final = Statement(
+    lambda insert: (
+        insert(_CRL_NUMBERS)
+        .values(issuer_sha256=bindparam("issuer"), number=1)
+        .on_conflict_do_update(
+            index_elements=[_CRL_NUMBERS.c.issuer_sha256], set_={"number": _CRL_NUMBERS.c.number + 1}
+        )
+        .returning(_CRL_NUMBERS.c.number)
+    )
+)
+_RAISE_NUMBER: Final = Statement(
+    lambda insert: (
+        insert(_CRL_NUMBERS)
+        .values(issuer_sha256=bindparam("issuer"), number=bindparam("used"))
+        .on_conflict_do_update(
+            index_elements=[_CRL_NUMBERS.c.issuer_sha256],
+            set_={"number": bindparam("used")},
+            where=_CRL_NUMBERS.c.number < bindparam("used"),
+        )
+    )
+)
+
+
+# -- reading
+
+
+def get_certificate(tx: Transaction, sha256: str) -> CertificateRecord:
+    row = tx.row(_GET, key=sha256)
+    if row is None:
+        raise UnknownCertificate(f"no certificate with SHA-256 {sha256!r} was issued here")
+    return certificate_from(row)
+
+
+def certificate_by_sha256(tx: Transaction, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
+    row = tx.row(_GET_WITH_DEVICE, key=sha256)
+    if row is None:
+        return None
+    width = len(_CERTIFICATES.columns)
+    return certificate_from(row[:width]), None if row[width] is None else device_from(row[width:])
+
+
+def device_certificates(tx: Transaction, device_id: str) -> list[CertificateRecord]:
+    return [certificate_from(row) for row in tx.rows(_OF_DEVICE, key=device_id)]
+
+
+def issued_since(tx: Transaction, device_id: str, since: datetime) -> int:
+    ((number,),) = tx.rows(_ISSUED_SINCE, key=device_id, since=to_us(since))
+    return int(number)
+
+
+def list_certificates(tx: Transaction, profile: str, after: str, limit: int) -> list[CertificateRecord]:
+    wanted: list[ColumnElement[bool]] = [_CERTIFICATES.c.sha256 > after]
+    if profile:
+        wanted.append(_CERTIFICATES.c.profile == profile)
+        if profile not in DEVICE_PROFILES:
+            wanted.append(_CERTIFICATES.c.device_id.is_(None))  # true of them all, and what their small index covers
+    page = select(_CERTIFICATES).where(*wanted).order_by(_CERTIFICATES.c.sha256).limit(limit)
+    return [certificate_from(row) for row in tx.rows(Statement(page))]
+
+
+def revoked_certificates(database: Database, issuer_sha256: str, at: datetime) -> Iterator[CertificateRecord]:
+    """By pages: a revocation is never undone, so whatever was revoked before the first page is on one of them."""
+    after = ""
+    expired_since = to_us(at - KEEP_EXPIRED)
+    while page := database.read(_revoked_page, issuer_sha256, expired_since, after):
+        yield from page
+        after = page[-1].sha256
+
+
+def _revoked_page(tx: Transaction, issuer_sha256: str, expired_since: int, after: str) -> list[CertificateRecord]:
+    rows = tx.rows(_REVOKED, issuer=issuer_sha256, expired_since=expired_since, after=after)
+    return [certificate_from(row) for row in rows]
+
+
+# -- writing
+
+
+def insert_certificate(tx: Transaction, certificate: CertificateRecord) -> None:
+    """Record what is about to be released. Raise AlreadyExists if hash, or issuer and serial number, are on record."""
+    if tx.run(_INSERT, **certificate_values(certificate)) == 0:
+        raise AlreadyExists(f"certificate {certificate.serial_number} of {certificate.issuer_sha256} is on record")
+    tx.tell(certificate)
+
+
+def revoke_all(tx: Transaction, device_id: str, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+    """Revoke every certificate of a device, which the caller has locked; return those newly revoked."""
+    rows = tx.rows(_REVOKE_ALL, key=device_id, now=to_us(at), why=reason.value)
+    revoked = [certificate_from(row) for row in rows]
+    tx.tell(*(CertificateRevoked(certificate.sha256, reason, at) for certificate in revoked))
+    return revoked
+
+
+def revoke_one(tx: Transaction, sha256: str, reason: RevocationReason, at: datetime) -> bool:
+    """Revoke one certificate; return False if it was, or is not on record."""
+    if tx.run(_REVOKE_ONE, key=sha256, now=to_us(at), why=reason.value) == 0:
+        return False
+    tx.tell(CertificateRevoked(sha256, reason, at))
+    return True
+
+
+def next_crl_number(tx: Transaction, issuer_sha256: str) -> int:
+    ((number,),) = tx.rows(_NEXT_NUMBER, issuer=issuer_sha256)
+    tx.tell(CrlNumberUsed(issuer_sha256, number))
+    return int(number)
+
+
+# -- replay
+
+
+def put_certificate(tx: Transaction, certificate: CertificateRecord) -> bool:
+    """Return True if it was not on record."""
+    return tx.run(_INSERT, **certificate_values(certificate)) == 1
+
+
+def certificate_is_known(tx: Transaction, sha256: str) -> bool:
+    return tx.row(_GET, key=sha256) is not None
+
+
+def raise_crl_number(tx: Transaction, entry: CrlNumberUsed) -> bool:
+    return tx.run(_RAISE_NUMBER, issuer=entry.issuer_sha256, used=entry.number) == 1

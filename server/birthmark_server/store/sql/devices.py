@@ -1,0 +1,188 @@
+"""Devices and where they stand. Every change of standing raises the device's epoch and is told to the journal whole."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, update
+
+from birthmark_server.domain import Device, DeviceState
+from birthmark_server.store.database import Transaction
+from birthmark_server.store.errors import DuplicateDevice, UnknownDevice
+from birthmark_server.store.rows import all_eks, device_from, device_values, to_us
+from birthmark_server.store.statement import Row, Statement, insert_all, keys, one_of
+from birthmark_server.store.tables import Devices, EndorsementKeys, table_of
+
+DEVICES: Final = table_of(Devices)
+DEVICE_COLUMNS: Final = tuple(column for column in DEVICES.columns if column.name != "rekeyed_at_us")
+EKS: Final = table_of(EndorsementKeys)
+
+FIRST_EPOCH: Final = 1
+"""A device's first epoch on record, so that 0 can mean: not on record when the enrollment began."""
+
+_INSERT: Final = insert_all(DEVICES)
+_INSERT_EK: Final = insert_all(EKS)
+_TAKE_EK: Final = Statement(
+    lambda insert: insert(EKS).on_conflict_do_update(
+        index_elements=[EKS.c.ek_sha256], set_={"device_id": bindparam("owner")}
+    ),
+    columns=("ek_sha256", "device_id"),
+)
+_DROP_EKS: Final = Statement(delete(EKS).where(EKS.c.device_id == bindparam("key")))
+_UPDATE: Final = Statement(
+    update(DEVICES).where(DEVICES.c.device_id == bindparam("key")),
+    columns=[column.name for column in DEVICES.columns if column.name != "device_id"],
+)
+_SET_STATE: Final = Statement(
+    update(DEVICES)
+    .where(DEVICES.c.device_id == bindparam("key"))
+    .values(state=bindparam("standing"), epoch=bindparam("number"))
+)
+_GET: Final = Statement(select(*DEVICE_COLUMNS).where(DEVICES.c.device_id == bindparam("key")))
+_LOCK: Final = Statement(select(DEVICES).where(DEVICES.c.device_id == bindparam("key")).with_for_update())
+_COUNT: Final = Statement(select(DEVICES.c.state, func.count()).group_by(DEVICES.c.state))
+_TOUCH: Final = Statement(
+    update(DEVICES)
+    .where(
+        DEVICES.c.device_id == bindparam("key"),
+        or_(DEVICES.c.last_seen_at_us.is_(None), DEVICES.c.last_seen_at_us < bindparam("now")),
+    )
+    .values(last_seen_at_us=bindparam("now"))
+)
+_WITH_KEYS: Final = Statement(
+    select(*DEVICE_COLUMNS)
+    .where(
+        or_(
+            DEVICES.c.device_id == bindparam("device"),
+            DEVICES.c.serial == bindparam("number"),
+            DEVICES.c.device_id.in_(select(EKS.c.device_id).where(one_of(EKS.c.ek_sha256))),
+        )
+    )
+    .order_by(DEVICES.c.device_id)
+)
+
+
+# -- reading
+
+
+def get_device(tx: Transaction, device_id: str) -> Device:
+    row = tx.row(_GET, key=device_id)
+    if row is None:
+        raise UnknownDevice(f"no device {device_id!r}")
+    return device_from(row)
+
+
+def find_device(tx: Transaction, device_id: str) -> Device | None:
+    row = tx.row(_GET, key=device_id)
+    return None if row is None else device_from(row)
+
+
+def list_devices(
+    tx: Transaction, state: DeviceState | None, model: str, batch: str, after: str, limit: int
+) -> list[Device]:
+    wanted: list[ColumnElement[bool]] = [DEVICES.c.device_id > after]
+    if state is not None:
+        wanted.append(DEVICES.c.state == state.value)
+    if model:
+        wanted.append(DEVICES.c.model == model)
+    if batch:
+        wanted.append(DEVICES.c.batch == batch)
+    page = select(*DEVICE_COLUMNS).where(*wanted).order_by(DEVICES.c.device_id).limit(limit)
+    return [device_from(row) for row in tx.rows(Statement(page))]
+
+
+def count_devices(tx: Transaction) -> dict[DeviceState, int]:
+    return dict.fromkeys(DeviceState, 0) | {DeviceState(state): number for state, number in tx.rows(_COUNT)}
+
+
+def devices_with(tx: Transaction, device_id: str, serial: str, ek_sha256: tuple[str, ...]) -> list[Device]:
+    """All devices that have this id, this serial or any of these EKs; an empty value matches none."""
+    rows = tx.rows(_WITH_KEYS, device=device_id or None, number=serial or None, **keys(ek_sha256))
+    return [device_from(row) for row in rows]
+
+
+# -- writing
+
+
+def lock_device(tx: Transaction, device_id: str) -> tuple[Device, int | None]:
+    """Return the device and when it last replaced its birth key (us), its row locked until the transaction ends."""
+    row: Row | None = tx.row(_LOCK, key=device_id)
+    if row is None:
+        raise UnknownDevice(f"no device {device_id!r}")
+    return device_from(row[:-1]), row[-1]
+
+
+def insert_device(tx: Transaction, device: Device) -> None:
+    """Put a new device on record with its EKs. Raise DuplicateDevice if its id, serial or any EK is there."""
+    if tx.run(_INSERT, **device_values(device, rekeyed_at_us=None)) == 0:
+        raise DuplicateDevice(f"id {device.device_id} or serial {device.serial} is on record already")
+    insert_eks(tx, device.device_id, all_eks(device))
+
+
+def insert_eks(tx: Transaction, device_id: str, ek_sha256: tuple[str, ...]) -> None:
+    """Add EKs of a device. Raise DuplicateDevice if one of them is on record."""
+    for ek in ek_sha256:
+        if tx.run(_INSERT_EK, ek_sha256=ek, device_id=device_id) == 0:
+            raise DuplicateDevice(f"EK {ek}, shown for {device_id}, is on record already")
+
+
+def update_device(tx: Transaction, device: Device, *, rekeyed_at_us: int | None) -> None:
+    """Write the whole row; the EKs in their own table are the caller's."""
+    values = device_values(device, rekeyed_at_us=rekeyed_at_us)
+    tx.run(_UPDATE, key=values.pop("device_id"), **values)
+
+
+def drop_eks(tx: Transaction, device_id: str) -> None:
+    tx.run(_DROP_EKS, key=device_id)
+
+
+def set_state(tx: Transaction, device: Device, state: DeviceState) -> Device:
+    """Change where a locked device stands; return it with its new epoch."""
+    changed = replace(device, state=state, epoch=device.epoch + 1)
+    tx.run(_SET_STATE, key=device.device_id, standing=state.value, number=changed.epoch)
+    tx.tell(changed)
+    return changed
+
+
+def touch_device(tx: Transaction, device_id: str, at: datetime) -> None:
+    tx.run(_TOUCH, key=device_id, now=to_us(at))
+
+
+def add_software_device(tx: Transaction, device: Device) -> None:
+    new = replace(device, epoch=FIRST_EPOCH)
+    insert_device(tx, new)
+    tx.tell(new)
+
+
+# -- replay
+
+
+def put_device(tx: Transaction, device: Device) -> tuple[bool, bool]:
+    """Replay: let the device stand as told unless it has stood so since. Return (changed, it was not there)."""
+    row = tx.row(_LOCK, key=device.device_id)
+    if row is None:
+        if tx.run(_INSERT, **device_values(device, rekeyed_at_us=None)) == 0:
+            raise DuplicateDevice(f"serial {device.serial} of {device.device_id} is another device's on record")
+    else:
+        known = device_from(row[:-1])
+        if known.epoch >= device.epoch:
+            return False, False
+        update_device(tx, replace(device, last_seen_at=known.last_seen_at), rekeyed_at_us=row[-1])
+        drop_eks(tx, device.device_id)
+    for ek in all_eks(device):
+        tx.run(_TAKE_EK, ek_sha256=ek, device_id=device.device_id, owner=device.device_id)
+    return True, row is None
+
+
+# -- self-check
+
+_ORPHANS: Final = Statement(
+    select(DEVICES.c.device_id)
+    .where(DEVICES.c.ek_sha256 != "", DEVICES.c.ek_sha256.not_in(select(EKS.c.ek_sha256)))
+    .limit(10)
+)
+
+
+def problems(tx: Transaction) -> list[str]:
+    """What foreign keys cannot say: each device's EK is among the endorsement keys."""
+    return [f"the EK of device {device_id} is missing from endorsement_keys" for (device_id,) in tx.rows(_ORPHANS)]

@@ -1,0 +1,98 @@
+"""What happened: the evidence behind each decision, what was refused, and the clearing away of what has expired."""
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, bindparam, delete, exists, select
+
+from birthmark_server.domain import Evidence, Refusal
+from birthmark_server.store.database import Database, Transaction
+from birthmark_server.store.rows import (
+    evidence_from,
+    evidence_values,
+    refusal_from,
+    refusal_values,
+    to_us,
+)
+from birthmark_server.store.statement import Statement, insert_all
+from birthmark_server.store.tables import Answers, EstNonces, EvidenceRows, Pending, Refusals, table_of
+
+_EVIDENCE: Final = table_of(EvidenceRows)
+_REFUSALS: Final = table_of(Refusals)
+_PENDING: Final = table_of(Pending)
+_ANSWERS: Final = table_of(Answers)
+_NONCES: Final = table_of(EstNonces)
+
+_PURGE_AT_ONCE: Final = 500
+"""Rows per transaction, so that enrollments never wait long behind a purge."""
+
+_INSERT_EVIDENCE: Final = insert_all(_EVIDENCE)
+_OF_DEVICE: Final = Statement(
+    select(
+        _EVIDENCE.c.at_us,
+        _EVIDENCE.c.kind,
+        _EVIDENCE.c.verifier_version,
+        _EVIDENCE.c.roots_version,
+        _EVIDENCE.c.parts,
+    )
+    .where(_EVIDENCE.c.device_id == bindparam("key"))
+    .order_by(_EVIDENCE.c.id)
+)
+_INSERT_REFUSAL: Final = insert_all(_REFUSALS)
+_REFUSAL_COLUMNS: Final = tuple(column for column in _REFUSALS.columns if column.name != "id")
+
+
+def _purge(table: Table, key: str, *expired: ColumnExpressionArgument[bool]) -> Statement:
+    column = table.c[key]
+    return Statement(delete(table).where(column.in_(select(column).where(*expired).limit(_PURGE_AT_ONCE))))
+
+
+_PURGES: Final = (
+    _purge(_ANSWERS, "enrollment_id", _ANSWERS.c.expires_at_us < bindparam("now")),
+    _purge(
+        _PENDING,
+        "enrollment_id",
+        _PENDING.c.expires_at_us < bindparam("now"),
+        ~exists().where(_ANSWERS.c.enrollment_id == _PENDING.c.enrollment_id),
+    ),
+    _purge(_NONCES, "nonce", _NONCES.c.expires_at_us < bindparam("now")),
+)
+
+
+def add_evidence(tx: Transaction, evidence: Evidence, *, device_id: str, certificate_sha256: str, at: datetime) -> None:
+    """Keep what a decision rested on. certificate_sha256: what was issued on it, empty if nothing new was."""
+    values = evidence_values(evidence, device_id=device_id, certificate_sha256=certificate_sha256, at=at)
+    tx.run(_INSERT_EVIDENCE, **values)
+
+
+def device_evidence(tx: Transaction, device_id: str) -> list[tuple[datetime, Evidence]]:
+    return [evidence_from(row) for row in tx.rows(_OF_DEVICE, key=device_id)]
+
+
+def record_refusal(tx: Transaction, refusal: Refusal) -> None:
+    tx.run(_INSERT_REFUSAL, **refusal_values(refusal))
+
+
+def list_refusals(tx: Transaction, code: str, device_id: str, since: datetime | None, limit: int) -> list[Refusal]:
+    wanted: list[ColumnElement[bool]] = []
+    if code:
+        wanted.append(_REFUSALS.c.code == code)
+    if device_id:
+        wanted.append(_REFUSALS.c.device_id == device_id)
+    if since is not None:
+        wanted.append(_REFUSALS.c.at_us >= to_us(since))
+    page = select(*_REFUSAL_COLUMNS).where(*wanted).order_by(_REFUSALS.c.id.desc()).limit(limit)
+    return [refusal_from(row) for row in tx.rows(Statement(page))]
+
+
+def purge_expired(database: Database, at: datetime) -> int:
+    """Many small transactions; answers first, since a challenge stays as long as its answer may be asked for."""
+    total = 0
+    for statement in _PURGES:
+        while gone := database.write(_run_purge, statement, at):
+            total += gone
+    return total
+
+
+def _run_purge(tx: Transaction, statement: Statement, at: datetime) -> int:
+    return tx.run(statement, now=to_us(at))

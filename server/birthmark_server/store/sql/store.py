@@ -1,0 +1,192 @@
+"""SqlStore: the Store protocol (protocol.py, where each method's contract is) over a Database.
+
+Nothing happens here: each method names the function that does it and the kind of transaction that it runs in.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from birthmark_server.domain import (
+    AdmissionFacts,
+    Batch,
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceModel,
+    DeviceState,
+    EstNonce,
+    Evidence,
+    ManifestEntry,
+    PendingEnrollment,
+    Refusal,
+    RevocationReason,
+)
+from birthmark_server.store.database import Database
+from birthmark_server.store.journal_entries import Entry
+from birthmark_server.store.migrate import schema_problem
+from birthmark_server.store.protocol import Birth, Issuance, Store
+from birthmark_server.store.sql import (
+    admission,
+    births,
+    certificates,
+    denials,
+    devices,
+    events,
+    issuance,
+    revocation,
+    setup,
+)
+from birthmark_server.store.sql.replay import replay
+
+
+class SqlStore(Store):
+    """The store on SQLite or PostgreSQL. Made by open.open_store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._read = database.read
+        self._write = database.write
+
+    # -- what operators set up
+    def add_model(self, model: DeviceModel) -> None:
+        self._write(setup.add_model, model)
+
+    def get_model(self, name: str) -> DeviceModel:
+        return self._read(setup.get_model, name)
+
+    def list_models(self) -> list[DeviceModel]:
+        return self._read(setup.list_models)
+
+    def import_manifest(self, entries: Sequence[ManifestEntry]) -> int:
+        return self._write(setup.import_manifest, entries)
+
+    def list_manifest(self, *, after: str = "", limit: int = 100) -> list[ManifestEntry]:
+        return self._read(setup.list_manifest, after, limit)
+
+    def open_batch(self, batch: Batch) -> None:
+        self._write(setup.open_batch, batch)
+
+    def close_batch(self, name: str, *, at: datetime) -> Batch:
+        return self._write(setup.close_batch, name, at)
+
+    def get_batch(self, name: str) -> Batch:
+        return self._read(setup.get_batch, name)
+
+    def list_batches(self) -> list[Batch]:
+        return self._read(setup.list_batches)
+
+    def deny(self, entry: DenyEntry) -> None:
+        self._write(denials.deny, entry)
+
+    def list_denied(self) -> list[DenyEntry]:
+        return self._read(denials.list_denied)
+
+    def request_swap(self, swap: BoardSwap) -> None:
+        self._write(denials.request_swap, swap)
+
+    def approve_swap(self, device_id: str, *, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
+        return self._write(denials.approve_swap, device_id, by, at, expires_at)
+
+    # -- enrollment
+    def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
+        return self._read(admission.admission_facts, ek_sha256, at)
+
+    def denied_match(self, *, device_id: str, serial: str) -> DenyEntry | None:
+        return self._read(denials.denied_match, device_id, serial)
+
+    def add_pending(self, pending: PendingEnrollment, *, most_per_source: int) -> None:
+        self._write(admission.add_pending, pending, most_per_source)
+
+    def get_pending(self, enrollment_id: str) -> PendingEnrollment:
+        return self._read(admission.get_pending, enrollment_id)
+
+    def commit_birth(self, birth: Birth) -> None:
+        self._write(births.commit_birth, birth)
+
+    # -- operational certificates
+    def add_est_nonce(self, nonce: EstNonce) -> None:
+        self._write(issuance.add_est_nonce, nonce)
+
+    def est_nonces(self, device_id: str, *, at: datetime) -> list[bytes]:
+        return self._read(issuance.est_nonces, device_id, at)
+
+    def issued_since(self, device_id: str, *, since: datetime) -> int:
+        return self._read(certificates.issued_since, device_id, since)
+
+    def commit_issuance(self, issuance_: Issuance) -> None:
+        self._write(issuance.commit_issuance, issuance_)
+
+    def add_infrastructure_certificate(self, certificate: CertificateRecord) -> None:
+        self._write(issuance.add_infrastructure_certificate, certificate)
+
+    def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
+        return self._read(certificates.certificate_by_sha256, sha256)
+
+    def device_certificates(self, device_id: str) -> list[CertificateRecord]:
+        return self._read(certificates.device_certificates, device_id)
+
+    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[CertificateRecord]:
+        return self._read(certificates.list_certificates, profile, after, limit)
+
+    # -- devices
+    def get_device(self, device_id: str) -> Device:
+        return self._read(devices.get_device, device_id)
+
+    def list_devices(
+        self, *, state: DeviceState | None = None, model: str = "", batch: str = "", after: str = "", limit: int = 100
+    ) -> list[Device]:
+        return self._read(devices.list_devices, state, model, batch, after, limit)
+
+    def count_devices(self) -> dict[DeviceState, int]:
+        return self._read(devices.count_devices)
+
+    def touch_device(self, device_id: str, *, at: datetime) -> None:
+        self._write(devices.touch_device, device_id, at)
+
+    def add_software_device(self, device: Device) -> None:
+        self._write(devices.add_software_device, device)
+
+    # -- revocation
+    def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+        return self._write(revocation.revoke_device, device_id, reason, at)
+
+    def readmit_device(self, device_id: str, *, at: datetime) -> Device:  # noqa: ARG002  # for the audit log to come
+        return self._write(revocation.readmit_device, device_id)
+
+    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
+        return self._write(revocation.revoke_certificate, sha256, reason, at)
+
+    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
+        return certificates.revoked_certificates(self._database, issuer_sha256, at)
+
+    def next_crl_number(self, issuer_sha256: str) -> int:
+        return self._write(certificates.next_crl_number, issuer_sha256)
+
+    # -- what happened
+    def record_refusal(self, refusal: Refusal) -> None:
+        self._write(events.record_refusal, refusal)
+
+    def list_refusals(
+        self, *, code: str = "", device_id: str = "", since: datetime | None = None, limit: int = 100
+    ) -> list[Refusal]:
+        return self._read(events.list_refusals, code, device_id, since, limit)
+
+    def device_evidence(self, device_id: str) -> list[tuple[datetime, Evidence]]:
+        return self._read(events.device_evidence, device_id)
+
+    # -- housekeeping
+    def purge_expired(self, *, at: datetime) -> int:
+        return events.purge_expired(self._database, at)
+
+    def replay(self, entries: Iterable[Entry]) -> int:
+        return replay(self._database, entries)
+
+    def check(self) -> list[str]:
+        old = schema_problem(self._database.back_end)
+        if old:
+            return [old]
+        return self._database.back_end.problems() + self._read(devices.problems)
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,84 @@
+"""SQLAlchemy Core statements, compiled once per back end and then handed to the driver as they are.
+
+Executing a statement through a SQLAlchemy Connection costs 80 us of CPU here, through the driver 11 us, and an
+enrollment makes about fifteen of them (docs/adr/0020-store-hot-path.md). So Core says what to do, once; the
+driver does it. Values that the driver takes and gives are plain: str, int, bytes, None (and bool); rows.py converts.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import ClauseElement, ColumnElement, Dialect, Table, bindparam
+from sqlalchemy.dialects import postgresql, sqlite
+
+Value: TypeAlias = str | int | bytes | None
+Row: TypeAlias = tuple[Any, ...]
+Insert: TypeAlias = sqlite.Insert | postgresql.Insert
+Inserter: TypeAlias = Callable[[Table], Insert]
+"""Makes an insert that knows ON CONFLICT, which is the back end's own dialect of Core."""
+
+_INSERTERS: Final[Mapping[str, Inserter]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+class Statement:
+    """One statement with named parameters, compiled at its first use on each back end.
+
+    build: a Core statement, or a function that makes one with the back end's own insert. columns: the names of the
+    columns that an insert without explicit values fills.
+    """
+
+    __slots__ = ("_build", "_columns", "_compiled")
+
+    def __init__(
+        self, build: ClauseElement | Callable[[Inserter], ClauseElement], *, columns: Iterable[str] | None = None
+    ) -> None:
+        self._build = build
+        self._columns = None if columns is None else list(columns)
+        self._compiled: dict[str, tuple[str, tuple[str, ...] | None, dict[str, Value]]] = {}
+
+    def bound(self, dialect: Dialect, values: dict[str, Value]) -> tuple[str, Any]:
+        """Return the SQL text, and the parameters in the shape that the dialect's driver wants."""
+        try:
+            sql, names, constants = self._compiled[dialect.name]
+        except KeyError:
+            sql, names, constants = self._compiled[dialect.name] = self._compile(dialect)
+        if constants:
+            values = constants | values
+        return sql, values if names is None else [values[name] for name in names]
+
+    def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...] | None, dict[str, Value]]:
+        element = self._build if isinstance(self._build, ClauseElement) else self._build(_INSERTERS[dialect.name])
+        compiler: Any = element  # its stub does not know column_keys
+        compiled = compiler.compile(dialect=dialect, column_keys=self._columns)
+        names = compiled.positiontup  # None where the driver takes names
+        constants: dict[str, Value] = {
+            name: value for name, value in compiled.params.items() if isinstance(value, str | int | bytes)
+        }
+        return str(compiled), None if names is None else tuple(names), constants
+
+
+def insert_all(table: Table) -> Statement:
+    """Return a statement that inserts one row, each parameter named as its column; a duplicate inserts nothing."""
+    columns = [column.name for column in table.columns if column.name != "id"]
+    return Statement(lambda insert: insert(table).on_conflict_do_nothing().inline(), columns=columns)
+
+
+MOST_KEYS: Final = 16
+"""How many keys one look-up takes: the EKs that a TPM shows, with a device id and a serial number."""
+
+
+def one_of(column: ColumnElement[str], *, name: str = "key") -> ColumnElement[bool]:
+    """Return `column IN (:key0, ..., :key15)`: a fixed number, so that one compiled statement fits all."""
+    return column.in_([bindparam(f"{name}{i}") for i in range(MOST_KEYS)])
+
+
+def keys(values: Iterable[str], *, name: str = "key") -> dict[str, Value]:
+    """Return the parameters of `one_of`: at most 16, the last repeated; none at all match nothing.
+
+    Raises ValueError beyond: the wire allows 8 EK certificates and one bare EK, so more is a bug.
+    """
+    given: list[Value] = list(values) or [None]
+    if len(given) > MOST_KEYS:
+        raise ValueError(f"{len(given)} keys in one look-up, at most {MOST_KEYS}")
+    given += given[-1:] * (MOST_KEYS - len(given))
+    return {f"{name}{i}": value for i, value in enumerate(given)}
