@@ -28,6 +28,7 @@ class Exchange:
     model: DeviceModel
     roots: TrustStore
     listed_ek: frozenset[str]
+    now: datetime
 
     def judge(self, answer: ChallengeAnswer, *, anchor_sha256: bytes = ANCHOR_SHA256) -> VerifiedDevice:
         """Let the server judge an answer."""
@@ -38,7 +39,7 @@ class Exchange:
             roots=self.roots,
             listed_ek=self.listed_ek,
             anchor_sha256=anchor_sha256,
-            now=NOW,
+            now=self.now,
         )
 
 
@@ -86,7 +87,7 @@ def begin(
         batch=pending.batch,
         expires_in_s=300,
     )
-    return Exchange(pending, challenge, model, roots, listed_ek)
+    return Exchange(pending, challenge, model, roots, listed_ek, now)
 
 
 def answer_of(tpm: SoftwareTpm, exchange: Exchange) -> ChallengeAnswer:
