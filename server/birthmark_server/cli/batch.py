@@ -1,0 +1,89 @@
+"""`birthmark batch`: windows in which a factory's station lets devices in that no manifest lists."""
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from birthmark_server.cli.output import Column, Json, say, show
+from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.domain import Batch
+from birthmark_wire import ids
+
+app = typer.Typer(no_args_is_help=True, help="Batches: windows in which stations relay devices that no manifest lists.")
+
+_UNITS = {"m": 60, "h": 3600, "d": 86_400}
+
+
+def _state(batch: Batch) -> str:
+    if batch.closed_at is not None:
+        return "closed"
+    if batch.closes_at <= now():
+        return "over"
+    return "full" if batch.used >= batch.quota else "open"
+
+
+_COLUMNS = (
+    Column[Batch]("batch", lambda batch: batch.name),
+    Column[Batch]("model", lambda batch: batch.model),
+    Column[Batch]("used", lambda batch: f"{batch.used} of {batch.quota}"),
+    Column[Batch]("state", _state, lambda batch: "green" if _state(batch) == "open" else "dim"),
+    Column[Batch]("closes", lambda batch: batch.closes_at),
+    Column[Batch]("opened by", lambda batch: batch.opened_by),
+)
+
+
+@app.command("open")
+def open_batch(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A name that the stations give, as 2026-W14.")],
+    model: Annotated[str, typer.Option(help="The model of every device in it.")],
+    quota: Annotated[int, typer.Option(min=1, help="How many devices may be let in.")],
+    duration: Annotated[
+        str, typer.Option("--for", metavar="8h", help="How long it is open: minutes m, hours h, days d.")
+    ],
+    operator: OperatorFile = None,
+) -> None:
+    """Open a batch window.
+
+    It admits only what an authenticated station relays, up to the quota, until its time is over.
+
+    Example:  birthmark batch open 2026-W14 --model EDGE-7 --quota 500 --for 10h
+    """
+    with workplace(context).store() as store:
+        at = now()
+        batch = Batch(
+            name=ids.printable_name(name, field="batch"),
+            model=model,
+            quota=quota,
+            used=0,
+            opened_by=workplace(context).actor(store, operator),
+            opened_at=at,
+            closes_at=_end(at, duration),
+        )
+        store.open_batch(batch)
+    say(f"batch {batch.name} is open for {quota} devices of model {model} until {batch.closes_at:%Y-%m-%d %H:%M}Z")
+
+
+@app.command()
+def close(context: typer.Context, name: Annotated[str, typer.Argument(help="The batch's name.")]) -> None:
+    """Close a batch now. Closing a closed one changes nothing."""
+    with workplace(context).store() as store:
+        batch = store.close_batch(name, at=now())
+    say(f"batch {batch.name} is closed; it let {batch.used} of {batch.quota} devices in")
+
+
+@app.command("list")
+def list_batches(context: typer.Context, as_json: Json = False) -> None:
+    """List all batches."""
+    with workplace(context).store() as store:
+        batches = store.list_batches()
+    show(batches, _COLUMNS, as_json=as_json, empty="no batches yet; open one with: birthmark batch open NAME")
+
+
+def _end(start: datetime, duration: str) -> datetime:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", duration)
+    if not match:
+        raise typer.BadParameter(f"want a number and m, h or d, as in 90m or 8h; got {duration!r}", param_hint="--for")
+    return start + timedelta(seconds=int(match[1]) * _UNITS[match[2]])

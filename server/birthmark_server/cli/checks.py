@@ -1,0 +1,248 @@
+"""What `birthmark doctor` looks at. Each check yields findings; none changes anything, and none stops the others."""
+
+import shutil
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from birthmark_server.attestation.roots import TrustStore
+from birthmark_server.ca import passphrase
+from birthmark_server.ca.authority import Authority
+from birthmark_server.cli import broker_check
+from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import BirthmarkError
+from birthmark_server.settings import Settings
+from birthmark_server.store import journal
+from birthmark_server.store.open import open_store
+from birthmark_server.store.protocol import Store
+
+_CA_WARNING: Final = timedelta(days=90)
+_LEAF_WARNING: Final = timedelta(days=30)
+_FREE_BYTES: Final = 1 << 30
+
+
+class State(StrEnum):
+    """How a check went."""
+
+    WELL = "well"
+    SOON = "soon"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. advice: what to do, empty where all is well."""
+
+    state: State
+    what: str
+    seen: str
+    advice: str = ""
+
+
+Findings = Iterator[Finding]
+
+
+def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
+    """Yield a finding for everything that a server of these settings needs."""
+    yield Finding(State.WELL, "settings", str(config))
+    checks: tuple[tuple[str, Callable[[], Findings]], ...] = (
+        ("file modes", lambda: _file_modes(settings, config)),
+        ("database", lambda: _database(settings, now)),
+        ("journal", lambda: _journal(settings, now)),
+        ("authorities", lambda: _authorities(settings, now)),
+        (
+            "server certificate",
+            lambda: _leaf("server certificate", settings.server.certificate, now, settings.server.names),
+        ),
+        ("TPM roots", lambda: _roots(settings, now)),
+        ("server", lambda: _server(settings)),
+        ("broker", lambda: _broker(settings, now)),
+    )
+    for what, check in checks:
+        try:
+            yield from check()
+        except (BirthmarkError, OSError, ValueError) as error:
+            yield Finding(State.WRONG, what, str(error), "mend what the message names")
+
+
+def _file_modes(settings: Settings, config: Path) -> Findings:
+    ca = Path(settings.ca.folder)
+    private = [Path(settings.server.key), *sorted(ca.glob("*.key")), Path(settings.database.journal)]
+    private += [Path(path) for path in (settings.broker.control_key,) if path]
+    kind, _, place = settings.ca.passphrase.partition(":")
+    private += [Path(place)] if kind == "file" else []
+    open_to_others = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
+    for path in open_to_others:
+        mode = path.stat().st_mode & 0o777
+        yield Finding(State.WRONG, "file modes", f"{path} may be read by others ({mode:04o})", f"chmod 600 {path}")
+    for path in (config, ca, Path(settings.tpm.roots)):
+        if path.exists() and path.stat().st_mode & 0o022:
+            yield Finding(State.WRONG, "file modes", f"{path} may be changed by others", f"chmod go-w {path}")
+    if not open_to_others:
+        yield Finding(State.WELL, "file modes", f"{len(private)} private files")
+    if kind == "file":
+        yield Finding(
+            State.SOON,
+            "CA passphrase",
+            f"lies in {place}, beside the keys that it protects",
+            "seal it: systemd-creds encrypt --name=birthmark-ca ... (docs/operations.md)",
+        )
+
+
+def _database(settings: Settings, now: datetime) -> Findings:
+    store = open_store(settings.database.url, journal=Path(settings.database.journal))
+    try:
+        faults = store.check()
+        for fault in faults:
+            yield Finding(State.WRONG, "database", fault, "stop the servers; birthmark database upgrade, or restore")
+        if not faults:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(store.count_devices().items()) if count)
+            yield Finding(State.WELL, "database", counts or "no devices yet")
+        yield _operators(store, now)
+    finally:
+        store.close()
+    folder = Path(settings.database.journal).parent
+    free = shutil.disk_usage(folder).free
+    if free < _FREE_BYTES:
+        yield Finding(
+            State.WRONG, "disk", f"{free >> 20} MiB free at {folder}", "make room: a full disk grants nothing"
+        )
+
+
+def _operators(store: Store, now: datetime) -> Finding:
+    records = store.list_certificates(profile=CertificateProfile.OPERATOR.value, limit=1000)
+    names = {record.subject for record in records if record.revoked_at is None and record.not_after > now}
+    if len(names) >= 2:
+        return Finding(State.WELL, "operators", f"{len(names)} with a valid certificate")
+    return Finding(
+        State.SOON,
+        "operators",
+        f"{len(names)} with a valid certificate; a board swap needs two",
+        "birthmark certificate issue operator NAME",
+    )
+
+
+def _journal(settings: Settings, now: datetime) -> Findings:
+    path = Path(settings.database.journal)
+    lines = journal.last_lines(path)
+    yield Finding(State.WELL, "journal", f"{lines[-1].number if lines else 0} transactions in {path}")
+    if lines and lines[-1].at > now + timedelta(seconds=5):
+        yield Finding(
+            State.WRONG,
+            "clock",
+            f"it is {now:%Y-%m-%d %H:%M:%SZ} here, but the journal was written at {lines[-1].at:%Y-%m-%d %H:%M:%SZ}",
+            "set the clock: timedatectl set-ntp true",
+        )
+    else:
+        yield Finding(State.WELL, "clock", f"{now:%Y-%m-%d %H:%M:%SZ}, not behind the journal")
+
+
+def _authorities(settings: Settings, now: datetime) -> Findings:
+    secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
+    authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now)
+    for issuer in authority.issuers:
+        yield _expiry(
+            issuer.name, issuer.certificate.not_valid_after_utc, now, _CA_WARNING, "birthmark init, with a new label"
+        )
+    crl = x509.load_der_x509_crl(authority.root_crl)
+    if crl.next_update_utc is not None:
+        yield _expiry("root CRL", crl.next_update_utc, now, _LEAF_WARNING, "on the root's machine: birthmark root crl")
+    if authority.demo:
+        yield Finding(
+            State.SOON, "root", "was made on this machine: a demonstration", "begin anew with birthmark root init"
+        )
+    if authority.namespace.public_url and not settings.crl.listen:
+        yield Finding(
+            State.SOON,
+            "CRLs",
+            f"certificates point to {authority.namespace.public_url}, and this server serves none",
+            "set [crl] listen, or serve them by another",
+        )
+
+
+def _expiry(what: str, until: datetime, now: datetime, early: timedelta, advice: str) -> Finding:
+    seen = "has no end" if until.year == 9999 else f"valid until {until:%Y-%m-%d %H:%M}Z"
+    if until <= now:
+        return Finding(State.WRONG, what, f"expired at {until:%Y-%m-%d %H:%M}Z", advice)
+    return Finding(State.SOON, what, seen, advice) if until - now < early else Finding(State.WELL, what, seen)
+
+
+def _server_certificate(settings: Settings, now: datetime) -> Findings:
+    yield from _leaf("server certificate", settings.server.certificate, now, settings.server.names)
+
+
+def _leaf(what: str, path: str, now: datetime, names: list[str]) -> Findings:
+    certificate = x509.load_pem_x509_certificate(Path(path).read_bytes())
+    role = what.split()[0]
+    yield _expiry(
+        what,
+        certificate.not_valid_after_utc,
+        now,
+        _LEAF_WARNING,
+        f"birthmark certificate issue {role} {role}, then put it in place",
+    )
+    if names:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        missing = sorted(set(names) - set(found.get_values_for_type(x509.DNSName)))
+        if missing:
+            yield Finding(
+                State.WRONG,
+                what,
+                f"does not name {', '.join(missing)}, which [server] names promises",
+                "issue one with --host for each name, or take the name out",
+            )
+
+
+def _roots(settings: Settings, now: datetime) -> Findings:
+    store = TrustStore.load(Path(settings.tpm.roots))
+    roots = [entry for entry in store.entries if entry.kind == "root"]
+    expired = [entry for entry in roots if entry.not_after <= now]
+    if not roots:
+        yield Finding(State.WRONG, "TPM roots", "none: no TPM can prove itself", "birthmark tpm-roots add --help")
+    for entry in expired:
+        yield Finding(State.SOON, "TPM roots", f"{entry.subject} expired", "ask the vendor for its successor")
+    if roots:
+        vendors = ", ".join(sorted({entry.vendor for entry in roots}))
+        yield Finding(State.WELL, "TPM roots", f"{len(roots)} of {vendors}; version {store.version[:16]}")
+
+
+def _server(settings: Settings) -> Findings:
+    host, _, port = settings.server.listen.rpartition(":")
+    address = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104 - compared, not bound
+    context = ssl.create_default_context(cafile=str(Path(settings.ca.folder) / "root.pem"))
+    name = settings.server.names[0]
+    try:
+        with (
+            socket.create_connection((address, int(port)), timeout=5) as plain,
+            context.wrap_socket(plain, server_hostname=name) as tls,
+        ):
+            yield Finding(State.WELL, "server", f"answers at {address}:{port} as {name} ({tls.version()})")
+    except ConnectionRefusedError:
+        yield Finding(State.SOON, "server", f"nothing listens at {address}:{port}", "systemctl start birthmark")
+    except ssl.SSLError as error:
+        yield Finding(
+            State.WRONG, "server", f"TLS at {address}:{port}: {error.reason}", "is another program listening there?"
+        )
+
+
+def _broker(settings: Settings, now: datetime) -> Findings:
+    broker = settings.broker
+    if not broker.control_certificate or not broker.control_key:
+        yield Finding(
+            State.SOON, "broker", "no control certificate is set, so it was not asked", "set [broker] control_*"
+        )
+        return
+    yield from _leaf("control certificate", broker.control_certificate, now, [])
+    where = f"{broker.control_host or broker.host}:{broker.control_port or broker.port}"
+    answer = broker_check.ask_broker(settings)
+    if answer.connected:
+        yield Finding(State.WELL, "broker", f"{where} lets us in by our control certificate: {answer.detail}")
+    else:
+        yield Finding(State.WRONG, "broker", f"{where}: {answer.detail}", answer.advice)

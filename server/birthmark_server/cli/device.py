@@ -1,0 +1,228 @@
+"""`birthmark device`: the devices on record, and what an operator may do to one."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from birthmark_server.cli.output import (
+    Column,
+    Json,
+    Limit,
+    moment,
+    pages,
+    plain,
+    print_json,
+    say,
+    short,
+    show,
+    show_one,
+)
+from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.domain import (
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceState,
+    RevocationReason,
+)
+from birthmark_server.errors import Malformed
+from birthmark_server.store.protocol import Store
+
+app = typer.Typer(no_args_is_help=True, help="Devices on record: look, swap a board, deny, revoke, readmit.")
+
+SWAP_WINDOW: Final = timedelta(hours=24)
+"""How long after its approval the new board may come (design: within 24 hours)."""
+
+DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
+Reason = Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")]
+
+_STATE_STYLES: Final = {DeviceState.ACTIVE: "green", DeviceState.REVOKED: "red", DeviceState.DENIED: "red bold"}
+
+_DEVICES = (
+    Column[Device]("device", lambda device: device.device_id),
+    Column[Device]("serial", lambda device: device.serial),
+    Column[Device]("model", lambda device: device.model),
+    Column[Device]("state", lambda device: device.state.value, lambda device: _STATE_STYLES.get(device.state, "dim")),
+    Column[Device]("proof", lambda device: device.assurance.value),
+    Column[Device]("enrolled", lambda device: device.enrolled_at),
+    Column[Device]("last seen", lambda device: device.last_seen_at),
+    Column[Device]("EK", lambda device: short(device.ek_sha256), "dim"),
+)
+
+_CERTIFICATES = (
+    Column[CertificateRecord]("profile", lambda record: record.profile.value),
+    Column[CertificateRecord]("serial number", lambda record: record.serial_number),
+    Column[CertificateRecord]("from", lambda record: record.not_before),
+    Column[CertificateRecord]("until", lambda record: record.not_after),
+    Column[CertificateRecord](
+        "revoked", lambda record: f"{moment(record.revoked_at)} {record.reason or ''}" if record.revoked_at else "-"
+    ),
+)
+
+
+@app.command("list")
+def list_devices(
+    context: typer.Context,
+    state: Annotated[DeviceState | None, typer.Option(help="Only those in this state.")] = None,
+    model: Annotated[str, typer.Option(help="Only those of this model.")] = "",
+    batch: Annotated[str, typer.Option(help="Only those born in this batch.")] = "",
+    limit: Limit = 1000,
+    as_json: Json = False,
+) -> None:
+    """List the devices on record, by id.
+
+    Example:  birthmark device list --state revoked --json
+    """
+    with workplace(context).store() as store:
+        devices = list(
+            pages(
+                lambda after, size: store.list_devices(state=state, model=model, batch=batch, after=after, limit=size),
+                lambda device: device.device_id,
+                limit=limit,
+            )
+        )
+    show(
+        devices,
+        _DEVICES,
+        as_json=as_json,
+        empty="no such devices; who was sent away: birthmark refusal list",
+    )
+
+
+@app.command("show")
+def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = False) -> None:
+    """Show one device: its record, its certificates, and what each decision about it rested on."""
+    with workplace(context).store() as store:
+        device = store.get_device(device_id)
+        certificates = store.device_certificates(device_id)
+        evidence = store.device_evidence(device_id)
+    if as_json:
+        print_json(
+            {
+                "device": plain(device),
+                "certificates": plain(certificates),
+                "evidence": [
+                    {"at": plain(at), "kind": item.kind, "verifier_version": item.verifier_version,
+                     "roots_version": item.roots_version, "parts": {name: data.hex() for name, data in item.parts}}
+                    for at, item in evidence
+                ],
+            }
+        )  # fmt: skip
+        return
+    show_one(device, as_json=False)
+    say("")
+    show(certificates, _CERTIFICATES, as_json=False, empty="no certificates")
+    for at, item in evidence:
+        parts = ", ".join(f"{name} {len(data)} B" for name, data in item.parts)
+        say(f"{moment(at)}  evidence of {item.kind} by verifier {item.verifier_version}: {parts}")
+
+
+@app.command()
+def revoke(
+    context: typer.Context,
+    device_id: DeviceId,
+    reason: Reason = RevocationReason.UNSPECIFIED,
+    operator: OperatorFile = None,
+) -> None:
+    """Revoke a device: all its certificates, and whatever it has begun. `readmit` lets it come back.
+
+    Example:  birthmark device revoke edge-000042 --reason keyCompromise
+    """
+    with workplace(context).store() as store:
+        actor = workplace(context).actor(store, operator)
+        revoked = store.revoke_device(device_id, reason=reason, at=now())
+    say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
+    say(f"to let it enroll again: birthmark device readmit {device_id}")
+
+
+@app.command()
+def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None) -> None:
+    """Let a revoked device enroll again. Its old certificates stay revoked: it attests its TPM anew."""
+    with workplace(context).store() as store:
+        actor = workplace(context).actor(store, operator)
+        store.readmit_device(device_id, at=now())
+    say(f"{device_id} may enroll again, says {actor}")
+
+
+@app.command()
+def deny(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why, for whoever reads the list later.")],
+    device_id: Annotated[str, typer.Argument(metavar="[ID]", help="The device's id.")] = "",
+    serial: Annotated[str, typer.Option(help="A serial number that must never enroll.")] = "",
+    ek: Annotated[list[str] | None, typer.Option(metavar="SHA256", help="An EK that must never enroll.")] = None,
+    operator: OperatorFile = None,
+) -> None:
+    """Deny a device for good: its id, its serial number and every EK that its TPM ever showed.
+
+    Works for devices that were never seen too, by serial number or EK.
+
+    Example:  birthmark device deny edge-000042 --reason "stolen from the van, case 7731"
+    """
+    keys = tuple(_sha256(value) for value in ek or ())
+    if not (device_id or serial or keys):
+        raise typer.BadParameter("want a device id, --serial or --ek")
+    with workplace(context).store() as store:
+        if device_id:
+            store.get_device(device_id)
+        actor = workplace(context).actor(store, operator)
+        store.deny(
+            DenyEntry(
+                device_id=device_id, serial=serial, ek_sha256=keys, reason=reason, denied_by=actor, denied_at=now()
+            )
+        )
+    say(f"denied for good, says {actor}: {', '.join(filter(None, (device_id, serial, *keys)))}")
+
+
+@app.command()
+def swap(
+    context: typer.Context,
+    device_id: DeviceId,
+    operator: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Who asks or approves: their certificate with its key, PEM or PKCS #12."),
+    ],
+    new_ek: Annotated[str, typer.Option(metavar="SHA256", help="Ask: the EK of the new board's TPM.")] = "",
+    approve: Annotated[bool, typer.Option("--approve", help="Approve what another operator asked for.")] = False,
+) -> None:
+    """Give a device another board: one operator asks, another approves.
+
+    At the approval every old certificate is revoked and the old TPM is denied. The board with the new EK, and no other,
+    may then enroll as this device within 24 hours.
+
+    Example:  birthmark device swap edge-000042 --new-ek 5d41...c592 --operator alice.pem
+
+              birthmark device swap edge-000042 --approve --operator bob.pem
+    """
+    if approve == bool(new_ek):
+        raise typer.BadParameter("want either --new-ek SHA256 (to ask) or --approve (as another operator)")
+    with workplace(context).store() as store:
+        name = workplace(context).operator(store, operator).name
+        if approve:
+            _approve(store, device_id, name)
+        else:
+            _ask(store, device_id, _sha256(new_ek), name)
+
+
+def _ask(store: Store, device_id: str, new_ek: str, name: str) -> None:
+    store.request_swap(BoardSwap(device_id=device_id, new_ek_sha256=new_ek, requested_by=name, requested_at=now()))
+    say(f"{name} asks for a new board for {device_id}; another operator: birthmark device swap {device_id} --approve")
+
+
+def _approve(store: Store, device_id: str, name: str) -> None:
+    at = now()
+    approved = store.approve_swap(device_id, by=name, at=at, expires_at=at + SWAP_WINDOW)
+    say(
+        f"{approved.requested_by} asked, {name} approved: the TPM with EK {approved.new_ek_sha256} may enroll as "
+        f"{device_id} until {moment(approved.expires_at)}"
+    )
+
+
+def _sha256(value: str) -> str:
+    digest = value.lower().replace(":", "")
+    if len(digest) != 64 or any(character not in "0123456789abcdef" for character in digest):
+        raise Malformed(f"want the SHA-256 of an EK in 64 hex digits, got {value[:80]!r}")
+    return digest

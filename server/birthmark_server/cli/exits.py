@@ -1,0 +1,71 @@
+"""What the exit status says: sysexits.h, so that a script can tell "try again" from "you may not" without reading text.
+
+0 done; 1 the answer is no (`doctor` found something, nothing of that name is on record); the rest below.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from birthmark_server.ca import errors as ca
+from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.store import errors as store
+
+
+class Exit(IntEnum):
+    """The statuses that `birthmark` ends with."""
+
+    DONE = 0
+    NO = 1
+    USAGE = 64
+    """The command line is wrong."""
+    DATA = 65
+    """A file that was read (a manifest, a request, a certificate) is not what it should be."""
+    NO_INPUT = 66
+    """A file that was named can't be read."""
+    UNAVAILABLE = 69
+    """Something this needs is not there: the database, the broker."""
+    SOFTWARE = 70
+    """A fault in Birthmark itself."""
+    CANT_CREATE = 73
+    """What would be made is there already, or contradicts it."""
+    IO = 74
+    """Reading or writing failed."""
+    TRY_AGAIN = 75
+    """Not now: a limit is reached."""
+    NO_PERMISSION = 77
+    """This operator may not do it."""
+    CONFIGURATION = 78
+    """The settings file, a key file or a folder must be changed first."""
+    INTERRUPTED = 130
+
+
+# The first class that fits decides, so subclasses stand before their bases.
+_EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
+    (store.NotFound, Exit.NO),
+    (store.SameOperator, Exit.NO_PERMISSION),
+    (store.Conflict, Exit.CANT_CREATE),
+    (store.StoreFailed, Exit.UNAVAILABLE),
+    (store.JournalDamaged, Exit.DATA),
+    (ca.UntrustedCertificate, Exit.NO_PERMISSION),
+    (ca.CertificateExpired, Exit.NO_PERMISSION),
+    (ca.CertificateNotYetValid, Exit.NO_PERMISSION),
+    (ca.PolicyMissing, Exit.NO_PERMISSION),
+    (ca.RequestRefused, Exit.DATA),
+    (ca.CeremonyRefused, Exit.CANT_CREATE),
+    (Malformed, Exit.DATA),
+    (Busy, Exit.TRY_AGAIN),
+    (Misconfigured, Exit.CONFIGURATION),
+    (Refused, Exit.NO),
+    (BirthmarkError, Exit.SOFTWARE),
+    (FileNotFoundError, Exit.NO_INPUT),
+    (FileExistsError, Exit.CANT_CREATE),
+    (PermissionError, Exit.NO_PERMISSION),
+    (IsADirectoryError, Exit.NO_INPUT),
+    (OSError, Exit.IO),
+    (KeyboardInterrupt, Exit.INTERRUPTED),
+)
+
+
+def exit_for(error: BaseException) -> Exit:
+    """Return the status that `error` ends the command with; SOFTWARE for what nobody foresaw."""
+    return next((status for kind, status in _EXITS if isinstance(error, kind)), Exit.SOFTWARE)

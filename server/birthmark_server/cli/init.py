@@ -1,0 +1,200 @@
+"""`birthmark init`: from an empty folder to an installation that `birthmark serve` can run."""
+
+import base64
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark_server.ca import ceremony, files
+from birthmark_server.ca import passphrase as sources
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.layout import AUTHORITY_FILE
+from birthmark_server.cli import settings_text
+from birthmark_server.cli.infrastructure import issue_infrastructure, write_pair, write_person
+from birthmark_server.cli.output import say
+from birthmark_server.cli.root import CrlUrl, DnsDomain, IpNetwork, Token, namespace
+from birthmark_server.cli.workplace import now
+from birthmark_server.domain import CertificateProfile
+from birthmark_server.store.open import open_store
+
+_SUGGESTED = "Example"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the rest of the installation is called. folder: absolute. data: of database and journal."""
+
+    folder: Path
+    data: Path
+    server_names: list[str]
+    broker_name: str
+    operators: list[str]
+    passphrase: str
+    crl_listen: str
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "ca"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where everything goes.")] = Path("/etc/birthmark"),
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Make the root here too. Nobody's fleet should hang from such a root.")
+    ] = False,
+    organization: Annotated[str, typer.Option(help="The O of every subject.")] = "",
+    trust_domain: Annotated[str, typer.Option(help="The host in every device's URI. [default: the server's]")] = "",
+    server_name: Annotated[
+        list[str] | None, typer.Option(help="DNS name of this server; the first one is told to devices.")
+    ] = None,
+    broker_name: Annotated[str, typer.Option(help="DNS name of the broker. [default: the server's]")] = "",
+    operator: Annotated[
+        list[str] | None, typer.Option(help="Name of an operator; two are needed for a board swap.")
+    ] = None,
+    dns_domain: DnsDomain = None,
+    ip_network: IpNetwork = None,
+    crl_url: CrlUrl = "",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Where database and journal go. [default: /var/lib/birthmark; --demo: DIR/data]"),
+    ] = None,
+    passphrase: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE", help="Of the CA keys, as in the settings. [default: made here, DIR/ca.passphrase]"
+        ),
+    ] = "",
+    pkcs11: Token = "",
+    signed: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Second step: root.pem, root.crl and what the root signed.")
+    ] = None,
+) -> None:
+    """Set an installation up: Birth, Fleet and Infra CAs, the server's, the broker's and the operators' certificates,
+    the database, and a settings file in which every key is explained.
+
+    In two steps, with the root on a machine of its own in between (birthmark root --help):
+
+      birthmark init --organization "Example Ltd" --server-name enroll.example.com
+
+      birthmark init --server-name enroll.example.com --operator alice --operator bob --signed FROM-THE-ROOT
+
+    Or all in one place, to try it:
+
+      birthmark init trial --demo
+
+    Run again after an interruption, it finishes what is missing; nothing is ever overwritten.
+    """
+    folder = folder.absolute()
+    names = server_name or (["localhost"] if demo else [])
+    if not names:
+        raise typer.BadParameter("want at least one", param_hint="--server-name")
+    files.make_folder(folder)
+    plan = _Plan(
+        folder=folder,
+        data=(data or (folder / "data" if demo else Path("/var/lib/birthmark"))).absolute(),
+        server_names=names,
+        broker_name=broker_name or names[0],
+        operators=operator or (["alice", "bob"] if demo else []),
+        passphrase=passphrase or _made_passphrase(folder),
+        crl_listen="",
+    )
+    at, secret = now(), sources.read(plan.passphrase)
+    wanted = namespace(
+        organization or _SUGGESTED,
+        trust_domain or names[0],
+        dns_domain or [*names, plan.broker_name],
+        ip_network,
+        crl_url,
+    )
+    if demo:
+        say(ceremony.DEMO_NOTE)
+        authority = ceremony.demo_init(folder=plan.ca, namespace=wanted, passphrase=secret, now=at, token=pkcs11)
+    elif signed is None:
+        if not organization and not (plan.ca / AUTHORITY_FILE).exists():
+            raise typer.BadParameter("is missing", param_hint="--organization")
+        _ask_the_root(
+            ceremony.authority_init(folder=plan.ca, namespace=wanted, passphrase=secret, now=at, token=pkcs11)
+        )
+        return
+    else:
+        _take_in(plan.ca, signed, at)
+        authority = Authority.load(plan.ca, passphrase=secret, now=at)
+    _finish(plan, authority, at)
+
+
+def _made_passphrase(folder: Path) -> str:
+    path = folder / "ca.passphrase"
+    if not path.exists():
+        files.write_new(path, base64.b64encode(os.urandom(24)) + b"\n", mode=0o600)
+        say(f"a passphrase for the CA keys was made: {path}; docs/operations.md says how to seal it to this machine")
+    return f"file:{path}"
+
+
+def _ask_the_root(made: ceremony.AuthorityMade) -> None:
+    say("carry these requests to the root's machine, and have each signed there:")
+    for kind, path in made.requests:
+        say(f"  {path}    birthmark root sign {path.name} --kind {kind}")
+    say(
+        "then bring the certificates back with root.pem and root.crl, in one folder: birthmark init ... --signed FOLDER"
+    )
+
+
+def _take_in(ca: Path, signed: Path, at: datetime) -> None:
+    certificates = sorted(path for path in signed.glob("*.pem") if path.name != "root.pem")
+    done = ceremony.authority_complete(
+        folder=ca, root=signed / "root.pem", root_crl=signed / "root.crl", certificates=certificates, now=at
+    )
+    say(f"the authorities are complete below the root with sha256 {done.root_sha256}")
+
+
+def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
+    """Make what is missing of everything but the CAs."""
+    files.make_folder(plan.data)
+    (plan.folder / "tpm-roots").mkdir(exist_ok=True)
+    store = open_store(f"sqlite:///{plan.data}/birthmark.db", journal=plan.data / "journal", create=True)
+    try:
+        for profile, hosts, place in (
+            (CertificateProfile.SERVER, plan.server_names, plan.folder),
+            (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
+            (CertificateProfile.CONTROL, [], plan.folder),
+        ):
+            if not (place / f"{profile}.pem").exists():
+                files.make_folder(place)
+                issued = issue_infrastructure(
+                    authority, store, profile=profile, name=profile.value, hosts=hosts, now=at
+                )
+                write_pair(issued, place / f"{profile}.pem", place / f"{profile}.key")
+        for name in plan.operators:
+            if not (plan.folder / "operators" / f"{name}.pem").exists():
+                issued = issue_infrastructure(authority, store, profile=CertificateProfile.OPERATOR, name=name, now=at)
+                passphrase = write_person(issued, plan.folder / "operators", name)
+                say(f"operator {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase {passphrase}")
+    finally:
+        store.close()
+    config = plan.folder / "birthmark.toml"
+    if not config.exists():
+        files.write_new(config, _settings(plan).encode())
+    say(f"all is set up; every setting is explained in {config}. Next:")
+    say(f"  birthmark --config {config} tpm-roots add ...    then model add, manifest import, serve, doctor")
+
+
+def _settings(plan: _Plan) -> str:
+    return settings_text.render(
+        {
+            "server.names": plan.server_names,
+            "server.certificate": "server.pem",
+            "server.key": "server.key",
+            "database.url": f"sqlite:///{plan.data}/birthmark.db",
+            "database.journal": str(plan.data / "journal"),
+            "ca.folder": "ca",
+            "ca.passphrase": plan.passphrase,
+            "tpm.roots": "tpm-roots",
+            "broker.host": plan.broker_name,
+            "broker.control_certificate": "control.pem",
+            "broker.control_key": "control.key",
+        }
+    )

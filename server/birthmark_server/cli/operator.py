@@ -1,0 +1,138 @@
+"""Who is acting: proven by an operator's certificate and its private key, never by a name on the command line.
+
+The certificate must be one of the Infra CA's under its operator profile (a role is a policy, never a name), in time, on
+record and not revoked; the key proves itself by a signature over fresh random bytes. Two certificates with the same
+subject are the same operator: whoever renews theirs does not become a second pair of eyes.
+
+This binds an act to a key. It does not keep out whoever may write to the database: they need no command line.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar, NoReturn
+
+import typer
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
+
+from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
+from birthmark_server.ca.files import read_private
+from birthmark_server.ca.issuer import Issuer
+from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
+from birthmark_server.ca.profile import CaKind
+from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import Malformed, Refused
+from birthmark_server.store.protocol import Store
+
+
+class NotAnOperator(Refused):
+    """The certificate opens other doors, or none any more."""
+
+    code: ClassVar[str] = "not-an-operator"
+
+
+class OperatorFileUnreadable(Malformed):
+    """The file holds no certificate with its key, or the passphrase does not open it."""
+
+    code: ClassVar[str] = "operator-file"
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCertificate:
+    """A proven operator. Only `prove_operator` makes one."""
+
+    name: str
+    sha256: str
+
+
+def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) -> OperatorCertificate:
+    """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority."""
+    key, certificate = _read(path)
+    _prove_possession(key, certificate)
+    leaf = open_public_authority(ca_folder, now=now).verify_leaf(certificate.public_bytes(Encoding.DER), now=now)
+    if leaf.profile is not CertificateProfile.OPERATOR:
+        raise NotAnOperator(f"{path}: want an operator's certificate, got that of a {leaf.profile} named {leaf.name}")
+    known = store.certificate_by_sha256(leaf.sha256)
+    if known is None:
+        raise NotAnOperator(f"{path}: the certificate of {leaf.name} is not on record here")
+    if known[0].revoked_at is not None:
+        raise NotAnOperator(f"{path}: the certificate of {leaf.name} was revoked at {known[0].revoked_at}")
+    return OperatorCertificate(leaf.name, leaf.sha256)
+
+
+def open_public_authority(folder: Path, *, now: datetime) -> Authority:
+    """Open a CA folder for verifying only: no passphrase is asked for, and nothing can be signed."""
+    layout = Layout.read(folder / AUTHORITY_FILE)
+    root = read_certificate(folder / "root.pem")
+    verify_ca(root, kind=CaKind.ROOT, namespace=layout.namespace, root=root, now=now)
+    issuers = []
+    for entry in layout.entries:
+        certificate = read_certificate(folder / f"{entry.name}.pem")
+        verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=root, now=now)
+        issuers.append(
+            Issuer(
+                name=entry.name,
+                kind=entry.kind,
+                certificate=certificate,
+                signer=_PublicKeyOnly(certificate),
+                namespace=layout.namespace,
+            )
+        )
+    return Authority(layout=layout, root=root, root_crl=b"", issuers=tuple(issuers))
+
+
+class _PublicKeyOnly:
+    """A CaSigner that has no key."""
+
+    def __init__(self, certificate: x509.Certificate) -> None:
+        key = certificate.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise TypeError("verify_ca lets elliptic curve keys through only")
+        self._key = key
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._key
+
+    def sign(self, data: bytes) -> NoReturn:  # noqa: ARG002
+        raise TypeError("this authority was opened for verifying only")
+
+
+def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    data = read_private(path)
+    try:
+        if b"-----BEGIN" in data:
+            certificate: x509.Certificate | None = x509.load_pem_x509_certificate(data)
+            encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in data
+            key = load_pem_private_key(data, _ask_passphrase(path) if encrypted else None)
+        else:
+            loaded, certificate, _ = pkcs12.load_key_and_certificates(data, _ask_passphrase(path))
+            if loaded is None:
+                raise OperatorFileUnreadable(f"{path}: holds no private key")
+            key = loaded
+    except (ValueError, TypeError) as error:
+        raise OperatorFileUnreadable(f"{path}: want a certificate and its key (PEM or PKCS #12): {error}") from None
+    if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise OperatorFileUnreadable(f"{path}: want a certificate and its elliptic curve key")
+    return key, certificate
+
+
+def _ask_passphrase(path: Path) -> bytes:
+    given = os.environ.get("BIRTHMARK_OPERATOR_PASSPHRASE")
+    text: str = given if given is not None else typer.prompt(f"Passphrase of {path}", hide_input=True, err=True)
+    return text.encode()
+
+
+def _prove_possession(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    public = certificate.public_key()
+    statement = b"birthmark operator\0" + os.urandom(32)
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        raise NotAnOperator("want an elliptic curve certificate")
+    try:
+        public.verify(key.sign(statement, ec.ECDSA(hashes.SHA256())), statement, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise NotAnOperator("the private key is not the certificate's") from None

@@ -1,0 +1,77 @@
+"""`birthmark tpm-roots`: which TPM manufacturers are believed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from birthmark_server.attestation import roots
+from birthmark_server.attestation.vendor import Vendor, manufacturer_id
+from birthmark_server.cli.output import Column, Json, say, short, show
+from birthmark_server.cli.workplace import now, workplace
+
+app = typer.Typer(no_args_is_help=True, help="TPM vendor roots: which manufacturers are believed.")
+
+_COLUMNS = (
+    Column[roots.RootEntry]("vendor", lambda entry: entry.vendor),
+    Column[roots.RootEntry]("kind", lambda entry: entry.kind),
+    Column[roots.RootEntry]("subject", lambda entry: entry.subject),
+    Column[roots.RootEntry]("until", lambda entry: entry.not_after),
+    Column[roots.RootEntry]("sha256", lambda entry: short(entry.sha256), "dim"),
+)
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    vendor: Annotated[str, typer.Argument(help="The vendor's folder in the trust store, as infineon.")],
+    certificate: Annotated[Path, typer.Argument(help="The vendor's CA certificate, PEM or DER.")],
+    name: Annotated[str, typer.Option(help="A new vendor's full name.")] = "",
+    manufacturer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="id:XXXXXXXX", help="A new vendor's TPM manufacturer ids, as in its EK certificates."),
+    ] = None,
+    intermediate: Annotated[
+        bool,
+        typer.Option("--intermediate", help="Keep it for building paths; it is not trusted by itself."),
+    ] = False,
+) -> None:
+    """Add a TPM vendor's root. A root vouches only for TPMs of the manufacturer ids that its vendor is given.
+
+    Take roots from the manufacturer's own site and compare the fingerprint by another way. The running server reads the
+    folder at its next start.
+
+    Example:  birthmark tpm-roots add infineon optiga-rsa-root.pem --name "Infineon" --manufacturer id:49465800
+    """
+    entry = roots.add(
+        Path(workplace(context).settings().tpm.roots),
+        vendor_folder=vendor,
+        vendor=_new_vendor(vendor, name, manufacturer or []),
+        certificate=certificate.read_bytes(),
+        now=now(),
+        trust=not intermediate,
+    )
+    say(f"{entry.kind} added for {entry.vendor}: {entry.subject}, sha256 {entry.sha256}")
+
+
+@app.command("list")
+def list_roots(context: typer.Context, as_json: Json = False) -> None:
+    """List the trust store, and its version: a hash over all its files, which every decision's evidence names."""
+    store = roots.TrustStore.load(Path(workplace(context).settings().tpm.roots))
+    show(
+        store.entries,
+        _COLUMNS,
+        as_json=as_json,
+        empty="no roots: no TPM can prove itself; see add --help",
+    )
+    if not as_json:
+        say(f"version {store.version}")
+
+
+def _new_vendor(folder: str, name: str, manufacturers: list[str]) -> Vendor | None:
+    if not name and not manufacturers:
+        return None
+    if not manufacturers:
+        raise typer.BadParameter("a new vendor needs at least one", param_hint="--manufacturer")
+    ids = frozenset(manufacturer_id(item, source="--manufacturer") for item in manufacturers)
+    return Vendor(name=name or folder, manufacturers=ids)
