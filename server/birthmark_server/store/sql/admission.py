@@ -28,7 +28,7 @@ _MANIFEST: Final = table_of(Manifest)
 _PENDING: Final = table_of(Pending)
 _ANSWERS: Final = table_of(Answers)
 
-_NOTHING: Final = select(literal(1).label("one")).subquery("nothing")
+_NOTHING: Final = select(literal(1).label("one")).subquery("one_row")
 _DEVICE_OF_EKS: Final = (
     select(EKS.c.device_id)
     .where(one_of(EKS.c.ek_sha256))
