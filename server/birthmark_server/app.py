@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,9 +42,6 @@ from birthmark_server.web.status import status_routes
 from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
 
 log = logging.getLogger("birthmark.app")
-
-EX_CONFIG: Final = 78
-"""sysexits.h: something was found in an unconfigured or misconfigured state."""
 
 PURGE_EVERY: Final = timedelta(minutes=10)
 
@@ -274,7 +270,7 @@ def notify_systemd(state: str) -> None:
 
 
 def run(settings: Settings, *, ready: Callable[[Addresses], None] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit code: 0, or 78 with one sentence on stderr."""
+    """Serve until SIGTERM or SIGINT and return 0. Raise Misconfigured, StoreFailed: what keeps it from starting."""
     log_lines.configure(settings.log.format)
 
     async def until_signal() -> None:
@@ -283,9 +279,5 @@ def run(settings: Settings, *, ready: Callable[[Addresses], None] | None = None)
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve(settings, stop=stop, ready=ready)
 
-    try:
-        asyncio.run(until_signal())
-    except Misconfigured as error:
-        print(f"birthmark serve: {error}", file=sys.stderr)
-        return EX_CONFIG
+    asyncio.run(until_signal())
     return 0

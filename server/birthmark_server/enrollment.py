@@ -399,6 +399,6 @@ def _ek_certificate(request: EnrollRequest, verified: VerifiedDevice) -> bytes |
         return None
     for shown in request.ek_certificates:
         certificate = parse_certificate(strip_nv(shown))
-        if sha256(certificate.spki()).hexdigest() == verified.ek_sha256:
+        if certificate.key_sha256 == verified.ek_sha256:
             return certificate.der
     return None

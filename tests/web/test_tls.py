@@ -1,0 +1,253 @@
+"""The TLS door, knocked at by OpenSSL: what a peer is told when it is not let in."""
+
+import asyncio
+import contextlib
+import ssl
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import Misconfigured
+from birthmark_server.web import tls_alerts
+from birthmark_server.web.limits import ConnectionLimit
+from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
+from support.pki import Leaf, Pki, make_pki
+
+
+class Echo(asyncio.Protocol):
+    """Says whether the peer showed a certificate, then hangs up."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        shown = self.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        self.transport.write(b"certificate\n" if shown else b"anonymous\n")
+        self.transport.close()
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def other_pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    return make_pki(tmp_path_factory.mktemp("other"))
+
+
+def context_of(pki: Pki, folder: Path) -> ssl.SSLContext:
+    chain, key = pki.server().write(folder, "server")
+    return server_context(
+        certificate=chain,
+        key=key,
+        key_passphrase=None,
+        root=pki.authority.root,
+        intermediates=[issuer.certificate for issuer in pki.authority.issuers],
+    )
+
+
+@contextlib.contextmanager
+def no_failure_in_the_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    failures: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _, context: failures.append(context))
+    yield
+    assert not failures
+
+
+def knock(
+    context: ssl.SSLContext, visit: Callable[[int], Awaitable[str]], *, most: int = 10
+) -> tuple[str, ConnectionLimit]:
+    """Listen, let `visit` come, return what it says and the connections still counted."""
+
+    async def main() -> tuple[str, ConnectionLimit]:
+        loop = asyncio.get_running_loop()
+        limit = ConnectionLimit(most=most, most_per_source=most)
+        with no_failure_in_the_loop(loop):
+            (sock,) = listening_sockets("127.0.0.1:0")
+            factory = tls_protocol_factory(loop, context, Echo, connections=limit, handshake_timeout_s=5.0)
+            async with await loop.create_server(factory, sock=sock):
+                said = await visit(sock.getsockname()[1])
+                await asyncio.sleep(0.05)  # connection_lost comes with the loop's next turns
+        return said, limit
+
+    return asyncio.run(main())
+
+
+def s_client(*arguments: str) -> Callable[[int], Awaitable[str]]:
+    """A visit by `openssl s_client`, which sends one line at once and prints every alert that it gets."""
+
+    async def visit(port: int) -> str:
+        client = await asyncio.create_subprocess_exec(
+            "openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-quiet", *arguments,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert client.stdin is not None
+        assert client.stdout is not None
+        client.stdin.write(b"hello\n" + b"." * 4000)  # and stays open: at its end s_client would leave by itself
+        out = await asyncio.wait_for(client.stdout.read(), 20)
+        client.stdin.close()
+        await client.wait()
+        return out.decode()
+
+    return visit
+
+
+def shown(leaf: Leaf, folder: Path, name: str = "client") -> tuple[str, ...]:
+    chain, key = leaf.write(folder, name)
+    return "-cert", str(chain), "-cert_chain", str(chain), "-key", str(key)
+
+
+def test_a_client_without_a_certificate_is_let_in(pki: Pki, tmp_path: Path) -> None:
+    said, limit = knock(
+        context_of(pki, tmp_path),
+        s_client("-CAfile", str(pki.root_pem), "-verify_return_error", "-servername", "localhost"),
+    )
+    assert "anonymous" in said
+    assert limit._total == 0
+
+
+@pytest.mark.parametrize("profile", ["device", "birth", CertificateProfile.STATION, CertificateProfile.OPERATOR])
+def test_a_certificate_under_the_root_is_let_in(pki: Pki, tmp_path: Path, profile: str) -> None:
+    if profile in ("device", "birth"):
+        leaf = pki.device() if profile == "device" else pki.birth()
+    else:
+        leaf = pki.infra(CertificateProfile(profile), "x")
+    said, _ = knock(context_of(pki, tmp_path), s_client(*shown(leaf, tmp_path)))
+    assert "certificate\n" in said
+
+
+def test_a_leaf_that_comes_without_its_ca_is_let_in(pki: Pki, tmp_path: Path) -> None:
+    chain, key = pki.device().write(tmp_path, "client")
+    said, _ = knock(context_of(pki, tmp_path), s_client("-cert", str(chain), "-key", str(key)))
+    assert "certificate\n" in said
+
+
+def test_a_foreign_certificate_is_told_unknown_ca(pki: Pki, other_pki: Pki, tmp_path: Path) -> None:
+    said, limit = knock(context_of(pki, tmp_path), s_client(*shown(other_pki.device(), tmp_path)))
+    assert "alert unknown ca" in said
+    assert limit._total == 0
+
+
+def test_an_expired_certificate_is_told_certificate_expired(pki: Pki, tmp_path: Path) -> None:
+    expired = pki.device(now=pki.now - timedelta(days=90), lifetime=timedelta(days=1))
+    said, _ = knock(context_of(pki, tmp_path), s_client(*shown(expired, tmp_path)))
+    assert "alert certificate expired" in said
+
+
+def test_a_server_certificate_is_no_client_certificate(pki: Pki, tmp_path: Path) -> None:
+    said, _ = knock(context_of(pki, tmp_path), s_client(*shown(pki.server(), tmp_path)))
+    assert "alert unsupported certificate" in said
+
+
+def test_where_a_certificate_is_required_its_absence_is_told(pki: Pki, tmp_path: Path) -> None:
+    context = context_of(pki, tmp_path)
+    context.verify_mode = ssl.CERT_REQUIRED
+    said, _ = knock(context, s_client())
+    assert "alert certificate required" in said
+
+
+def test_an_intermediate_alone_is_no_chain(pki: Pki, other_pki: Pki, tmp_path: Path) -> None:
+    """A context that holds a foreign Fleet CA as help, but not its root, trusts nothing that this CA issued."""
+    chain, key = pki.server().write(tmp_path, "server")
+    context = server_context(
+        certificate=chain,
+        key=key,
+        key_passphrase=None,
+        root=pki.authority.root,
+        intermediates=[other_pki.authority.fleet.certificate],
+    )
+    said, _ = knock(context, s_client(*shown(other_pki.device(), tmp_path)))
+    assert "alert unknown ca" in said
+
+
+def test_tls_1_2_is_refused_with_an_alert(pki: Pki, tmp_path: Path) -> None:
+    said, _ = knock(context_of(pki, tmp_path), s_client("-tls1_2"))
+    assert "alert protocol version" in said
+
+
+def test_no_session_ticket_is_given(pki: Pki, tmp_path: Path) -> None:
+    async def visit(port: int) -> str:
+        context = ssl.create_default_context(cafile=str(pki.root_pem))
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="localhost")
+        writer.write(b"hello\n")
+        await reader.read()
+        session = writer.get_extra_info("ssl_object").session
+        writer.close()
+        return "ticket" if session is not None and session.has_ticket else "none"
+
+    said, _ = knock(context_of(pki, tmp_path), visit)
+    assert said == "none"
+
+
+def test_rubbish_instead_of_tls_ends_the_connection(pki: Pki, tmp_path: Path) -> None:
+    async def visit(port: int) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\x16\x03\x01\x00\x05rubbish")
+        got = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        return got.hex()
+
+    said, limit = knock(context_of(pki, tmp_path), visit)
+    assert said.startswith("15")  # a TLS alert record
+    assert limit._total == 0
+
+
+def test_a_silent_peer_is_hung_up_on(pki: Pki, tmp_path: Path) -> None:
+    """Drain gives up on a peer that neither sends nor closes after it was told the alert."""
+
+    async def visit(port: int) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"rubbish, then nothing")
+        await reader.read()
+        await asyncio.sleep(tls_alerts.DRAIN_TIMEOUT_S + 0.3)
+        writer.write(b"still here")
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        writer.close()
+        return ""
+
+    _, limit = knock(context_of(pki, tmp_path), visit)
+    assert limit._total == 0
+
+
+def test_connections_over_the_limit_are_closed_before_any_handshake(pki: Pki, tmp_path: Path) -> None:
+    async def visit(port: int) -> str:
+        first = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.sleep(0.05)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            got = await asyncio.wait_for(reader.read(), 5)
+        except ConnectionResetError:
+            got = b""
+        for w in (first[1], writer):
+            w.close()
+        return got.hex()
+
+    said, limit = knock(context_of(pki, tmp_path), visit, most=1)
+    assert said == ""
+    assert limit._total == 0
+
+
+def test_on_an_asyncio_that_it_does_not_fit_the_plain_class_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tls_alerts.tls_protocol_class() is tls_alerts.TlsProtocol
+    monkeypatch.setattr(tls_alerts, "_PRIVATE_NAMES", ("_no_such_name",))
+    assert tls_alerts.tls_protocol_class() is asyncio.sslproto.SSLProtocol
+
+
+def test_a_missing_key_and_a_taken_port_are_said_so(pki: Pki, tmp_path: Path) -> None:
+    chain, _ = pki.server().write(tmp_path, "server")
+    with pytest.raises(Misconfigured, match="can't use the server's certificate"):
+        server_context(
+            certificate=chain, key=tmp_path / "none", key_passphrase=None, root=pki.authority.root, intermediates=[]
+        )
+    (sock,) = listening_sockets("127.0.0.1:0")
+    with sock, pytest.raises(Misconfigured, match="can't listen on"):
+        listening_sockets(f"127.0.0.1:{sock.getsockname()[1]}")
