@@ -129,14 +129,19 @@ class Pki:
 
 
 def make_pki(
-    folder: Path, *, now: datetime | None = None, public_url: str = "", trust_domain: str = TRUST_DOMAIN
+    folder: Path,
+    *,
+    now: datetime | None = None,
+    public_url: str = "",
+    trust_domain: str = TRUST_DOMAIN,
+    dns_domains: tuple[str, ...] = ("localhost", TRUST_DOMAIN),
 ) -> Pki:
     """Make an installation in `folder`, for localhost and loopback addresses; its CAs began a year before `now`."""
     now = (now or datetime.now(UTC)).replace(microsecond=0)
     namespace = Namespace.checked(
         organization=ORGANIZATION,
         trust_domain=trust_domain,
-        dns_domains=("localhost", trust_domain),
+        dns_domains=dns_domains,
         ip_networks=("127.0.0.0/8", "::1/128"),
         public_url=public_url,
     )

@@ -30,6 +30,7 @@ from birthmark_server.ca.issuer import Issuer, to_der
 from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.signer import CaSigner, NoSigner
 from birthmark_server.domain import CertificateProfile
 
 
@@ -65,10 +66,11 @@ class Authority:
 
     @classmethod
     def load(
-        cls, folder: Path, *, passphrase: bytes, now: datetime, random: Callable[[int], bytes] = os.urandom
+        cls, folder: Path, *, passphrase: bytes | None, now: datetime, random: Callable[[int], bytes] = os.urandom
     ) -> Self:
         """Open every authority in the folder. Raise AuthorityBroken or KeyUnusable saying what is wrong.
 
+        passphrase: None to open the folder for verifying only; whatever would sign raises KeyUnusable then.
         Of several of one kind the newest issues; the older ones still verify, and sign their CRLs.
         """
         layout = Layout.read(folder / AUTHORITY_FILE)
@@ -80,7 +82,7 @@ class Authority:
             if now > certificate.not_valid_after_utc:
                 continue  # a retired authority: nothing under it is valid, and its key may be gone
             verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=root, now=now)
-            signer = keys.open_signer(folder, entry.key, passphrase=passphrase)
+            signer = _signer(folder, entry.key, certificate, passphrase)
             if signer.public_key() != certificate.public_key():
                 raise AuthorityBroken(f"{entry.name}: the key is not the certificate's")
             issuers.append(
@@ -187,6 +189,15 @@ def verify_ca(
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begins <= now <= ends:
         raise AuthorityBroken(f"{subject}: valid from {begins} to {ends}; it is {now}")
+
+
+def _signer(folder: Path, key: str, certificate: x509.Certificate, passphrase: bytes | None) -> CaSigner:
+    if passphrase is not None:
+        return keys.open_signer(folder, key, passphrase=passphrase)
+    public_key = certificate.public_key()
+    if not isinstance(public_key, ec.EllipticCurvePublicKey):
+        raise AuthorityBroken(f"{certificate.subject.rfc4514_string()}: want an elliptic curve key")
+    return NoSigner(public_key)
 
 
 def _newest(issuers: tuple[Issuer, ...], kind: CaKind) -> Issuer:

@@ -27,7 +27,7 @@ def octet_string(octets: bytes) -> bytes:
 
 
 def object_identifier(dotted: str) -> bytes:
-    """Return an OBJECT IDENTIFIER; arcs may be of any size, as those below 2.25 are."""
+    """Return an OBJECT IDENTIFIER."""
     first, second, *rest = (int(arc) for arc in dotted.split("."))
     content = bytearray()
     for arc in (first * 40 + second, *rest):

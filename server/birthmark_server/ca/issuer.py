@@ -17,18 +17,18 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca.der import bit_string, sequence
-from birthmark_server.ca.errors import LintFailed, ProfileViolation, TokenSpent, UntrustedCertificate
-from birthmark_server.ca.extensions import expected, key_identifier, leaf_constants
+from birthmark_server.ca.errors import ProfileViolation, TokenSpent, UntrustedCertificate
+from birthmark_server.ca.extensions import key_identifier, leaf_constants
 from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
 from birthmark_server.ca.lint import Template, lint
 from birthmark_server.ca.names import check_name, host_permitted
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import BACKDATED, CRITICAL, NEVER, PROFILES, AltName, CaKind, Profile
+from birthmark_server.ca.reader import read_leaf
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
 from birthmark_server.ca.signer import BuilderKey, CaSigner, hash_for
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
-from birthmark_wire.errors import DecodeError
 
 _MAKER: Final = object()
 _SECOND: Final = timedelta(seconds=1)
@@ -161,45 +161,28 @@ class Issuer:
         """
         try:
             certificate.verify_directly_issued_by(self.certificate)
-            purposes, policies = _bounds(certificate)
-        except (InvalidSignature, ValueError, TypeError, x509.DuplicateExtension) as error:
+        except (InvalidSignature, ValueError, TypeError) as error:
             raise UntrustedCertificate(f"not signed by {self.name}: {error or type(error).__name__}") from None
-        for template in self._templates.values():
-            if (template.profile.key_purposes, template.profile.policies) == (purposes, policies):
-                try:
-                    return template.profile.name, lint(certificate, template)
-                except LintFailed as error:
-                    raise UntrustedCertificate(f"signed by {self.name}, but not as it issues: {error}") from None
-        raise UntrustedCertificate(f"{self.name} issues nothing with these key purposes and policies")
+        profiles = [template.profile for template in self._templates.values()]
+        return read_leaf(certificate, profiles=profiles, namespace=self.namespace)
 
     def _names(self, request: LeafRequest) -> tuple[Profile, str, list[x509.GeneralName]]:
         """Return profile, the subject's last attribute, and the alternative names; raise ProfileViolation."""
-        alt_name: list[x509.GeneralName]
-        match request:
-            case IDevIdRequest():
-                profile, subject = PROFILES[CertificateProfile.IDEVID], request.serial
-                serial = hardware_serial(ek_sha256=request.ek_sha256, ek_certificate=request.ek_certificate)
-                alt_name = [hardware_module_name(serial)]
-            case LDevIdRequest():
-                name = CertificateProfile.LDEVID if request.tpm_backed else CertificateProfile.LDEVID_SOFTWARE
-                profile, subject = PROFILES[name], request.device_id
-                alt_name = [x509.UniformResourceIdentifier(ids.device_uri(self.namespace.trust_domain, subject))]
-            case InfraRequest():
-                profile, subject = PROFILES[request.profile], request.name
-                alt_name = [*map(x509.DNSName, request.dns_names), *map(x509.IPAddress, request.ip_addresses)]
-        if profile.issued_by is not self.kind:
-            raise ProfileViolation(f"{profile.name}: want the {profile.issued_by} CA, this is {self.name}")
         try:
-            check_name(subject, profile.name)
-        except DecodeError as error:
-            raise ProfileViolation(f"{profile.name}: {error}") from None
+            name, subject, alt_name = _asked(request, self.namespace)
+            check_name(subject, name)
+        except ValueError as error:  # DecodeError; a DNS name that is none; a hash that is not hexadecimal
+            raise ProfileViolation(f"{type(request).__name__}: {error}") from None
+        profile = PROFILES[name]
+        if profile.issued_by is not self.kind:
+            raise ProfileViolation(f"{name}: want the {profile.issued_by} CA, this is {self.name}")
         if isinstance(request, InfraRequest):
             self._check_hosts(profile, alt_name)
         return profile, subject, alt_name
 
     def _check_hosts(self, profile: Profile, hosts: list[x509.GeneralName]) -> None:
-        if bool(hosts) != (profile.alt_name is AltName.HOST):
-            raise ProfileViolation(f"{profile.name}: want {profile.alt_name.value}, got {len(hosts)} names")
+        if self.kind is not CaKind.INFRA or bool(hosts) != (profile.alt_name is AltName.HOST):
+            raise ProfileViolation(f"{profile.name}: want {profile.alt_name.value}, got {len(hosts)} hosts")
         for host in hosts:
             if not host_permitted(host, self.namespace):
                 raise ProfileViolation(f"{profile.name}: {host.value} is outside this CA's name constraints")
@@ -228,33 +211,34 @@ class Issuer:
             issuer_key_id=self.key_id,
             not_before=self.certificate.not_valid_before_utc,
             not_after=self.certificate.not_valid_after_utc,
-            constants=expected(constants),
+            constants={extension.oid: extension for extension in constants},
         )
 
     def _base(self, template: Template) -> x509.CertificateBuilder:
         builder = x509.CertificateBuilder().issuer_name(template.issuer)
-        for extension in template.constants:
-            builder = builder.add_extension(extension.value, critical=extension.critical)
+        for extension in template.constants.values():
+            builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
         return builder
+
+
+def _asked(request: LeafRequest, namespace: Namespace) -> tuple[CertificateProfile, str, list[x509.GeneralName]]:
+    """Return profile, name and alternative names that a request stands for; raise ValueError."""
+    match request:
+        case IDevIdRequest():
+            serial = hardware_serial(ek_sha256=request.ek_sha256, ek_certificate=request.ek_certificate)
+            return CertificateProfile.IDEVID, request.serial, [hardware_module_name(serial)]
+        case LDevIdRequest():
+            profile = CertificateProfile.LDEVID if request.tpm_backed else CertificateProfile.LDEVID_SOFTWARE
+            uri = ids.device_uri(namespace.trust_domain, request.device_id)
+            return profile, request.device_id, [x509.UniformResourceIdentifier(uri)]
+        case InfraRequest():
+            hosts = [*map(x509.DNSName, request.dns_names), *map(x509.IPAddress, request.ip_addresses)]
+            return request.profile, request.name, hosts
 
 
 def random_serial_number(random: Callable[[int], bytes]) -> int:
     """Return a positive number of exactly 16 octets, of which 126 bits are random (RFC 5280 §4.1.2.2: at most 20)."""
     return int.from_bytes(random(_SERIAL_BYTES), "big") >> 2 | 1 << 126
-
-
-def _bounds(
-    certificate: x509.Certificate,
-) -> tuple[tuple[x509.ObjectIdentifier, ...], tuple[x509.ObjectIdentifier, ...]]:
-    """Return the certificate's key purposes and policies, in order; empty where it has none."""
-    purposes: tuple[x509.ObjectIdentifier, ...] = ()
-    policies: tuple[x509.ObjectIdentifier, ...] = ()
-    for extension in certificate.extensions:
-        if isinstance(extension.value, x509.ExtendedKeyUsage):
-            purposes = tuple(extension.value)
-        elif isinstance(extension.value, x509.CertificatePolicies):
-            policies = tuple(policy.policy_identifier for policy in extension.value)
-    return purposes, policies
 
 
 def to_der(certificate: x509.Certificate) -> bytes:

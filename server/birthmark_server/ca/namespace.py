@@ -1,9 +1,9 @@
 """Which names an installation may certify, and the constraints that hold each CA to them.
 
 A name constraint binds only where the verifier understands the name form, and implementations differ on what an empty
-constraint means: OpenSSL reads an excluded rfc822Name or URI of "" as matching nothing, Go as matching all. So a form
-that a CA has no use for is permitted below `invalid` only, a domain that can't exist (RFC 2606 §2); dNSName and
-iPAddress are excluded whole, which everyone reads alike.
+constraint means: OpenSSL reads an excluded rfc822Name or URI of "" as matching nothing, Go as matching all. So these
+two, where a CA has no use for them, are permitted in one place only, a domain that can't exist (RFC 2606 §2); dNSName
+and iPAddress are excluded whole, which everyone reads alike.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ from birthmark_server.ca.profile import CaKind
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
-NOBODY: Final = "invalid"
+NO_HOST: Final = "nobody.invalid"
+NO_MAILBOX: Final = f"nobody@{NO_HOST}"
 
 _EVERY_ADDRESS: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
@@ -81,8 +82,8 @@ class Namespace:
         directory = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.organization)]))
         permitted: list[x509.GeneralName] = [
             directory,
-            x509.UniformResourceIdentifier(self.trust_domain if kind is CaKind.FLEET else NOBODY),
-            x509.RFC822Name(NOBODY),
+            x509.UniformResourceIdentifier(self.trust_domain if kind is CaKind.FLEET else NO_HOST),
+            x509.RFC822Name(NO_MAILBOX),
         ]
         excluded: list[x509.GeneralName] = []
         hosts = kind is CaKind.INFRA

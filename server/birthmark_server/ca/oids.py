@@ -1,17 +1,30 @@
 """Object identifiers that appear in our certificates.
 
-Ours hang below one arc that needs no registration: 2.25 followed by a UUID as an integer (ITU-T X.667 §7). The UUID was
-drawn once, at random, for this project; every installation shares it, because the roles mean the same everywhere.
-A number in here is never reused.
+Ours hang below one arc that needs no registration and whose numbers every verifier can read: Microsoft's arc for
+generated identifiers, followed by a random UUID cut into seven small numbers. The obvious 2.25.UUID (ITU-T X.667) has a
+number of 128 bits where RFC 5280 appendix B promises 28: Go refuses such a certificate, GnuTLS can't read its key
+purposes, pkilint can't lint it (docs/adr/0010-object-identifiers.md). The UUID was drawn once for this project; every
+installation shares it, because the roles mean the same everywhere. A number in here is never used again.
 """
 
-import uuid
+import re
 from typing import Final
 
 from cryptography.x509 import ObjectIdentifier
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-BIRTHMARK_ARC: Final = f"2.25.{uuid.UUID('d6926261-a029-40fc-9031-bb05a90f1125').int}"
+_UUID: Final = "d6926261-a029-40fc-9031-bb05a90f1125"
+
+
+def _arc(uuid: str) -> str:
+    """Return the identifier that Microsoft's generator makes of a UUID: numbers of 16 bits, the last two of 24."""
+    parts = re.fullmatch("(.{4})(.{4})(.{4})(.{4})(.{4})(.{6})(.{6})", uuid.replace("-", ""))
+    if parts is None:
+        raise ValueError(f"want a UUID, got {uuid!r}")
+    return ".".join(["1.2.840.113556.1.8000.2554", *(str(int(part, 16)) for part in parts.groups())])
+
+
+BIRTHMARK_ARC: Final = _arc(_UUID)
 
 # Key purposes (BIRTHMARK_ARC.1): each infrastructure role has one of its own.
 KP_SERVER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.1")

@@ -72,6 +72,19 @@ class FileSigner:
         return self._key.sign(data, self._algorithm)
 
 
+class NoSigner:
+    """The public half alone, of an authority that was opened for verifying."""
+
+    def __init__(self, public_key: ec.EllipticCurvePublicKey) -> None:
+        self._public_key = public_key
+
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        return self._public_key
+
+    def sign(self, data: bytes) -> NoReturn:
+        raise KeyUnusable(f"opened for verifying only: {len(data)} bytes were not signed")
+
+
 def encrypted_pem(key: ec.EllipticCurvePrivateKey, passphrase: bytes) -> bytes:
     """Return the key as PKCS #8 PEM under PBES2 (AES-256-CBC). The passphrase carries the strength: see
     passphrase.MINIMUM_BYTES."""
