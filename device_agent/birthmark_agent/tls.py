@@ -56,6 +56,11 @@ class _Signing:
         self.count += 1
         return self.key.sign_digest(digest, _HASH_BY_SIZE[len(digest)])
 
+    def take_error(self) -> BaseException | None:
+        """Return what went wrong, once: it holds frames, and those would hold the context."""
+        error, self.error = self.error, None
+        return error
+
 
 _by_ec_key: dict[int, _Signing] = {}
 
@@ -161,12 +166,10 @@ class TpmContext(ssl.SSLContext):
 
     def explain(self, handshake: Callable[[], _T]) -> _T:
         """Run a handshake; raise TlsKeyFailed from the TPM's own error if it was our key that failed."""
-        if self._signing:
-            self._signing.error = None
         try:
             return handshake()
         except ssl.SSLError as error:
-            cause = self._signing.error if self._signing else None
+            cause = self._signing.take_error() if self._signing else None
             if cause is None:
                 raise
             if not isinstance(cause, Exception):
