@@ -180,15 +180,16 @@ def test_interrupt_while_signing_stays_an_interrupt(ca: TestCa) -> None:
 # -- memory
 
 
-def _grown_kb(work: Callable[[], object], times: int) -> int:
-    for _warm_up in range(300):
-        work()
-    gc.collect()
-    before = _resident_kb()
-    for _time in range(times):
-        work()
-    gc.collect()
-    return _resident_kb() - before
+def _least_growth_kb(work: Callable[[], object]) -> int:
+    """Return by how much memory grew in the best of six rounds of 200: a leak shows in all, a heap's whims do not."""
+    grown = []
+    for _round in range(6):
+        before = _resident_kb()
+        for _time in range(200):
+            work()
+        gc.collect()
+        grown.append(_resident_kb() - before)
+    return min(grown)
 
 
 def test_memory_is_stable_over_a_thousand_contexts(ca: TestCa) -> None:
@@ -200,7 +201,7 @@ def test_memory_is_stable_over_a_thousand_contexts(ca: TestCa) -> None:
         shake_hands(context, server)
 
     registered = len(tls._by_ec_key)
-    assert _grown_kb(work, 1000) < 400
+    assert _least_growth_kb(work) < 100
     assert len(tls._by_ec_key) <= registered
 
 
@@ -219,7 +220,7 @@ def test_memory_is_stable_over_a_thousand_failures(ca: TestCa) -> None:
             tls.client_context(anchors_pem=ca.anchors_pem, chain=broken_chain, key=broken)
 
     registered = len(tls._by_ec_key)
-    assert _grown_kb(work, 1000) < 400
+    assert _least_growth_kb(work) < 100
     assert len(tls._by_ec_key) <= registered
 
 
