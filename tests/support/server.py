@@ -29,6 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
 from birthmark_agent.csr import Names, device_names
+from birthmark_server import app
+from birthmark_server import settings as settings_file
+from birthmark_server.app import Services
 from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEntry
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
@@ -183,6 +186,15 @@ host = "localhost"
         return path
 
     @contextmanager
+    def services(self, clock: "Clock", *, extra: str = "") -> "Iterator[Services]":
+        """What stands behind the doors, in this process, with a clock that the test sets."""
+        services = app.open_services(settings_file.load(self.settings(extra=extra)), now=clock)
+        try:
+            yield services
+        finally:
+            services.store.close()
+
+    @contextmanager
     def start(self, *, port: int = 0, extra: str = "") -> "Iterator[Server]":
         """Run `birthmark serve` until the end of the with block, and see that it ends well."""
         settings = self.settings(port=port, extra=extra)
@@ -201,6 +213,21 @@ host = "localhost"
             process.send_signal(signal.SIGTERM)
             code = process.wait(20)
         assert code == 0, log.read_text()
+
+
+@dataclass
+class Clock:
+    """The time, as a test sets it."""
+
+    at: datetime = field(default_factory=lambda: now())
+
+    def __call__(self) -> datetime:
+        """Return it."""
+        return self.at
+
+    def forward(self, **span: float) -> None:
+        """Let time pass: `forward(minutes=5)`."""
+        self.at += timedelta(**span)
 
 
 @dataclass
@@ -351,6 +378,3 @@ def sha256_hex(data: bytes) -> str:
 
 def _pem(der: bytes) -> bytes:
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
-
-
-__all__ = ["MODEL", "Client", "Identity", "Installation", "Reply", "Server", "free_port", "now", "timedelta"]
