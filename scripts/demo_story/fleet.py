@@ -1,0 +1,107 @@
+"""The devices: each an emulated TPM with a folder of its own, and one `birthmark-agent run`."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from birthmark_agent.tpm.device import Tpm
+from birthmark_wire.tpm_templates import EK_CERTIFICATE_NV
+from demo_story.parts import Part
+from support.swtpm import Swtpm, VendorCa
+
+_MANUFACTURER: Final = x509.ObjectIdentifier("2.23.133.2.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A device model: its name, and which of its TPM's EKs is a device's identity."""
+
+    name: str
+    ek_template: str
+
+
+MODELS: Final = (Model("GATEWAY-2", "rsa2048"), Model("SENSOR-7", "p384"))
+
+
+@dataclass
+class FleetDevice:
+    """One device. ek_sha256: of its EK, as the vendor's list of shipped TPMs would give it."""
+
+    device_id: str
+    serial: str
+    model: Model
+    folder: Path
+    tpm: Swtpm
+    ek_sha256: str
+    manufacturer: str
+    agent: Part | None = field(default=None)
+
+    @property
+    def config(self) -> Path:
+        """The agent's settings file."""
+        return self.folder / "agent.toml"
+
+    def start(self, program: Path, *, url: str, root_pem: Path) -> None:
+        """Write the agent's settings and start it. All that it is given is a server's name and a root to trust."""
+        self.config.write_text(
+            f'[server]\nurl = "{url}"\nanchors = "{root_pem}"\n\n'
+            f'[tpm]\ntcti = "{self.tpm.tcti}"\n\n'
+            f'[state]\nfolder = "state"\n\n'
+            "[renewal]\nfloor_s = 0.0\n"
+        )
+        self.agent = Part(
+            f"agent of {self.device_id}",
+            [program, "--config", self.config, "run"],
+            log=self.folder / "agent.log",
+            env={"TSS2_LOG": "all+NONE"},
+        )
+
+
+def make_fleet(folder: Path, count: int) -> tuple[VendorCa, list[FleetDevice]]:
+    """Have an emulated vendor make `count` TPMs with EK certificates, and power them on."""
+    vendor = VendorCa.create(folder / "vendor")
+    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
+        return vendor, list(pool.map(lambda number: _make(vendor, folder, number), range(1, count + 1)))
+
+
+def close_fleet(devices: Sequence[FleetDevice]) -> None:
+    """Power all TPMs off."""
+    for device in devices:
+        device.tpm.close()
+
+
+def _make(vendor: VendorCa, folder: Path, number: int) -> FleetDevice:
+    model = MODELS[number % len(MODELS)]
+    home = folder / f"device-{number:03d}"
+    tpm = vendor.make(home / "tpm")
+    tpm.start()
+    with Tpm.open(tpm.tcti) as opened:
+        certificates = dict(opened.endorsement_certificates())
+    certificate = x509.load_der_x509_certificate(certificates[EK_CERTIFICATE_NV[model.ek_template]])
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return FleetDevice(
+        device_id=f"{model.name.split('-')[0].lower()}-{number:03d}",
+        serial=f"SN-{number:06d}",
+        model=model,
+        folder=home,
+        tpm=tpm,
+        ek_sha256=hashlib.sha256(spki).hexdigest(),
+        manufacturer=_manufacturer(certificate),
+    )
+
+
+def _manufacturer(certificate: x509.Certificate) -> str:
+    """Return the TPM manufacturer id that an EK certificate states, as `id:00001014`."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    for name in names.get_values_for_type(x509.DirectoryName):
+        for attribute in name:
+            if attribute.oid == _MANUFACTURER:
+                return str(attribute.value)
+    raise ValueError("the EK certificate names no TPM manufacturer")

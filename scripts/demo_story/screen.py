@@ -1,0 +1,157 @@
+"""What the person sees: a live table in a terminal, plain lines anywhere else, or one JSON object at the end."""
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from demo_story.evidence import STAGES, Progress
+
+_MOST_ROWS: Final = 24
+
+
+class Screen:
+    """Tells the story. kind: `live`, `lines` or `json`."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.console = Console(highlight=False)
+        self.kind = "json" if as_json else "live" if self.console.is_terminal else "lines"
+        self._began_s = time.monotonic()
+        self._live: Live | None = None
+        self._told: set[tuple[str, str]] = set()
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the story began."""
+        return time.monotonic() - self._began_s
+
+    def chapter(self, title: str) -> None:
+        """Begin a part of the story."""
+        self._print(Text.assemble((f"{self.elapsed_s:5.1f} s  ", "dim"), (title, "bold")))
+
+    def command(self, line: str) -> None:
+        """Show a command that is run now."""
+        self._print(Text(f"         $ {line}", style="dim"))
+
+    def remark(self, text: str) -> None:
+        """Say something in passing."""
+        self._print(Text(f"         {text}"))
+
+    def devices(self, stack: ExitStack) -> None:
+        """Show the devices from now on, until `stack` is closed."""
+        if self.kind == "live":
+            self._live = stack.enter_context(Live(console=self.console, refresh_per_second=10, transient=True))
+
+    def update(self, progress: Sequence[Progress]) -> None:
+        """Show what is new."""
+        if self._live is not None:
+            self._live.update(table(progress))
+        elif self.kind == "lines":
+            for one in progress:
+                for stage, (after_s, word) in one.reached.items():
+                    if (one.device.device_id, stage) not in self._told:
+                        self._told.add((one.device.device_id, stage))
+                        line = f"{one.device.device_id}: {stage} after {after_s:.2f} s ({word})"
+                        print(f"{self.elapsed_s:5.1f} s  {line}", flush=True)
+
+    def end(self, progress: Sequence[Progress], *, wall_s: float, next_steps: Sequence[tuple[str, str]]) -> None:
+        """Show how it ended."""
+        if self.kind == "json":
+            print(json.dumps(result(progress, wall_s=wall_s), indent=2))
+            return
+        self.console.print(ending(progress, wall_s=wall_s, rows=len(progress)))
+        self.console.print(steps(next_steps))
+
+    def error(self, text: str) -> None:
+        """Say what went wrong."""
+        Console(stderr=True, highlight=False).print(Text(text, style="red"))
+
+    def _print(self, text: Text) -> None:
+        if self.kind != "json":
+            self.console.print(text, soft_wrap=True)
+
+
+def table(progress: Sequence[Progress], *, rows: int = _MOST_ROWS) -> Table:
+    """Return the table of devices: the last ones to finish first where there are too many to show."""
+    shown = sorted(progress, key=lambda one: one.done)[:rows] if len(progress) > rows else list(progress)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    grid.add_column("device")
+    for stage in STAGES:
+        grid.add_column(str(stage))
+    for one in sorted(shown, key=lambda one: one.device.device_id):
+        grid.add_row(Text(one.device.device_id, style="cyan"), *(_cell(one, number) for number in range(len(STAGES))))
+    if len(progress) > rows:
+        done = sum(one.done for one in progress)
+        grid.add_row(Text(f"... {done} of {len(progress)} are through", style="dim"))
+    return grid
+
+
+def ending(progress: Sequence[Progress], *, wall_s: float, rows: int = _MOST_ROWS) -> Group:
+    """Return the last table and the line below it."""
+    done = sum(one.done for one in progress)
+    return Group(
+        Text(),
+        table(progress, rows=rows),
+        Text(),
+        Text.assemble(
+            (f"{done} of {len(progress)} devices", "bold green" if done == len(progress) else "bold red"),
+            " born, attested, certified, connected over mutual TLS and rotated in ",
+            (f"{wall_s:.1f} s", "bold"),
+        ),
+    )
+
+
+def steps(next_steps: Sequence[tuple[str, str]]) -> Table:
+    """Return what to try next: commands and what they do."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row(Text())
+    for what, command in next_steps:
+        grid.add_row(Text(what, style="dim"), Text(command, style="cyan", overflow="fold"))
+    return grid
+
+
+def result(progress: Sequence[Progress], *, wall_s: float) -> dict[str, object]:
+    """Return the end as one JSON object."""
+    return {
+        "devices": [
+            {
+                "device_id": one.device.device_id,
+                "serial": one.device.serial,
+                "model": one.device.model.name,
+                "stages": {
+                    stage.name.lower(): {"after_s": round(at, 3), "evidence": word}
+                    for stage, (at, word) in one.reached.items()
+                },
+                "complete": one.done,
+            }
+            for one in progress
+        ],
+        "complete": all(one.done for one in progress),
+        "wall_s": round(wall_s, 2),
+    }
+
+
+def save_picture(path: Path, progress: Sequence[Progress], *, wall_s: float, chapters: Sequence[str]) -> None:
+    """Write the end of the story as an SVG."""
+    console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(Text("$ scripts/demo", style="bold"))
+    for line in chapters:
+        console.print(Text(line, style="dim"))
+    console.print(ending(progress, wall_s=wall_s))
+    path.write_text(console.export_svg(title="Birthmark"))
+
+
+def _cell(one: Progress, number: int) -> Text:
+    stage = STAGES[number]
+    if stage in one.reached:
+        after_s, word = one.reached[stage]
+        return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word, "dim"))
+    return Text("…" if number == len(one.reached) else "", style="yellow")
