@@ -134,33 +134,22 @@ class RenewalService:
             raise NotASoftwareDevice(f"want an id that begins with {SOFTWARE_PREFIX!r}, got {device_id!r}")
         now = self._now()
         csr = verify_csr(request)
-        device = self._software_device(device_id, model, now)
+        known = self._software_device(device_id)
+        device = known or _new_software_device(device_id, model, now)
         self._check_own_names(csr, device, None)
         certificate, record = self._issue(csr, device, now)
+        if known is None:
+            self._store.add_software_device(device)
         evidence = Evidence("operator", "", "", (("operator", operator.encode()), ("csr", request)))
         self._store.commit_issuance(Issuance(device_id, device.epoch, record, None, evidence, now))
         return certificate
 
-    def _software_device(self, device_id: str, model: str, now: datetime) -> Device:
-        """Return the software device of that id, put on record now if it was not there."""
+    def _software_device(self, device_id: str) -> Device | None:
+        """Return the software device of that id, None if none is on record. Raise NotASoftwareDevice."""
         try:
             device = self._store.get_device(device_id)
         except UnknownDevice:
-            device = Device(
-                device_id=device_id,
-                serial="",
-                model=model,
-                batch="",
-                state=DeviceState.ACTIVE,
-                epoch=1,
-                assurance=Assurance.NONE,
-                ek_sha256="",
-                other_ek_sha256=(),
-                ak_public=b"",
-                birth_spki_sha256="",
-                enrolled_at=now,
-            )
-            self._store.add_software_device(device)
+            return None
         if device.assurance is not Assurance.NONE:
             raise NotASoftwareDevice(f"{device_id} has a TPM on record")
         return device
@@ -297,6 +286,23 @@ class RenewalService:
         certificate = issuer.issue(token)
         record = to_record(certificate, issuer=issuer, profile=token.profile, device_id=device.device_id, issued_at=now)
         return certificate, record
+
+
+def _new_software_device(device_id: str, model: str, now: datetime) -> Device:
+    return Device(
+        device_id=device_id,
+        serial="",
+        model=model,
+        batch="",
+        state=DeviceState.ACTIVE,
+        epoch=1,
+        assurance=Assurance.NONE,
+        ek_sha256="",
+        other_ek_sha256=(),
+        ak_public=b"",
+        birth_spki_sha256="",
+        enrolled_at=now,
+    )
 
 
 def _device_of(caller: Caller) -> tuple[Device, CertificateRecord]:
