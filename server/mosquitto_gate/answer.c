@@ -22,20 +22,17 @@ void answer_list(struct text *out, const char *tag, const struct connections *ta
             comma = ",";
         }
     }
-    if (slot < table->capacity) {
-        text_append(out, "],\"next\":%" PRIu32 "}", slot);
-    } else {
-        text_append(out, "],\"next\":null}");
-    }
+    text_append(out, "],\"next\":%" PRIu32 "}", slot < table->capacity ? slot : 0);
 }
 
 void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
                   const struct denyfile *deny)
 {
     text_append(out,
-                "{\"tag\":\"%s\",\"ok\":true,\"connected\":%" PRIu32 ",\"capacity\":%" PRIu32 ",\"accepted\":%" PRIu64
-                ",\"refused\":%" PRIu64 ",\"refused_topics\":%" PRIu64 ",\"kicked\":%" PRIu64
-                ",\"log_lines_spared\":%" PRIu64 ",\"deny_version\":%" PRIu64 ",\"deny_entries\":%zu,\"deny_stale\":%s}",
+                "{\"tag\":\"%s\",\"ok\":true,\"connected\":%" PRIu32 ",\"capacity\":%" PRIu32
+                ",\"accepted\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"refused_topics\":%" PRIu64 ",\"kicked\":%" PRIu64
+                ",\"log_lines_spared\":%" PRIu64 ",\"deny_version\":%" PRIu64
+                ",\"deny_entries\":%zu,\"deny_stale\":%s}",
                 tag, table->count, table->capacity, counters->accepted, counters->refused, counters->refused_topics,
                 counters->kicked, counters->log_lines_spared, deny->list.version, deny->list.count,
                 deny->stale ? "true" : "false");

@@ -1,6 +1,6 @@
 /* The gate's answers on $CONTROL/birthmark/v1/response: one JSON object each, never larger than ANSWER_MAX.
  *
- *     {"tag":"7","ok":true,"connections":[{"client":...,"id":...,"role":...,"serial":...,"not_after":...}],"next":null}
+ *     {"tag":"7","ok":true,"connections":[{"client":...,"id":...,"role":...,"serial":...,"not_after":...}],"next":0}
  *     {"tag":"8","ok":true,"connected":5,...}
  *     {"tag":"9","ok":true,"kicked":1}
  *     {"tag":"","ok":false,"error":"malformed"}
@@ -26,7 +26,7 @@ struct counters {
     uint64_t log_lines_spared; /* refusals that were counted but not logged one by one */
 };
 
-/* A page of connections from slot `cursor` on; "next" is the cursor of the page after it, or null. */
+/* A page of connections from slot `cursor` on; "next" is the cursor of the page after it, 0 after the last. */
 void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor);
 
 /* What the gate has counted, and which deny list is in force. */

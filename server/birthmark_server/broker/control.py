@@ -1,0 +1,149 @@
+"""What the server may ask of a broker, whichever it is, and how our gate in Mosquitto does it.
+
+Every back end passes tests/broker/contract.py.
+"""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from birthmark_server.broker.denyfile import DenyFile, DenyList
+from birthmark_server.broker.policy import Role
+from birthmark_wire.encoding import JsonObject
+from birthmark_wire.errors import DecodeError
+
+_PAGE_MOST = 1000  # far more than the gate puts into one answer
+_COUNT_MOST = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One live connection, as the broker itself knows it. serial: of its certificate, lower-case hex."""
+
+    client_id: str
+    identity: str
+    role: Role
+    serial: str
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHealth:
+    """How the broker is. deny_version: of the list in force there; deny_stale: it could not read a newer one."""
+
+    connected: int
+    capacity: int
+    accepted: int
+    refused: int
+    refused_topics: int
+    kicked: int
+    deny_version: int
+    deny_entries: int
+    deny_stale: bool
+    round_trip_ms: float
+
+
+class BrokerControl(Protocol):
+    """One broker. Errors: BrokerUnavailable, BrokerRefused, and OSError for files."""
+
+    def deny(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> DenyList:
+        """Refuse these from now on, devices by id and certificates by serial number; idempotent. Durable when it
+        returns, in force within two seconds, and whoever is connected with one of them is cut off then."""
+
+    def set_denied(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
+        """Make the deny list exactly this, as the database has it: after a restart or a restore, or to let in again."""
+
+    def kick(self, device_id: str) -> int:
+        """Cut every connection of a device now; return how many. It may come back at once: deny() comes first."""
+
+    def connections(self) -> list[Connection]:
+        """Who is connected. Whoever is so during the whole call is in the list."""
+
+    def health(self) -> BrokerHealth:
+        """Ask for counters, and measure how long the answer takes."""
+
+    def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
+        """Hand a message over for a device; see link.BrokerLink.publish."""
+
+
+class GateLink(Protocol):
+    """The part of link.BrokerLink that a control needs."""
+
+    def ask(self, command: str, *, timeout_s: float = 5.0) -> JsonObject:
+        """Send a command to the gate and return its answer."""
+
+    def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
+        """Hand a message to the broker."""
+
+
+class MosquittoControl:
+    """BrokerControl for a Mosquitto with our gate on this machine: commands by `link`, denials by `deny_file`."""
+
+    def __init__(self, *, link: GateLink, deny_file: DenyFile) -> None:
+        self._link = link
+        self._deny_file = deny_file
+
+    def deny(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> DenyList:
+        """See BrokerControl. The gate looks at the file once a second."""
+        return self._deny_file.add(devices=devices, serials=serials)
+
+    def set_denied(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
+        """See BrokerControl."""
+        return self._deny_file.replace(devices=devices, serials=serials)
+
+    def kick(self, device_id: str) -> int:
+        """See BrokerControl."""
+        return self._link.ask(f"kick {device_id}").integer("kicked", low=0, high=_COUNT_MOST)
+
+    def connections(self) -> list[Connection]:
+        """See BrokerControl. Asks page by page."""
+        found: list[Connection] = []
+        cursor = 0
+        while True:
+            answer = self._link.ask(f"list {cursor}")
+            found += [_connection(one) for one in answer.members("connections", most=_PAGE_MOST)]
+            following = answer.integer("next", low=0, high=_COUNT_MOST)
+            if following <= cursor:  # 0: that was the last page
+                return found
+            cursor = following
+
+    def health(self) -> BrokerHealth:
+        """See BrokerControl."""
+        began = time.perf_counter()
+        answer = self._link.ask("stats")
+        elapsed = time.perf_counter() - began
+
+        def count(name: str) -> int:
+            return answer.integer(name, low=0, high=_COUNT_MOST)
+
+        return BrokerHealth(
+            connected=count("connected"),
+            capacity=count("capacity"),
+            accepted=count("accepted"),
+            refused=count("refused"),
+            refused_topics=count("refused_topics"),
+            kicked=count("kicked"),
+            deny_version=count("deny_version"),
+            deny_entries=count("deny_entries"),
+            deny_stale=answer.boolean("deny_stale"),
+            round_trip_ms=elapsed * 1000,
+        )
+
+    def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
+        """See BrokerControl."""
+        self._link.publish(topic, payload, expires_s=expires_s)
+
+
+def _connection(one: JsonObject) -> Connection:
+    role = one.text("role")
+    if role not in tuple(Role):
+        raise DecodeError(f"want a role, got {role[:80]!r}", field="role")
+    return Connection(
+        client_id=one.text("client"),
+        identity=one.text("id"),
+        role=Role(role),
+        serial=one.text("serial"),
+        not_after=datetime.fromtimestamp(one.integer("not_after", low=0, high=253_402_300_799), UTC),
+    )

@@ -1,0 +1,111 @@
+/* What changes while the broker runs: time, the deny file, the CA certificates. */
+#include "gate.h"
+
+static void cut_expired(struct gate *gate, time_t now)
+{
+    if (!connections_any_ended(&gate->connections, now)) {
+        return;
+    }
+    for (uint32_t slot = 0; slot < gate->connections.capacity; slot++) {
+        const struct connection *connection = connections_at(&gate->connections, slot);
+
+        if (connection != NULL && now > connection->identity.not_after) {
+            gate_cut(gate, connection, "expired");
+        }
+    }
+    connections_note_earliest(&gate->connections);
+}
+
+static void cut_denied(struct gate *gate)
+{
+    for (uint32_t slot = 0; slot < gate->connections.capacity; slot++) {
+        const struct connection *connection = connections_at(&gate->connections, slot);
+        const char *denied = connection != NULL ? gate_denied(gate, &connection->identity) : NULL;
+
+        if (denied != NULL) {
+            gate_cut(gate, connection, denied);
+        }
+    }
+}
+
+bool gate_reload_deny_file(struct gate *gate)
+{
+    enum denylist_status status = denyfile_load(&gate->deny);
+
+    if (status != DENYLIST_OK) {
+        mosquitto_log_printf(MOSQ_LOG_ERR,
+                             GATE_NAME "deny file %s %s; the list in force stays: version %llu, %zu entries",
+                             gate->deny.path, denylist_status_name(status), (unsigned long long)gate->deny.list.version,
+                             gate->deny.list.count);
+        return false;
+    }
+    mosquitto_log_printf(MOSQ_LOG_NOTICE, GATE_NAME "deny list version %llu in force, %zu entries",
+                         (unsigned long long)gate->deny.list.version, gate->deny.list.count);
+    cut_denied(gate);
+    return true;
+}
+
+static bool load_issuers(const char *path, struct issuers *out)
+{
+    enum issuers_status status = issuers_load(path, out);
+
+    if (status != ISSUERS_OK) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "CA file %s: %s", path, issuers_status_name(status));
+    }
+    return status == ISSUERS_OK;
+}
+
+bool gate_reload_issuers(struct gate *gate)
+{
+    struct issuers fleet = {0};
+    struct issuers infra = {0};
+    bool loaded =
+        load_issuers(gate->options.fleet_ca_file, &fleet) && load_issuers(gate->options.infra_ca_file, &infra);
+
+    if (loaded && issuers_share_a_key(&fleet, &infra)) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "a Fleet CA and an Infra CA have the same key");
+        loaded = false;
+    }
+    if (!loaded) {
+        issuers_release(&fleet);
+        issuers_release(&infra);
+        return false;
+    }
+    issuers_release(&gate->rules.fleet);
+    issuers_release(&gate->rules.infra);
+    gate->rules.fleet = fleet;
+    gate->rules.infra = infra;
+    return true;
+}
+
+int gate_on_reload(int event, void *data, void *userdata)
+{
+    struct gate *gate = userdata;
+
+    (void)event;
+    (void)data;
+    if (!gate_reload_issuers(gate)) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "the CA certificates in force stay");
+    }
+    (void)gate_reload_deny_file(gate);
+    return MOSQ_ERR_SUCCESS;
+}
+
+int gate_on_tick(int event, void *data, void *userdata)
+{
+    struct gate *gate = userdata;
+    time_t now = time(NULL);
+
+    (void)event;
+    (void)data;
+    if (now == gate->last_tick) {
+        return MOSQ_ERR_SUCCESS;
+    }
+    gate->last_tick = now;
+    gate_log_next_second(gate);
+    if (denyfile_changed(&gate->deny)) {
+        (void)gate_reload_deny_file(gate);
+    }
+    cut_expired(gate, now);
+    return MOSQ_ERR_SUCCESS;
+}
