@@ -1,0 +1,279 @@
+"""The contract: operational certificates, devices, revocation, CRLs, refusals."""
+
+from dataclasses import replace
+
+import pytest
+
+from birthmark_server.domain import (
+    Assurance,
+    CertificateProfile,
+    DeviceState,
+    Refusal,
+    RevocationReason,
+)
+from birthmark_server.store.errors import (
+    AlreadyExists,
+    DeviceNotActive,
+    DeviceNotRevoked,
+    DuplicateDevice,
+    EpochChanged,
+    NonceUnknown,
+    UnknownCertificate,
+    UnknownDevice,
+)
+from birthmark_server.store.protocol import Store
+from store.values import (
+    DAY,
+    EVIDENCE,
+    HOUR,
+    ISSUER,
+    MINUTE,
+    NOW,
+    bear,
+    certificate,
+    denial,
+    device,
+    give_nonce,
+    issuance,
+    pending,
+)
+
+COMPROMISE = RevocationReason.KEY_COMPROMISE
+
+
+class IssuanceContract:
+    """`store` has MODEL."""
+
+    def test_an_issuance_consumes_its_nonce_and_leaves_older_certificates_alone(self, store: Store) -> None:
+        known = bear(store, 1)
+        nonce = give_nonce(store, known.device_id)
+        told = issuance(known, "first", nonce, at=NOW + MINUTE)
+        store.commit_issuance(told)
+        new, birth = sorted(store.device_certificates(known.device_id), key=lambda one: one.profile, reverse=True)
+        assert new == told.certificate
+        assert birth.revoked_at is None
+        assert store.device_evidence(known.device_id)[1:] == [(NOW + MINUTE, EVIDENCE)]
+        assert store.get_device(known.device_id) == replace(known, last_seen_at=NOW + MINUTE)
+        with pytest.raises(NonceUnknown):
+            store.commit_issuance(issuance(known, "second", nonce))
+        assert len(store.device_certificates(known.device_id)) == 2
+
+    def test_a_nonce_is_good_for_its_device_and_its_time(self, store: Store) -> None:
+        one, two = bear(store, 1), bear(store, 2)
+        nonce = give_nonce(store, one.device_id)
+        with pytest.raises(NonceUnknown):
+            store.commit_issuance(issuance(two, "x", nonce))
+        with pytest.raises(NonceUnknown):
+            store.commit_issuance(issuance(one, "x", nonce, at=NOW + 5 * MINUTE))
+        with pytest.raises(NonceUnknown):
+            store.commit_issuance(issuance(one, "x", b"never given"))
+        store.commit_issuance(issuance(one, "x", nonce))
+
+    def test_a_refused_issuance_leaves_the_nonce(self, store: Store) -> None:
+        known = bear(store, 1)
+        nonce = give_nonce(store, known.device_id)
+        with pytest.raises(EpochChanged):
+            store.commit_issuance(issuance(known, "x", nonce, expected_epoch=9))
+        assert store.est_nonces(known.device_id, at=NOW) == [nonce]
+
+    def test_usable_nonces_come_newest_first_and_no_more_than_eight(self, store: Store) -> None:
+        given = [give_nonce(store, "dev-1", str(i), expires_at=NOW + (i + 1) * MINUTE) for i in range(10)]
+        give_nonce(store, "dev-2")
+        assert store.est_nonces("dev-1", at=NOW) == given[:1:-1]
+        assert store.est_nonces("dev-1", at=NOW + 9 * MINUTE) == given[:8:-1]
+        assert store.purge_expired(at=NOW + HOUR) == 11
+        assert store.est_nonces("dev-1", at=NOW) == []
+
+    def test_the_same_nonce_is_never_given_twice(self, store: Store) -> None:
+        give_nonce(store, "dev-1")
+        with pytest.raises(AlreadyExists):
+            give_nonce(store, "dev-1")
+
+    def test_nothing_is_issued_to_a_device_that_is_not_active(self, store: Store) -> None:
+        known = bear(store, 1)
+        nonce = give_nonce(store, known.device_id)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        with pytest.raises(DeviceNotActive):
+            store.commit_issuance(issuance(known, "x", nonce))
+        again = store.readmit_device(known.device_id, at=NOW)
+        with pytest.raises(EpochChanged):
+            store.commit_issuance(issuance(known, "x", nonce))
+        store.commit_issuance(issuance(again, "x", nonce))
+        with pytest.raises(UnknownDevice):
+            store.commit_issuance(issuance(device(9), "x", None))
+
+    def test_issued_since_counts_by_time(self, store: Store) -> None:
+        known = bear(store, 1)
+        for hours in (1, 2, 3):
+            record = certificate(f"c{hours}", known.device_id, issued_at=NOW + hours * HOUR)
+            store.commit_issuance(issuance(known, "x", None, certificate=record))
+        assert store.issued_since(known.device_id, since=NOW + 2 * HOUR) == 2
+        assert store.issued_since(known.device_id, since=NOW) == 4
+        assert store.issued_since("none", since=NOW) == 0
+
+    def test_a_certificate_is_found_with_its_device(self, store: Store) -> None:
+        known = bear(store, 1)
+        told = issuance(known, "x", None, evidence=None)
+        store.commit_issuance(told)
+        assert store.certificate_by_sha256(told.certificate.sha256) == (told.certificate, known)
+        assert store.certificate_by_sha256("00" * 32) is None
+
+    def test_the_infrastructures_certificates_belong_to_no_device(self, store: Store) -> None:
+        server = certificate("srv-1", profile=CertificateProfile.SERVER)
+        store.add_infrastructure_certificate(server)
+        assert store.certificate_by_sha256(server.sha256) == (server, None)
+        with pytest.raises(AlreadyExists):
+            store.add_infrastructure_certificate(server)
+        with pytest.raises(ValueError, match="not the infrastructure's"):
+            store.add_infrastructure_certificate(certificate("x", "dev-1"))
+
+    def test_certificates_are_listed_by_profile_and_by_pages(self, store: Store) -> None:
+        bear(store, 1)
+        operators = [certificate(f"op-{i}", profile=CertificateProfile.OPERATOR) for i in range(3)]
+        for record in operators:
+            store.add_infrastructure_certificate(record)
+        in_order = sorted(operators, key=lambda record: record.sha256)
+        assert store.list_certificates(profile="operator") == in_order
+        assert store.list_certificates(profile="operator", after=in_order[0].sha256, limit=1) == in_order[1:2]
+        assert [one.profile for one in store.list_certificates(profile="idevid")] == ["idevid"]
+        assert len(store.list_certificates()) == 4
+
+
+class DeviceContract:
+    """`store` has MODEL."""
+
+    def test_devices_are_listed_by_filter_and_by_pages(self, store: Store) -> None:
+        known = [bear(store, number) for number in (1, 2, 3)]
+        store.revoke_device("dev-000002", reason=COMPROMISE, at=NOW)
+        assert store.list_devices(state=DeviceState.ACTIVE) == [known[0], known[2]]
+        assert store.list_devices(after="dev-000001", limit=1)[0].device_id == "dev-000002"
+        assert len(store.list_devices(model="edge-1")) == 3
+        assert store.list_devices(model="edge-2") == []
+        assert store.list_devices(batch="lot-1") == []
+        assert store.count_devices() == {
+            DeviceState.ACTIVE: 2,
+            DeviceState.REVOKED: 1,
+            DeviceState.DENIED: 0,
+            DeviceState.RETIRED: 0,
+        }
+
+    def test_a_sign_of_life_is_noted_and_never_set_back(self, store: Store) -> None:
+        known = bear(store, 1)
+        store.touch_device(known.device_id, at=NOW + HOUR)
+        store.touch_device(known.device_id, at=NOW + MINUTE)
+        store.touch_device("none", at=NOW)
+        assert store.get_device(known.device_id).last_seen_at == NOW + HOUR
+        with pytest.raises(UnknownDevice):
+            store.get_device("none")
+
+    def test_software_devices_need_no_ek_and_no_serial(self, store: Store) -> None:
+        for name in ("plain-1", "plain-2"):
+            plain = device(
+                1,
+                device_id=name,
+                serial="",
+                ek_sha256="",
+                other_ek_sha256=(),
+                ak_public=b"",
+                assurance=Assurance.NONE,
+                birth_spki_sha256="",
+                last_seen_at=None,
+            )
+            store.add_software_device(plain)
+            assert store.get_device(name) == plain
+            with pytest.raises(DuplicateDevice):
+                store.add_software_device(plain)
+
+
+class RevocationContract:
+    """`store` has MODEL."""
+
+    def test_a_revoked_device_loses_every_certificate(self, store: Store) -> None:
+        known = bear(store, 1)
+        store.commit_issuance(issuance(known, "x", None))
+        taken = store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + HOUR)
+        assert {one.sha256 for one in taken} == {one.sha256 for one in store.device_certificates(known.device_id)}
+        assert {(one.revoked_at, one.reason) for one in taken} == {(NOW + HOUR, COMPROMISE)}
+        assert store.get_device(known.device_id) == replace(known, state=DeviceState.REVOKED, epoch=2)
+        assert store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + DAY) == []
+        with pytest.raises(UnknownDevice):
+            store.revoke_device("none", reason=COMPROMISE, at=NOW)
+
+    def test_a_readmitted_device_is_active_and_its_certificates_stay_revoked(self, store: Store) -> None:
+        known = bear(store, 1)
+        with pytest.raises(DeviceNotRevoked):
+            store.readmit_device(known.device_id, at=NOW)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        assert store.readmit_device(known.device_id, at=NOW) == replace(known, epoch=3)
+        assert all(one.revoked_at == NOW for one in store.device_certificates(known.device_id))
+        with pytest.raises(UnknownDevice):
+            store.readmit_device("none", at=NOW)
+
+    def test_one_certificate_is_revoked_once_and_the_device_stays(self, store: Store) -> None:
+        known = bear(store, 1)
+        told = issuance(known, "x", None)
+        store.commit_issuance(told)
+        revoked = replace(told.certificate, revoked_at=NOW + HOUR, reason=COMPROMISE)
+        for at, reason in ((NOW + HOUR, COMPROMISE), (NOW + DAY, RevocationReason.SUPERSEDED)):
+            assert store.revoke_certificate(revoked.sha256, reason=reason, at=at) == revoked
+        assert store.get_device(known.device_id) == replace(known, epoch=2)
+        assert len([one for one in store.device_certificates(known.device_id) if one.revoked_at is None]) == 1
+        with pytest.raises(UnknownCertificate):
+            store.revoke_certificate("00" * 32, reason=COMPROMISE, at=NOW)
+
+    def test_an_operators_certificate_is_revoked_like_any(self, store: Store) -> None:
+        operator = certificate("op-1", profile=CertificateProfile.OPERATOR)
+        store.add_infrastructure_certificate(operator)
+        store.revoke_certificate(operator.sha256, reason=COMPROMISE, at=NOW)
+        found = store.certificate_by_sha256(operator.sha256)
+        assert found is not None
+        assert found[0].revoked_at == NOW
+
+    def test_a_crl_lists_what_is_revoked_by_its_issuer_and_not_long_expired(self, store: Store) -> None:
+        records = {
+            "living": certificate("living"),
+            "revoked": certificate("revoked"),
+            "just expired": certificate("just expired", not_after=NOW - DAY),
+            "long expired": certificate("long expired", not_after=NOW - 31 * DAY),
+            "of another": certificate("of another", issuer_sha256="16" * 32),
+        }
+        for name, record in records.items():
+            store.add_infrastructure_certificate(record)
+            if name != "living":
+                store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW)
+        listed = {record.subject for record in store.revoked_certificates(ISSUER, at=NOW)}
+        assert listed == {"CN=revoked", "CN=just expired"}
+        assert list(store.revoked_certificates("17" * 32, at=NOW)) == []
+
+    def test_crl_numbers_count_up_for_each_issuer(self, store: Store) -> None:
+        assert [store.next_crl_number(ISSUER) for _ in range(3)] == [1, 2, 3]
+        assert store.next_crl_number("16" * 32) == 1
+
+
+class RefusalContract:
+    """`store` has MODEL."""
+
+    def test_refusals_are_found_newest_first_by_code_device_and_time(self, store: Store) -> None:
+        told = [
+            Refusal(
+                NOW + i * MINUTE, f"r{i}", "enrollment", "192.0.2.1", "denied" if i % 2 else "unknown", "why", f"d{i}"
+            )
+            for i in range(4)
+        ]
+        for refusal in told:
+            store.record_refusal(refusal)
+        assert store.list_refusals() == told[::-1]
+        assert store.list_refusals(code="denied", limit=1) == [told[3]]
+        assert store.list_refusals(device_id="d2") == [told[2]]
+        assert store.list_refusals(since=NOW + 2 * MINUTE) == [told[3], told[2]]
+
+    def test_a_strangers_text_is_kept_whatever_it_holds(self, store: Store) -> None:
+        store.record_refusal(Refusal(NOW, "r", "d", "s", "c", "a\0b\ud800c", "x\0", evidence=b"\0\xff"))
+        (kept,) = store.list_refusals()
+        assert (kept.detail, kept.device_id, kept.evidence) == ("a\\x00b\\ud800c", "x\\x00", b"\0\xff")
+
+    def test_a_well_kept_store_has_nothing_to_report(self, store: Store) -> None:
+        bear(store, 1)
+        store.deny(denial(device_id="dev-000001"))
+        assert store.check() == []
+        assert store.get_pending(pending(1).enrollment_id).answer

@@ -1,0 +1,173 @@
+"""The contract: after a restore from an older backup, the journal un-revokes nothing and forgets no certificate.
+
+A restored backup is played by `other`: an empty database, or one that got the journal only up to some line.
+"""
+
+from dataclasses import replace
+
+import pytest
+
+from birthmark_server.domain import CertificateProfile, DeviceState, RevocationReason
+from birthmark_server.store.errors import DeviceNotActive, DuplicateDevice
+from birthmark_server.store.journal import merged, read_journal
+from birthmark_server.store.journal_entries import Entry
+from birthmark_server.store.protocol import Store
+from birthmark_server.store.sql.store import SqlStore
+from store.contract_births import on_new_board
+from store.contract_denials import approved_swap
+from store.values import (
+    DAY,
+    HOUR,
+    ISSUER,
+    MODEL,
+    NOW,
+    batch,
+    bear,
+    certificate,
+    come_home,
+    denial,
+    device,
+    ek,
+    issuance,
+)
+from store.world import World
+
+UNSPECIFIED = RevocationReason.UNSPECIFIED
+
+
+class RestoreContract:
+    """`store` has MODEL and writes `journal-0`; `other_world` is a second, empty database."""
+
+    def test_the_whole_journal_makes_the_whole_record_again(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        live_a_little(store)
+        restored = backup(other_world)
+        entries = told(world)
+        assert restored.replay(entries) == len(entries) - SUPERSEDED_ENTRIES
+        assert record(restored) == record(store)
+        assert restored.next_crl_number(ISSUER) == 3
+        assert restored.check() == []
+
+    def test_replaying_twice_changes_nothing(self, store: Store, world: World, other_world: World) -> None:
+        live_a_little(store)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        before = record(restored)
+        assert restored.replay(told(world)) == 0
+        assert record(restored) == before
+
+    def test_a_database_that_lost_nothing_gains_nothing(self, store: Store, world: World) -> None:
+        live_a_little(store)
+        before = record(store)
+        assert store.replay(told(world)) == 0
+        assert record(store) == before
+
+    def test_from_any_older_backup_the_record_comes_back(self, store: Store, world: World, other_world: World) -> None:
+        live_a_little(store)
+        entries = told(world)
+        restored = backup(other_world)
+        for length in range(len(entries)):
+            restored.replay(entries[:length])
+        restored.replay(entries)
+        assert record(restored) == record(store)
+
+    def test_journals_whose_clocks_disagree_say_the_same_in_any_order(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        live_a_little(store)
+        restored = backup(other_world)
+        restored.replay(told(world)[::-1])
+        assert record(restored) == record(store)
+
+    def test_two_replicas_journals_together_tell_all(self, store: Store, world: World, other_world: World) -> None:
+        replica = world.open(journal="replica")
+        known = bear(store, 1)
+        replica.commit_issuance(issuance(known, "x", None))
+        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW)
+        bear(replica, 2)
+        restored = backup(other_world)
+        lines = merged([world.folder / "journal-0", world.folder / "replica"])
+        restored.replay(entry for line in lines for entry in line.entries)
+        assert record(restored) == record(store)
+
+    def test_a_refused_transaction_leaves_no_line(self, store: Store, world: World) -> None:
+        known = bear(store, 1)
+        before = told(world)
+        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW)
+        after = told(world)
+        with pytest.raises(DeviceNotActive):
+            store.commit_issuance(issuance(known, "x", None))
+        with pytest.raises(DuplicateDevice):
+            bear(store, 1, "b")
+        assert len(before) < len(after) == len(told(world))
+
+    def test_what_rests_on_nothing_is_left_out(self, other_world: World, store: Store) -> None:
+        restored = backup(other_world)
+        assert restored.replay([certificate("x", "dev-unknown")]) == 0
+        assert restored.list_certificates() == []
+
+    def test_an_unreleased_birth_that_was_journaled_comes_home_by_itself(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """The commit failed after the line was written: on replay the device is on record, and attests again."""
+        restored = backup(other_world)
+        unreleased: list[Entry] = [
+            device(1),
+            certificate("unreleased", "dev-000001", profile=CertificateProfile.IDEVID),
+        ]
+        assert restored.replay(unreleased) == 2
+        known = restored.get_device("dev-000001")
+        restored.commit_birth(come_home(restored, known, "again"))
+        assert len(restored.device_certificates(known.device_id)) == 1
+
+
+def live_a_little(store: Store) -> None:
+    """Births, renewals, revocations of each kind, a denial, a swap, a batch."""
+    store.open_batch(batch())
+    one, two, three, four = (bear(store, number, batch="lot-1" if number == 4 else "") for number in (1, 2, 3, 4))
+    for each in (one, two, three, four):
+        store.commit_issuance(issuance(each, "ldevid", None))
+    store.revoke_device(one.device_id, reason=UNSPECIFIED, at=NOW + HOUR)
+    store.readmit_device(one.device_id, at=NOW + HOUR)
+    store.revoke_certificate(issuance(two, "ldevid", None).certificate.sha256, reason=UNSPECIFIED, at=NOW + HOUR)
+    store.deny(denial(ek_sha256=(ek(2, 1),)))
+    swap = approved_swap(store, three, ek(50))
+    three = store.get_device(three.device_id)
+    new = certificate("new board", three.device_id, profile=CertificateProfile.IDEVID, issued_at=NOW + HOUR)
+    store.commit_birth(come_home(store, on_new_board(three), "swap", swap=swap, certificate=new, at=NOW + HOUR))
+    store.add_infrastructure_certificate(certificate("op-1", profile=CertificateProfile.OPERATOR))
+    store.close_batch("lot-1", at=NOW + HOUR)
+    for _ in range(2):
+        store.next_crl_number(ISSUER)
+
+
+SUPERSEDED_ENTRIES = 1
+"""The batch is closed in a database that does not know it: nothing to close."""
+
+
+def backup(world: World) -> SqlStore:
+    store = world.open(create=True)
+    store.add_model(MODEL)
+    return store
+
+
+def told(world: World) -> list[Entry]:
+    return [entry for line in read_journal(world.folder / "journal-0") for entry in line.entries]
+
+
+def record(store: Store) -> list[object]:
+    """All that a restore must bring back; signs of life are not among it."""
+    return [
+        [replace(one, last_seen_at=None) for one in store.list_devices()],
+        store.count_devices()[DeviceState.ACTIVE],
+        store.list_certificates(),
+        sorted(store.list_denied(), key=str),
+        [record.sha256 for record in store.revoked_certificates(ISSUER, at=NOW + DAY)],
+        [admitted_as(store, ek(number)) for number in (1, 2, 50)],
+    ]
+
+
+def admitted_as(store: Store, shown: str) -> tuple[str, bool, bool]:
+    facts = store.admission_facts([shown], at=NOW)
+    return facts.device.device_id if facts.device else "", facts.denied is not None, facts.swap is not None
