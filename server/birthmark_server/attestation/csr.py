@@ -99,7 +99,7 @@ def _check_possession(data: bytes) -> PublicKey:
             raise CsrSignature("the request is not signed by the key that it carries")
     except InvalidSignature:
         raise CsrSignature("the request is not signed by the key that it carries") from None
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CsrMalformed(f"not a certification request that can be read: {error}") from None
     return key
 
