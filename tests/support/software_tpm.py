@@ -25,12 +25,12 @@ from cryptography.x509.oid import NameOID, ObjectIdentifier
 from birthmark_agent.csr import KeyEvidence, Names, birth_names, build_request
 from birthmark_server.attestation.roots import INTERMEDIATES, ROOTS, VENDOR_FILE, TrustStore
 from birthmark_server.attestation.vendor import Vendor, write_vendor
-from birthmark_server.tpm.algorithms import HASHES
+from birthmark_server.tpm.algorithms import HASHES, RH_ENDORSEMENT
 from birthmark_server.tpm.attest import Attest, CertifyInfo, Clock, PcrSelection, QuoteInfo
 from birthmark_server.tpm.credential import kdfa, kdfe
 from birthmark_server.tpm.public import TpmPublic, parse_public
 from birthmark_server.tpm.signature import EcdsaSignature
-from birthmark_server.tpm.wire import Reader, u16
+from birthmark_server.tpm.wire import Reader, u16, u32
 from birthmark_wire.binding import enrollment_binding, renewal_binding
 from birthmark_wire.enrollment import Attestation, Challenge, ChallengeAnswer, Claim, EnrollRequest
 from birthmark_wire.tpm_templates import AK, ALG_SHA256, BIRTH_KEY, EK_TEMPLATES, OPERATIONAL_KEY, STORAGE_KEY
@@ -218,12 +218,18 @@ class SoftwareKey:
 
     private: ec.EllipticCurvePrivateKey
     public: TpmPublic
+    parent: bytes = u32(RH_ENDORSEMENT)
 
     @classmethod
-    def create(cls, template: bytes) -> "SoftwareKey":
-        """Make a P-256 key of that template."""
+    def create(cls, template: bytes, *, parent: bytes = u32(RH_ENDORSEMENT)) -> "SoftwareKey":
+        """Make a P-256 key of that template. parent: its Qualified Name; a hierarchy's is its handle."""
         private = ec.generate_private_key(ec.SECP256R1())
-        return cls(private, parse_public(template).with_key(private.public_key()))
+        return cls(private, parse_public(template).with_key(private.public_key()), parent)
+
+    @property
+    def qualified_name(self) -> bytes:
+        """What TPM2_Certify states as this key's Qualified Name."""
+        return u16(ALG_SHA256) + hashlib.sha256(self.parent + self.public.name()).digest()
 
     @property
     def spki(self) -> bytes:
@@ -318,7 +324,7 @@ class SoftwareTpm:
 
     def new_operational_key(self) -> SoftwareKey:
         """Make a key as TPM2_Create makes one under the storage root key."""
-        return SoftwareKey.create(OPERATIONAL_KEY)
+        return SoftwareKey.create(OPERATIONAL_KEY, parent=_STORAGE_KEY.qualified_name)
 
     def renewal_csr(
         self,
@@ -378,12 +384,8 @@ class SoftwareTpm:
         return kdfe(algorithm, z, b"IDENTITY\0", x, ours, algorithm.digest_size * 8)
 
     def certify(self, key: SoftwareKey, qualifying_data: bytes) -> Attestation:
-        """Do as TPM2_Certify of `key` by the AK. A key of the birth template counts as an endorsement primary."""
-        qualified_name = key.public.primary_qualified_name()
-        if key.public.with_key(self.birth_key.private.public_key()) != self.birth_key.public:
-            parent = _STORAGE_QUALIFIED_NAME
-            qualified_name = u16(ALG_SHA256) + hashlib.sha256(parent + key.public.name()).digest()
-        return self.state(CertifyInfo(key.public.name(), qualified_name), qualifying_data)
+        """Do as TPM2_Certify of `key` by the AK."""
+        return self.state(CertifyInfo(key.public.name(), key.qualified_name), qualifying_data)
 
     def quote(self, pcrs: Sequence[int], qualifying_data: bytes) -> Attestation:
         """Do as TPM2_Quote of the SHA-256 bank by the AK."""
@@ -393,7 +395,7 @@ class SoftwareTpm:
     def state(self, attested: CertifyInfo | QuoteInfo, qualifying_data: bytes) -> Attestation:
         """Sign a statement with the AK."""
         attest = Attest(
-            qualified_signer=self.ak.public.primary_qualified_name(),
+            qualified_signer=self.ak.qualified_name,
             extra_data=qualifying_data,
             clock=Clock(clock_ms=123_456, reset_count=7, restart_count=0, safe=1),
             firmware_version=self.firmware,
@@ -402,7 +404,7 @@ class SoftwareTpm:
         return sign_attest(self.ak, attest.encode())
 
 
-_STORAGE_QUALIFIED_NAME = SoftwareKey.create(STORAGE_KEY).public.primary_qualified_name(RH_OWNER)
+_STORAGE_KEY = SoftwareKey.create(STORAGE_KEY, parent=u32(RH_OWNER))
 
 
 def sign_attest(ak: SoftwareKey, attest: bytes) -> Attestation:

@@ -96,7 +96,7 @@ def verify_statement(ak: AttestationKey, *, attest: bytes, signature: bytes, qua
     except InvalidSignature:
         raise AttestSignature("the statement is not signed by the AK") from None
     statement = parse_attest(attest)
-    if not hmac.compare_digest(statement.qualified_signer, ak.public.primary_qualified_name()):
+    if not hmac.compare_digest(statement.qualified_signer, ak.public.endorsement_primary_name()):
         raise AttestSigner("the statement's signer is not the AK as a primary of the endorsement hierarchy")
     if not hmac.compare_digest(statement.extra_data, qualifying_data):
         raise AttestBinding("the statement's qualifyingData is not of this exchange")

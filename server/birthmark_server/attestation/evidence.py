@@ -30,7 +30,7 @@ def of_activation(
         "require_ek_certificate": model.require_ek_certificate,
         "quote_pcrs": model.quote_pcrs,
         "manufacturers": model.manufacturers,
-        "ek_listed": listed,
+        "ek_listed": [endorsement.ek_sha256] if listed else [],
     }
     parts = [
         ("judged-at", now.isoformat().encode()),

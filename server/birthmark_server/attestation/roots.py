@@ -32,7 +32,7 @@ INTERMEDIATES: Final = "intermediates"
 
 _REMEMBERED_LINKS: Final = 4096
 _VENDOR_FOLDER: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_PEM: Final = re.compile(rb"\s*-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
+_PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----")
 
 _T = TypeVar("_T")
 
@@ -136,45 +136,53 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def add(
-    folder: Path, *, vendor_folder: str, vendor: Vendor | None, certificate: bytes, now: datetime, trust: bool
+    folder: Path,
+    *,
+    vendor_folder: str,
+    vendor: Vendor | None,
+    certificate: bytes,
+    now: datetime,
+    trust: bool | None = None,
 ) -> RootEntry:
     """Add one certificate (PEM or DER) to the folder, and the vendor's entry if there is none yet.
 
     vendor: None keeps the entry that is there; another one than is there is refused, since it would change what older
-    roots vouch for. trust: put it among the roots, where a path may end; a self-signed certificate must be one, an
-    intermediate only becomes one if the operator says so. Raises Misconfigured, or the Refused of what is wrong with
-    the certificate.
+    roots vouch for. trust: whether a path may end here; None means where the certificate is self-signed. True makes a
+    root of a CA that another one issued (a vendor's below a public one). Adding a certificate twice changes nothing.
+    Raises Misconfigured, or the Refused of what is wrong with the certificate.
     """
     if not _VENDOR_FOLDER.fullmatch(vendor_folder):
         raise Misconfigured(f"want 1 to 32 of a-z, 0-9 and '-' as the vendor's folder, got {vendor_folder!r}")
     parsed = read_certificate(certificate, source="certificate")
     check_ca(parsed, below=0, now=now)
-    if parsed.issuer == parsed.subject:
+    self_signed = parsed.issuer == parsed.subject
+    if self_signed:
         check_signature(parsed, parsed)
+        if trust is False:
+            raise Misconfigured(f"{parsed.title} is self-signed: no path leads through it, only to it")
     files = read_folder(folder) if folder.is_dir() else {}
-    entry_path = f"{vendor_folder}/{VENDOR_FILE}"
-    new = {entry_path: write_vendor(vendor)} if vendor is not None else {}
-    if entry_path in files and vendor is not None and parse_vendor(files[entry_path], source=entry_path) != vendor:
-        raise Misconfigured(
-            f"{entry_path} is there and says something else: edit it, or leave the vendor's options out"
-        )
-    kind = ROOTS if trust else INTERMEDIATES
+    entry = f"{vendor_folder}/{VENDOR_FILE}"
+    if vendor is not None and entry in files and parse_vendor(files[entry], source=entry) != vendor:
+        raise Misconfigured(f"{entry} says something else: edit it, or leave the vendor's options out")
+    kind = ROOTS if trust or self_signed else INTERMEDIATES
     path = f"{vendor_folder}/{kind}/{hashlib.sha256(parsed.der).hexdigest()[:16]}.der"
-    new[path] = parsed.der
+    new = {path: parsed.der} if vendor is None else {entry: write_vendor(vendor), path: parsed.der}
+    new = {name: data for name, data in new.items() if name not in files}
     TrustStore.from_files(files | new)
     for name, data in new.items():
         target = folder / name
-        if name not in files:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
     return _entry(path, vendor_folder, kind, parsed)
 
 
 def read_certificate(data: bytes, *, source: str) -> Certificate:
-    """Read one certificate, PEM or DER. Raises Misconfigured, naming `source`."""
-    pem = _PEM.fullmatch(data)
+    """Read one certificate, DER or PEM (with any text around it). Raises Misconfigured, naming `source`."""
+    blocks = _PEM.findall(data)
+    if len(blocks) > 1:
+        raise Misconfigured(f"{source}: want one certificate, got {len(blocks)}; split the bundle")
     try:
-        return parse_certificate(b64decode(b"".join(pem[1].split()), validate=True) if pem else data)
+        return parse_certificate(b64decode(b"".join(blocks[0].split()), validate=True) if blocks else data)
     except (BirthmarkError, Base64Error) as error:
         raise Misconfigured(f"{source}: {error}") from None
 

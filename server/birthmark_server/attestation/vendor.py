@@ -1,5 +1,6 @@
 """What the operator says of one TPM vendor: the entry `vendor.toml` in the trust store's folder."""
 
+import json
 import re
 import tomllib
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def write_vendor(vendor: Vendor) -> bytes:
     manufacturers = ", ".join(f'"{item}"' for item in sorted(vendor.manufacturers))
     lines = [
         "# What the roots in this folder may vouch for (docs/attestation.md).",
-        f'name = "{vendor.name}"',
+        f"name = {json.dumps(vendor.name)}",  # a JSON string is a TOML basic string
         "# TPM manufacturer ids that an EK certificate under these roots may name (TCG Vendor ID Registry).",
         f"manufacturers = [{manufacturers}]",
         "# Refuse EK certificates without the extended key usage 2.23.133.8.1; older ones have none.",
@@ -94,7 +95,7 @@ def write_vendor(vendor: Vendor) -> bytes:
             f'from = "{write_firmware(item.low)}"',
             f'to = "{write_firmware(item.high)}"',
         ]
-        lines += [f'why = "{item.why}"']
+        lines += [f"why = {json.dumps(item.why)}"]
     return ("\n".join(lines) + "\n").encode()
 
 

@@ -161,7 +161,7 @@ def verify_activation(
         ak, attest=answer.certify.attest, signature=answer.certify.signature, qualifying_data=binding
     )
     certified = match_certified(statement, key)
-    if not hmac.compare_digest(certified.qualified_name, key.public.primary_qualified_name()):
+    if not hmac.compare_digest(certified.qualified_name, key.public.endorsement_primary_name()):
         raise NotEndorsementPrimary("the birth key is no primary of the endorsement hierarchy")
     _check_firmware(endorsement.vendor, statement.firmware_version)
     quote = _verify_quote(ak, answer, binding, model)

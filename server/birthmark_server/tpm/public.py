@@ -108,12 +108,12 @@ class TpmPublic:
         """
         return u16(self.name_alg) + _digest(self.name_alg, self.encode())
 
-    def primary_qualified_name(self, hierarchy: int = RH_ENDORSEMENT) -> bytes:
-        """Return the Qualified Name that this key has if it is a primary of `hierarchy`.
+    def endorsement_primary_name(self) -> bytes:
+        """Return the Qualified Name that this key has if it is a primary of the endorsement hierarchy.
 
         Source: TPM 2.0 Library Part 1 §16.3: QN = nameAlg || H(QN of the parent || Name); a hierarchy's is its handle.
         """
-        return u16(self.name_alg) + _digest(self.name_alg, u32(hierarchy) + self.name())
+        return u16(self.name_alg) + _digest(self.name_alg, u32(RH_ENDORSEMENT) + self.name())
 
     def public_key(self) -> PublicKey:
         """Return the key for `cryptography`, which checks that a point is on its curve.
