@@ -180,12 +180,12 @@ def test_interrupt_while_signing_stays_an_interrupt(ca: TestCa) -> None:
 # -- memory
 
 
-def _least_growth_kb(work: Callable[[], object]) -> int:
-    """Return by how much memory grew in the best of six rounds of 200: a leak shows in all, a heap's whims do not."""
+def _least_growth_kb(work: Callable[[], object], per_round: int) -> int:
+    """Return by how much memory grew in the best of six rounds: a leak shows in all of them, a heap's whims do not."""
     grown = []
     for _round in range(6):
         before = _resident_kb()
-        for _time in range(200):
+        for _time in range(per_round):
             work()
         gc.collect()
         grown.append(_resident_kb() - before)
@@ -201,11 +201,11 @@ def test_memory_is_stable_over_a_thousand_contexts(ca: TestCa) -> None:
         shake_hands(context, server)
 
     registered = len(tls._by_ec_key)
-    assert _least_growth_kb(work) < 100
+    assert _least_growth_kb(work, 200) < 100
     assert len(tls._by_ec_key) <= registered
 
 
-def test_memory_is_stable_over_a_thousand_failures(ca: TestCa) -> None:
+def test_memory_is_stable_over_many_failures(ca: TestCa) -> None:
     class Broken(SoftwareKey):
         def sign_digest(self, digest: bytes, hash_name: str) -> bytes:
             raise RuntimeError("no TPM")
@@ -220,7 +220,7 @@ def test_memory_is_stable_over_a_thousand_failures(ca: TestCa) -> None:
             tls.client_context(anchors_pem=ca.anchors_pem, chain=broken_chain, key=broken)
 
     registered = len(tls._by_ec_key)
-    assert _least_growth_kb(work) < 100
+    assert _least_growth_kb(work, 100) < 50
     assert len(tls._by_ec_key) <= registered
 
 

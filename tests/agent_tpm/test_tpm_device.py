@@ -195,6 +195,36 @@ def test_signer_opens_the_tpm_for_one_signature_only(swtpm: Swtpm) -> None:
     assert swtpm.objects() == 0
 
 
+# -- any way to the TPM
+
+_BRIDGE = """
+import socket, sys
+tpm = socket.socket(socket.AF_UNIX)
+tpm.connect(sys.argv[1])
+bus, there, back = open(sys.argv[2], "ab", 0), sys.stdin.buffer, tpm.makefile("rb")
+while header := there.read(10):
+    command = header + there.read(int.from_bytes(header[2:6], "big") - 10)
+    tpm.sendall(command)
+    header = back.read(10)
+    answer = header + back.read(int.from_bytes(header[2:6], "big") - 10)
+    bus.write(command + answer)
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+"""
+
+
+def test_command_is_a_way_to_the_tpm_and_a_probe_on_the_bus_sees_no_secret(swtpm: Swtpm, tmp_path: Path) -> None:
+    (tmp_path / "bridge.py").write_text(_BRIDGE)
+    bus, path = tmp_path / "bus", swtpm.tcti.removeprefix("swtpm:path=")
+    with Tpm.open(f"cmd:{sys.executable} {tmp_path}/bridge.py {path} {bus}") as tpm, tpm.primary(AK) as ak:
+        for name in EK_TEMPLATES:
+            credential = make_credential(parse_public(tpm.ek_public(name)), ak.name, SECRET)
+            assert tpm.activate(name, ak, credential.id_object, credential.encrypted_secret) == SECRET
+        tpm.quote(ak, (0,), Q)
+    assert Q in bus.read_bytes()  # the probe does see what passes
+    assert SECRET not in bus.read_bytes()
+
+
 # -- what goes wrong
 
 
