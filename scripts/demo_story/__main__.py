@@ -26,6 +26,7 @@ def main() -> int:
         parser.error(f"--devices: want 1 to 200, got {options.devices}")
     timeout_s = _ANYWAY_S + _PER_DEVICE_S * options.devices
     screen = Screen(as_json=options.json)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
     try:
         complete = tell(Wishes(options.devices, options.keep, options.json, options.picture, timeout_s), screen)

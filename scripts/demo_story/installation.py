@@ -52,6 +52,7 @@ class Installation:
         for was, becomes in (
             ('# listen = "0.0.0.0:8443"', f'listen = "127.0.0.1:{self.https_port}"'),
             ("# port = 8883", f"port = {self.broker_port}"),
+            ('# deny_file = ""', 'deny_file = "mosquitto/deny"'),
             ("# most_per_day = 24", "most_per_day = 1000"),
         ):
             if was not in text:

@@ -116,6 +116,11 @@ class BrokerSettings(Section):
     control_port: int = Field(0, ge=0, le=65_535, description="And at which port, if not at `port`.")
     control_certificate: str = Field("", description="PEM file: the control certificate and its CA's.")
     control_key: str = Field("", description="PEM file: the control key.")
+    deny_file: str = Field(
+        "",
+        description="The gate's deny file, where the broker runs on this machine (`birthmark broker config` names it): "
+        "what an operator revokes is off the broker within two seconds. Empty: revocations reach it by CRL only.",
+    )
 
 
 class EnrollmentSettings(Section):
@@ -213,7 +218,7 @@ _PATHS: Final = {
     "database": ("journal",),
     "ca": ("folder",),
     "tpm": ("roots",),
-    "broker": ("control_certificate", "control_key"),
+    "broker": ("control_certificate", "control_key", "deny_file"),
     "front": ("listen",),
 }
 

@@ -11,9 +11,11 @@ from birthmark_server.broker.trial import try_config
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.cli.cut_off import sync
 from birthmark_server.cli.operator import open_public_authority
 from birthmark_server.cli.output import Json, print_json, say
 from birthmark_server.cli.workplace import now, workplace
+from birthmark_server.errors import Misconfigured
 
 app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write Mosquitto's configuration, and try it.")
 
@@ -81,6 +83,24 @@ def config(
         return
     say(f"{written.conf} is written" + (f", and Mosquitto {version} starts with it" if version else ""))
     say(f"start it with: {' '.join(start)}")
+    if not values.broker.deny_file:
+        say(f'so that revocations reach it at once, set in [broker]: deny_file = "{written.deny_file}"')
+
+
+@app.command("sync")
+def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
+    """Write the gate's deny file anew, exactly as the database has it: after a restore, or when it is damaged."""
+    place = workplace(context)
+    values = place.settings()
+    if not values.broker.deny_file:
+        raise Misconfigured("[broker] deny_file is not set: `birthmark broker config` says where the file is")
+    authority = open_public_authority(Path(values.ca.folder), now=now())
+    with place.store() as store:
+        denied = sync(values, store, authority, now=now())
+    if as_json:
+        print_json({"version": denied.version, "devices": len(denied.devices), "serials": len(denied.serials)})
+        return
+    say(f"deny list version {denied.version}: {len(denied.devices)} devices, {len(denied.serials)} certificates")
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.cut_off import cut_off
 from birthmark_server.cli.infrastructure import ROLES, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import Column, Json, Limit, pages, say, show
 from birthmark_server.cli.workplace import now, workplace
@@ -108,4 +109,5 @@ def revoke(
     """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all."""
     with workplace(context).store() as store:
         record = store.revoke_certificate(sha256.lower(), reason=reason, at=now())
+        cut_off(workplace(context).settings(), [record])
     say(f"revoked: {record.profile} of {record.device_id or record.subject}, serial number {record.serial_number}")

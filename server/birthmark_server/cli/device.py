@@ -134,6 +134,7 @@ def revoke(
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
         revoked = store.revoke_device(device_id, reason=reason, at=now())
+        cut_off(workplace(context).settings(), revoked)
     say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
     say(f"to let it enroll again: birthmark device readmit {device_id}")
 
@@ -174,6 +175,8 @@ def deny(
                 device_id=device_id, serial=serial, ek_sha256=keys, reason=reason, denied_by=actor, denied_at=now()
             )
         )
+        for denied in _now_denied(store, device_id, serial, keys):
+            cut_off(workplace(context).settings(), store.device_certificates(denied), denied_id=denied)
     say(f"denied for good, says {actor}: {', '.join(filter(None, (device_id, serial, *keys)))}")
 
 
@@ -203,6 +206,7 @@ def swap(
         name = workplace(context).operator(store, operator).name
         if approve:
             _approve(store, device_id, name)
+            cut_off(workplace(context).settings(), store.device_certificates(device_id))
         else:
             _ask(store, device_id, _sha256(new_ek), name)
 
@@ -219,6 +223,13 @@ def _approve(store: Store, device_id: str, name: str) -> None:
         f"{approved.requested_by} asked, {name} approved: the TPM with EK {approved.new_ek_sha256} may enroll as "
         f"{device_id} until {moment(approved.expires_at)}"
     )
+
+
+def _now_denied(store: Store, device_id: str, serial: str, keys: tuple[str, ...]) -> set[str]:
+    """Return the ids of the devices on record that this deny entry meets."""
+    facts = store.admission_facts(keys, at=now()).device if keys else None
+    entry = store.denied_match(device_id=device_id, serial=serial) if device_id or serial else None
+    return {found for found in (device_id, entry and entry.device_id, facts and facts.device_id) if found}
 
 
 def _sha256(value: str) -> str:

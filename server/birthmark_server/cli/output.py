@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 T = TypeVar("T")
+_PIPE_WIDTH: Final = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, every field of every row, instead of a table.")]
 Limit = Annotated[int, typer.Option(min=1, help="Print at most this many rows.")]
@@ -114,13 +115,13 @@ def short(digest: str) -> str:
 def _console() -> Console:
     # A pipe has no width of its own: rows must not be folded there.
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
 def _table(rows: Sequence[T], columns: Sequence[Column[T]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.title, no_wrap=True)
+        table.add_column(column.title, overflow="fold")
     for row in rows:
         table.add_row(
             *(
