@@ -122,36 +122,26 @@ def root_sign(
     """Sign a CA's request, PEM in, PEM out. kind: what the operator says it is for; the request must say the same.
 
     Raises RequestRefused unless the request is signed by its own key, names this organization, has a key of an allowed
-    kind that this root never certified, and asks for exactly the extensions of its profile under this root's names.
+    kind, and asks for exactly the extensions of its profile under this root's names. A key is certified once: the same
+    request gets the same certificate again (an interrupted ceremony is simply repeated), another role is refused.
     """
     if kind is CaKind.ROOT:
         raise RequestRefused("a root signs issuing CAs only")
+    if out.exists():
+        raise CeremonyRefused(f"{out} is there already; nothing was overwritten")
     root = _open(folder, passphrase=passphrase, now=now)
     csr = _read_request(request)
     public_key = _verify_request(csr, kind=kind, root=root)
-    _refuse_known_key(folder, public_key)
-    lifetime = CA_PROFILES[kind].lifetime
-    builder = (
-        x509.CertificateBuilder()
-        .issuer_name(root.certificate.subject)
-        .subject_name(csr.subject)
-        .public_key(public_key)
-        .serial_number(random_serial_number(random))
-        .not_valid_before(max(root.certificate.not_valid_before_utc, _seconds(now) - BACKDATED))
-        .not_valid_after(NEVER if lifetime is None else _seconds(now) + lifetime)
-    )
-    root_key_id = key_identifier(root.signer.public_key())
-    names = root.layout.namespace
-    for extension in ca_extensions(kind, names, public_key=public_key, issuer_key_id=root_key_id):
-        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
-    certificate = builder.sign(BuilderKey.over(root.signer), hash_for(root.signer.public_key().curve))
-    verify_ca(certificate, kind=kind, namespace=names, root=root.certificate, now=now)
+    certificate = _certified_before(folder, public_key) or _certify(root, csr.subject, public_key, kind, now, random)
+    try:
+        verify_ca(certificate, kind=kind, namespace=root.layout.namespace, root=root.certificate, now=now)
+    except AuthorityBroken as error:
+        raise RequestRefused(f"this root certified that key before: {error}") from None
     pem = certificate.public_bytes(Encoding.PEM)
     kept = folder / "signed" / f"{certificate.serial_number:x}.pem"
     files.make_folder(kept.parent)
-    if out.exists():
-        raise CeremonyRefused(f"{out} is there already; nothing was overwritten")
-    files.write_new(kept, pem)
+    if not kept.exists():
+        files.write_new(kept, pem)
     files.write_new(out, pem)
     facts = [("request", str(request)), ("profile", kind.value), *certificate_facts(certificate)]
     transcript = write_transcript(folder, act="request signed", facts=facts, written=(request, kept, out), now=now)
@@ -268,12 +258,40 @@ def _verify_request(csr: x509.CertificateSigningRequest, *, kind: CaKind, root: 
     return public_key
 
 
-def _refuse_known_key(folder: Path, public_key: ec.EllipticCurvePublicKey) -> None:
-    """One key, one CA: a second certificate for a key would outlive the revocation of the first."""
-    certificates = [folder / "root.pem", *sorted((folder / "signed").glob("*.pem"))]
-    for path in certificates:
-        if read_certificate(path).public_key() == public_key:
-            raise RequestRefused(f"this root certified that key before: {path}")
+def _certify(
+    root: _Root,
+    subject: x509.Name,
+    public_key: ec.EllipticCurvePublicKey,
+    kind: CaKind,
+    now: datetime,
+    random: Callable[[int], bytes],
+) -> x509.Certificate:
+    lifetime = CA_PROFILES[kind].lifetime
+    root_key = root.signer.public_key()
+    builder = (
+        x509.CertificateBuilder()
+        .issuer_name(root.certificate.subject)
+        .subject_name(subject)
+        .public_key(public_key)
+        .serial_number(random_serial_number(random))
+        .not_valid_before(max(root.certificate.not_valid_before_utc, _seconds(now) - BACKDATED))
+        .not_valid_after(NEVER if lifetime is None else _seconds(now) + lifetime)
+    )
+    names, root_key_id = root.layout.namespace, key_identifier(root_key)
+    for extension in ca_extensions(kind, names, public_key=public_key, issuer_key_id=root_key_id):
+        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
+    return builder.sign(BuilderKey.over(root.signer), hash_for(root_key.curve))
+
+
+def _certified_before(folder: Path, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate | None:
+    """Return the certificate that this root gave this key, if any; raise RequestRefused if it was revoked."""
+    for path in (folder / "root.pem", *sorted((folder / "signed").glob("*.pem"))):
+        certificate = read_certificate(path)
+        if certificate.public_key() == public_key:
+            if (folder / "revoked" / f"{path.stem}.json").exists():
+                raise RequestRefused(f"that key's certificate was revoked: {path}")
+            return certificate
+    return None
 
 
 def _publish_crl(folder: Path, root: _Root, *, number: int, now: datetime) -> Path:
