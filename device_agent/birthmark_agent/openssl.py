@@ -20,8 +20,6 @@ TIME: Final = getattr(ctypes, "c_time_t", ctypes.c_long)
 
 SIGN: Final = ctypes.CFUNCTYPE(INT, INT, P, INT, P, P, P, P, P)
 """int sign(int type, const uint8_t *digest, int length, uint8_t *out, unsigned *out_length, ..., EC_KEY *)"""
-SIGN_SIG: Final = ctypes.CFUNCTYPE(P, P, INT, P, P, P)
-"""ECDSA_SIG *sign_sig(const uint8_t *digest, int length, const BIGNUM *, const BIGNUM *, EC_KEY *)"""
 VERIFY: Final = ctypes.CFUNCTYPE(INT, INT, P)
 """int verify(int preverify_ok, X509_STORE_CTX *)"""
 
@@ -43,12 +41,11 @@ class OpenSsl:
         pointer = ctypes.POINTER
         self.ec_key_openssl = self._function("EC_KEY_OpenSSL", P)
         self.ec_key_method_new = self._function("EC_KEY_METHOD_new", P, P)
-        self.ec_key_method_set_sign = self._function("EC_KEY_METHOD_set_sign", None, P, SIGN, P, SIGN_SIG)
+        self.ec_key_method_set_sign = self._function("EC_KEY_METHOD_set_sign", None, P, SIGN, P, P)
         self.ec_key_set_method = self._function("EC_KEY_set_method", INT, P, P)
         self.ec_key_free = self._function("EC_KEY_free", None, P)
         self.d2i_ec_pubkey = self._function("d2i_EC_PUBKEY", P, P, pointer(BYTES), LONG)
         self.ecdsa_size = self._function("ECDSA_size", INT, P)
-        self.d2i_ecdsa_sig = self._function("d2i_ECDSA_SIG", P, P, pointer(BYTES), LONG)
         self.evp_pkey_new = self._function("EVP_PKEY_new", P)
         self.evp_pkey_free = self._function("EVP_PKEY_free", None, P)
         self.evp_pkey_set1_ec_key = self._function("EVP_PKEY_set1_EC_KEY", INT, P, P)

@@ -89,14 +89,6 @@ def _sign(_type: int, digest: int, length: int, out: int, out_length: int, _kinv
     return 1
 
 
-def _sign_sig(digest: int, length: int, _kinv: int, _r: int, ec_key: int) -> int | None:
-    signature = _guarded(ec_key, digest, length)
-    if signature is None:
-        return None
-    parsed: int | None = _openssl().d2i_ecdsa_sig(None, ctypes.byref(BYTES(signature)), len(signature))
-    return parsed
-
-
 def _pass_not_yet_valid(passed: int, store_ctx: int) -> int:
     if not passed and _openssl().store_ctx_get_error(store_ctx) == openssl.ERROR_NOT_YET_VALID:
         _openssl().store_ctx_set_error(store_ctx, openssl.VERIFY_OK)
@@ -106,7 +98,6 @@ def _pass_not_yet_valid(passed: int, store_ctx: int) -> int:
 
 # What C calls lives as long as the process: OpenSSL keeps the bare addresses.
 _SIGN: Final = openssl.SIGN(_sign)
-_SIGN_SIG: Final = openssl.SIGN_SIG(_sign_sig)
 _PASS_NOT_YET_VALID: Final = openssl.VERIFY(_pass_not_yet_valid)
 
 
@@ -121,7 +112,7 @@ def _method() -> int:
     method: int | None = library.ec_key_method_new(library.ec_key_openssl())
     if not method:
         raise TlsKeyFailed(f"no EC_KEY_METHOD: {library.take_reason()}")
-    library.ec_key_method_set_sign(method, _SIGN, None, _SIGN_SIG)
+    library.ec_key_method_set_sign(method, _SIGN, None, None)
     return method
 
 

@@ -286,6 +286,18 @@ def test_owner_password_is_named_as_the_obstacle(swtpm: Swtpm) -> None:
         assert len(tpm.endorsement_certificates()) == 2  # the indices' own authority does where the owner's does not
 
 
+def test_endorsement_password_is_named_and_leaves_no_session(swtpm: Swtpm) -> None:
+    with Tpm.open(swtpm.tcti) as tpm, tpm.primary(AK) as ak:
+        credential = make_credential(parse_public(tpm.ek_public("p384")), ak.name, SECRET)
+    swtpm.do(lambda esapi: esapi.hierarchy_change_auth(ESYS_TR.RH_ENDORSEMENT, b"secret"))
+    with Tpm.open(swtpm.tcti) as tpm, tpm.load(tpm.create_operational_key()) as key:
+        with pytest.raises(HierarchyOwned, match="TPM2_PolicySecret"):
+            tpm.activate("p384", key, credential.id_object, credential.encrypted_secret)
+        with pytest.raises(HierarchyOwned, match="TPM2_CreatePrimary"):
+            tpm.primary(AK)
+        assert tpm.health().sessions_free == 3
+
+
 def test_fourth_key_finds_no_slot(swtpm: Swtpm) -> None:
     with Tpm.open(swtpm.tcti) as tpm:
         with tpm.primary(AK), tpm.primary(AK), tpm.primary(AK), pytest.raises(TpmFull, match="0x902"):
