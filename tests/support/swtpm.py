@@ -14,6 +14,7 @@ serves one client at a time, and the next one waits until the first is gone.
 """
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -118,8 +119,8 @@ class Swtpm:
     def __init__(self, state: Path) -> None:
         self.state = state.resolve()
         self._process: subprocess.Popen[bytes] | None = None
-        # A Unix socket's path has at most 107 bytes, and a test's folder is often longer.
-        self._run = Path(tempfile.mkdtemp(prefix="swtpm-"))
+        # A Unix socket's path has at most 107 bytes, and a test's folder is often longer. There while the TPM runs.
+        self._run = Path(tempfile.gettempdir()) / f"swtpm-{secrets.token_hex(6)}"
 
     @property
     def tcti(self) -> str:
@@ -145,7 +146,7 @@ class Swtpm:
         """Power on (TPM2_Startup(CLEAR)); returns when the TPM listens. Starting a running one is an error."""
         if self._process is not None:
             raise SwtpmFailed("this TPM runs already")
-        self._run.mkdir(exist_ok=True)
+        self._run.mkdir(mode=0o700)
         data, control = self._run / "tpm", self._run / "tpm.ctrl"
         log = self.state / "swtpm.log"
         command = [_program("swtpm"), "socket", "--tpm2", "--tpmstate", f"dir={self.state}"]
@@ -171,13 +172,11 @@ class Swtpm:
         self._process.kill()
         self._process.wait()
         self._process = None
-        for name in ("tpm", "tpm.ctrl"):
-            (self._run / name).unlink(missing_ok=True)
+        shutil.rmtree(self._run)
 
     def close(self) -> None:
-        """Stop and remove the sockets' folder; the state stays where it is."""
+        """Stop; the state stays where it is."""
         self.stop()
-        shutil.rmtree(self._run, ignore_errors=True)
 
     def restart(self, *, orderly: bool = False) -> None:
         """Power cycle: transient keys and sessions are gone, NV and persistent keys stay."""
