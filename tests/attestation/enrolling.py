@@ -2,21 +2,52 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from birthmark_server.attestation.ek import verify_endorsement
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from birthmark_server.attestation.ek import ProvenEndorsement, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
 from birthmark_server.domain import DeviceModel, PendingEnrollment
 from birthmark_wire.enrollment import Challenge, ChallengeAnswer, EnrollRequest
-from support.software_tpm import SoftwareTpm
+from support.software_tpm import SoftwareTpm, VendorCa, build_ca
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SERVER = "enroll.example"
 ANCHOR_SHA256 = hashlib.sha256(b"root").digest()
 MODEL = DeviceModel(name="gateway", ek_template="p256")
 NO_EKS: frozenset[str] = frozenset()
+VENDOR = VendorCa.create()
+ROOTS = VENDOR.trust_store()
+EK_KEY = ec.generate_private_key(ec.SECP256R1())
+FOREIGN = VendorCa.create("Foreign")
+"""A vendor that ROOTS does not trust."""
+IMPOSTOR = build_ca("Test TPM Vendor Root CA")
+"""A CA that calls itself what VENDOR's root is called."""
+FORGED = build_ca("Test TPM Vendor EK CA 1", issuer=IMPOSTOR)
+UNKNOWN = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\x05\x00")
+
+
+def prove_ek(
+    request: EnrollRequest,
+    *,
+    roots: TrustStore = ROOTS,
+    model: DeviceModel = MODEL,
+    listed_ek: frozenset[str] = NO_EKS,
+    now: datetime = NOW,
+) -> ProvenEndorsement:
+    """Let the verifier judge the endorsement key of a request."""
+    return verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
+
+
+def showing(*certificates: bytes, chain: Sequence[bytes] = VENDOR.chain) -> EnrollRequest:
+    """Return the request of a device that shows these EK certificates, of EK_KEY or others, and no public area."""
+    request = SoftwareTpm.create(VENDOR, ek_key=EK_KEY).enroll_request(server_name=SERVER)
+    return replace(request, ek_certificates=certificates, ek_chain=tuple(chain), ek_public=None)
 
 
 @dataclass(frozen=True)
@@ -52,7 +83,7 @@ def begin(
     now: datetime = NOW,
 ) -> Exchange:
     """Run the first round trip."""
-    endorsement = verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
+    endorsement = prove_ek(request, roots=roots, model=model, listed_ek=listed_ek, now=now)
     secret, nonce = os.urandom(32), os.urandom(32)
     opened = open_challenge(request, endorsement=endorsement, secret=secret)
     pending = PendingEnrollment(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from attestation.enrolling import ANCHOR_SHA256, MODEL, SERVER, Exchange, answer_of, begin, enroll
+from attestation.enrolling import ANCHOR_SHA256, MODEL, ROOTS, SERVER, VENDOR, Exchange, answer_of, begin, enroll
 from birthmark_agent.csr import birth_names, build_request
 from birthmark_server.attestation import errors
 from birthmark_server.domain import Assurance
@@ -18,10 +18,8 @@ from birthmark_server.tpm.signature import EcdsaSignature, RsaSignature, parse_s
 from birthmark_server.tpm.wire import u32
 from birthmark_wire.enrollment import Attestation, Challenge, ChallengeAnswer
 from birthmark_wire.tpm_templates import ALG_ECDSA, ALG_SHA256, ALG_SHA384, BIRTH_KEY
-from support.software_tpm import RH_OWNER, SoftwareKey, SoftwareTpm, VendorCa, sign_attest
+from support.software_tpm import RH_OWNER, SoftwareKey, SoftwareTpm, sign_attest
 
-VENDOR = VendorCa.create()
-ROOTS = VENDOR.trust_store()
 QUOTING = replace(MODEL, quote_pcrs=(0, 7))
 
 

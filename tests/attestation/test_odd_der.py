@@ -1,0 +1,209 @@
+"""Certificates as vendors really write them, and bytes that are none: the signature counts over the original bytes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attestation.enrolling import EK_KEY, VENDOR, prove_ek, showing
+from birthmark_server.attestation import der
+from birthmark_server.attestation.certificate import parse_certificate
+from birthmark_server.attestation.errors import CertificateMalformed, ChainSignature, WeakKey
+from birthmark_server.attestation.roots import TrustStore
+from support.software_tpm import Ca, VendorCa, build_ca
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """Write one element."""
+    value = b"".join(parts)
+    length = len(value)
+    size = b"" if length < 128 else length.to_bytes((length.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(size) if size else length)) + size + value
+
+
+def rewritten(certificate: bytes, change: Callable[[bytes], bytes], key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Change the members of the signed part and sign it again."""
+    tbs, algorithm, _ = der.sequence(certificate)
+    changed = tlv(der.SEQUENCE, change(tbs.value))
+    signature = key.sign(changed, ec.ECDSA(hashes.SHA256()))
+    return tlv(der.SEQUENCE, changed, algorithm.encoded, tlv(der.BIT_STRING, b"\0", signature))
+
+
+def replacing(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """Replace bytes that must be there, by as many."""
+
+    def change(data: bytes) -> bytes:
+        assert old in data
+        assert len(old) == len(new)
+        return data.replace(old, new)
+
+    return change
+
+
+def unsorted_root() -> Ca:
+    """Make a root as Nuvoton's: its Name has one RDN of several attributes, out of order."""
+    attributes = [
+        x509.NameAttribute(x509.NameOID.COUNTRY_NAME, "TW"),
+        x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Odd"),
+    ]
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.RelativeDistinguishedName(attributes)])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+    builder = builder.not_valid_after(datetime(2050, 1, 1, tzinfo=UTC))
+    builder = builder.add_extension(x509.BasicConstraints(True, None), True)
+    sorted_root = builder.sign(key, hashes.SHA256())
+    return Ca(sorted_root, key)
+
+
+def swap_attributes(name: bytes) -> bytes:
+    """Return the Name with the two attributes of its one RDN in the other order."""
+    (rdn,) = der.sequence(name)
+    first, second = der.members_of(rdn, der.SET)
+    return tlv(der.SEQUENCE, tlv(der.SET, second.encoded, first.encoded))
+
+
+def test_a_root_with_an_unsorted_set_vouches_for_its_eks() -> None:
+    ca = unsorted_root()
+    assert isinstance(ca.key, ec.EllipticCurvePrivateKey)
+    name = ca.certificate.subject.public_bytes()
+    odd_name = swap_attributes(name)
+    odd_root = rewritten(ca.der, replacing(name, odd_name), ca.key)
+    odd_ek = rewritten(VENDOR.issue_ek(EK_KEY.public_key(), issuer=ca), replacing(name, odd_name), ca.key)
+    with pytest.raises(ValueError, match="InvalidSetOrdering"):
+        _ = x509.load_der_x509_certificate(odd_root).subject
+    files = {name: odd_root if name.endswith("root.der") else data for name, data in VENDOR.files().items()}
+    prove_ek(showing(odd_ek, chain=()), roots=TrustStore.from_files(files))
+
+
+def test_a_signature_over_a_tidied_copy_does_not_count() -> None:
+    ca = unsorted_root()
+    assert isinstance(ca.key, ec.EllipticCurvePrivateKey)
+    name = ca.certificate.subject.public_bytes()
+    ek = VENDOR.issue_ek(EK_KEY.public_key(), issuer=ca)
+    odd_root = rewritten(ca.der, replacing(name, swap_attributes(name)), ca.key)
+    files = {path: odd_root if path.endswith("root.der") else data for path, data in VENDOR.files().items()}
+    moved = ek.replace(name, swap_attributes(name))  # signed as sorted, shown as unsorted
+    with pytest.raises(ChainSignature):
+        prove_ek(showing(moved, chain=()), roots=TrustStore.from_files(files))
+
+
+def test_a_critical_flag_spelled_out_as_false_changes_nothing() -> None:
+    assert isinstance(VENDOR.intermediate.key, ec.EllipticCurvePrivateKey)
+    purpose = bytes.fromhex("0603551d25")
+    usual = VENDOR.issue_ek(EK_KEY.public_key())
+    extension = next(e for e in parse_certificate(usual).extensions if e.oid == "2.5.29.37")
+    short = tlv(der.SEQUENCE, purpose, tlv(der.OCTET_STRING, extension.value))
+    spelled = tlv(der.SEQUENCE, purpose, b"\x01\x01\x00", tlv(der.OCTET_STRING, extension.value))
+
+    def change(tbs: bytes) -> bytes:
+        members = der.read_all(tbs)
+        (listed,) = der.read_all(members[-1].value)
+        extensions = listed.value.replace(short, spelled)
+        assert extensions != listed.value
+        head = b"".join(member.encoded for member in members[:-1])
+        return head + tlv(0xA3, tlv(der.SEQUENCE, extensions))
+
+    prove_ek(showing(rewritten(usual, change, VENDOR.intermediate.key)))
+
+
+NO_CERTIFICATES: dict[str, Callable[[bytes], bytes]] = {
+    "version 1": replacing(bytes.fromhex("a003020102"), bytes.fromhex("a003020100")),
+    "another algorithm inside": lambda tbs: tbs.replace(
+        bytes.fromhex("2a8648ce3d040302"), bytes.fromhex("2a8648ce3d040303"), 1
+    ),
+    "a month of 13": replacing(b"200101000000Z", b"201301000000Z"),
+    "a time with a zone": replacing(b"200101000000Z", b"2001010000+01"),
+    "a member too many": lambda tbs: tbs + tlv(0xA4, b""),
+    "an extension twice": lambda tbs: tbs.replace(bytes.fromhex("0603551d25"), bytes.fromhex("0603551d11")),
+    "a BOOLEAN of 1": replacing(bytes.fromhex("0603551d0f0101ff"), bytes.fromhex("0603551d0f010101")),
+    "a BIT STRING with wrong unused bits": replacing(bytes.fromhex("03020308"), bytes.fromhex("03020408")),
+}
+
+
+@pytest.mark.parametrize("case", NO_CERTIFICATES)
+def test_what_is_no_certificate_is_malformed(case: str) -> None:
+    assert isinstance(VENDOR.intermediate.key, ec.EllipticCurvePrivateKey)
+    usual = VENDOR.issue_ek(EK_KEY.public_key())
+    odd = rewritten(usual, NO_CERTIFICATES[case], VENDOR.intermediate.key)
+    assert odd != usual
+    with pytest.raises(CertificateMalformed):
+        parse_certificate(odd)
+
+
+def test_a_certificate_for_another_kind_of_key_is_weak() -> None:
+    key = ed25519.Ed25519PrivateKey.generate().public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    usual = VENDOR.issue_ek(EK_KEY.public_key())
+    theirs = EK_KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert isinstance(VENDOR.intermediate.key, ec.EllipticCurvePrivateKey)
+    with pytest.raises(WeakKey):
+        parse_certificate(rewritten(usual, lambda tbs: tbs.replace(theirs, spki), VENDOR.intermediate.key))
+
+
+SAMPLE = VendorCa.create("Sample").issue_ek(EK_KEY.public_key())
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_certificate_or_malformed(data: bytes) -> None:
+    with pytest.raises(CertificateMalformed):
+        parse_certificate(data)
+
+
+@given(st.integers(0, len(SAMPLE) - 1), st.binary(max_size=4))
+def test_a_damaged_certificate_is_read_or_refused(offset: int, patch: bytes) -> None:
+    damaged = SAMPLE[:offset] + patch + SAMPLE[offset + len(patch) :]
+    try:
+        parsed = parse_certificate(damaged)
+    except (CertificateMalformed, WeakKey):
+        return
+    assert parsed.der == damaged
+    assert parsed.tbs in damaged
+
+
+@given(st.binary(max_size=60))
+def test_der_elements_cover_all_bytes_or_are_refused(data: bytes) -> None:
+    try:
+        elements = der.read_all(data)
+    except der.DerError:
+        return
+    assert b"".join(element.encoded for element in elements) == data
+
+
+@pytest.mark.parametrize(
+    ("encoded", "dotted"),
+    [
+        ("0603551d11", "2.5.29.17"),
+        ("06082a864886f70d0205", "1.2.840.113549.2.5"),
+        ("0606678105058101", "2.23.133.5.129"),
+    ],
+)
+def test_object_identifiers_are_read(encoded: str, dotted: str) -> None:
+    assert der.oid(der.read_one(bytes.fromhex(encoded), der.OBJECT_IDENTIFIER)) == dotted
+
+
+@pytest.mark.parametrize("encoded", ["0600", "060180", "06028001", "0603551d91"])
+def test_object_identifiers_that_are_none_are_refused(encoded: str) -> None:
+    with pytest.raises(der.DerError):
+        der.oid(der.read_one(bytes.fromhex(encoded), der.OBJECT_IDENTIFIER))
+
+
+def test_the_reader_agrees_with_cryptography_on_what_both_read() -> None:
+    for encoded in (SAMPLE, VENDOR.root.der, VENDOR.intermediate.der, build_ca("Other", path_length=3).der):
+        ours, theirs = parse_certificate(encoded), x509.load_der_x509_certificate(encoded)
+        assert (ours.subject, ours.issuer) == (theirs.subject.public_bytes(), theirs.issuer.public_bytes())
+        assert (ours.not_before, ours.not_after) == (theirs.not_valid_before_utc, theirs.not_valid_after_utc)
+        assert (ours.tbs, ours.signature) == (theirs.tbs_certificate_bytes, theirs.signature)
+        assert ours.signature_algorithm == theirs.signature_algorithm_oid.dotted_string
+        assert [(e.oid, e.critical) for e in ours.extensions] == [
+            (e.oid.dotted_string, e.critical) for e in theirs.extensions
+        ]
+        assert ours.key == theirs.public_key()
+        assert replace(ours, signature=b"").der == encoded
