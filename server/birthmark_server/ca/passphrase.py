@@ -2,7 +2,7 @@
 
     credential:NAME   a systemd credential: LoadCredential=, or LoadCredentialEncrypted= sealed to the machine's TPM
     file:PATH         a file that only its owner may read
-    command:ARGV      what a command prints, as `tpm2_unseal -c 0x81010001`; no shell
+    command:ARGV      what a command prints, as `tpm2_unseal -c 0x81000010`; no shell
 
 One trailing newline is dropped, as every editor and `systemd-ask-password` adds one.
 """

@@ -143,9 +143,13 @@ class Pkcs11Signer:
 
 
 def _session(uri: TokenUri, pin: bytes, *, rw: bool) -> pkcs11.Session:
+    try:
+        text = pin.decode("utf-8")  # PKCS #11 v2.40 §4: a PIN is UTF-8
+    except UnicodeDecodeError:
+        raise KeyUnusable(f"the PIN of token {uri.token!r} is not UTF-8") from None
     token = pkcs11.lib(uri.module_path).get_token(token_label=uri.token)
     try:
-        return token.open(rw=rw, user_pin=pin)
+        return token.open(rw=rw, user_pin=text)
     except exceptions.UserAlreadyLoggedIn:
         return token.open(rw=rw)
 
