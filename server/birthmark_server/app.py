@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -191,6 +192,7 @@ async def _open_doors(
         key_passphrase=passphrase.read(settings.server.key_passphrase) if settings.server.key_passphrase else None,
         root=authority.root,
         intermediates=[issuer.certificate for issuer in authority.issuers],
+        min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
     )
     connections = ConnectionLimit(most=limits.connections, most_per_source=limits.connections_per_source)
     https = listening_sockets(settings.server.listen)

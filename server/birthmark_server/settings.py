@@ -61,6 +61,11 @@ class ServerSettings(Section):
     key_passphrase: str = Field(
         "", description="Where the passphrase of `key` comes from, as `[ca] passphrase`. Empty: not encrypted."
     )
+    min_tls: Literal["1.2", "1.3"] = Field(
+        "1.3",
+        description='The oldest TLS version that is spoken. "1.2" lets in EST clients that are not there yet '
+        "(strongSwan 5.9's pki), with ECDHE and AEAD suites only.",
+    )
     workers: int = Field(
         2,
         ge=1,

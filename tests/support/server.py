@@ -113,20 +113,22 @@ class Installation:
     store: Store
     database_url: str
     port: int
+    crl_port: int
     _written: int = field(default=0, repr=False)
 
     @classmethod
     @contextmanager
     def create(cls, folder: Path, *, database_url: str = "") -> "Iterator[Installation]":
         """Make an installation in `folder`; without a URL its database is SQLite in there."""
-        pki = make_pki(folder / "ca", public_url="http://localhost/pki")
+        crl_port = free_port()
+        pki = make_pki(folder / "ca", public_url=f"http://localhost:{crl_port}/pki")
         vendor = VendorCa.create()
         vendor.write_to(folder / "tpm-roots")
         url = database_url or f"sqlite:///{folder / 'birthmark.db'}"
         store = open_store(url, journal=folder / "journal.operator", create=True)
         try:
             store.add_model(MODEL)
-            yield cls(folder, pki, vendor, store, url, free_port())
+            yield cls(folder, pki, vendor, store, url, free_port(), crl_port)
         finally:
             store.close()
 
@@ -155,8 +157,8 @@ class Installation:
 
     # -- the server
 
-    def settings(self, *, port: int = 0, extra: str = "") -> Path:
-        """Write a settings file and return its path. extra: more TOML."""
+    def settings(self, *, port: int = 0, extra: str = "", server: str = "") -> Path:
+        """Write a settings file and return its path. extra: more TOML; server: more lines for its [server]."""
         self._written += 1
         chain, key = self.pki.server().write(self.folder, f"server{self._written}")
         secret = self.folder / "passphrase"
@@ -170,6 +172,7 @@ listen = "127.0.0.1:{port or self.port}"
 names = ["localhost"]
 certificate = "{chain}"
 key = "{key}"
+{server}
 [database]
 url = "{self.database_url}"
 journal = "{self.folder / f"journal.{self._written}"}"
@@ -195,9 +198,9 @@ host = "localhost"
             services.store.close()
 
     @contextmanager
-    def start(self, *, port: int = 0, extra: str = "") -> "Iterator[Server]":
+    def start(self, *, port: int = 0, extra: str = "", server: str = "") -> "Iterator[Server]":
         """Run `birthmark serve` until the end of the with block, and see that it ends well."""
-        settings = self.settings(port=port, extra=extra)
+        settings = self.settings(port=port, extra=extra, server=server)
         log = settings.with_suffix(".log")
         with log.open("wb") as stderr:
             process = subprocess.Popen(
@@ -205,10 +208,10 @@ host = "localhost"
                 stderr=stderr,
                 env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
             )
-        server = Server(self, process, port or self.port, log)
+        running = Server(self, process, port or self.port, log)
         try:
-            server.wait_until_ready()
-            yield server
+            running.wait_until_ready()
+            yield running
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(20)

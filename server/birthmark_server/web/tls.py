@@ -1,9 +1,10 @@
 """The TLS of the server's door.
 
-TLS 1.3 only, no session tickets (a resumed session would carry a client certificate past its expiry and revocation:
-tried, and true of other servers). A client certificate is asked for and, where one comes, verified up to the root:
-the root alone is an anchor, so an intermediate by itself is never a chain. Which certificate may use which route is
-not decided here but at each request (doors.py).
+TLS 1.3 (1.2 where the operator allows it, with suites that are named here), and no session tickets: a resumed session
+carries a client certificate past its expiry and revocation (tried, and true of other servers), and though each request
+is judged by itself here, there is no need to begin with one. A client certificate is asked for and, where one comes,
+verified up to the root: the root alone is an anchor, so an intermediate by itself is never a chain. Which certificate
+may use which route is not decided here but at each request (doors.py).
 """
 
 import logging
@@ -12,6 +13,7 @@ import ssl
 from asyncio import AbstractEventLoop, BaseProtocol
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,6 +24,9 @@ from birthmark_server.web.tls_alerts import TlsProtocol, tls_protocol_class
 
 log = logging.getLogger("birthmark.tls")
 
+TLS_1_2_SUITES: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""In OpenSSL's words: forward secrecy and AEAD. TLS 1.3 has suites of its own, all of that kind."""
+
 
 def server_context(
     *,
@@ -30,6 +35,7 @@ def server_context(
     key_passphrase: bytes | None,
     root: x509.Certificate,
     intermediates: Sequence[x509.Certificate],
+    min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
 ) -> ssl.SSLContext:
     """Build the listener's context.
 
@@ -38,7 +44,8 @@ def server_context(
     Raises Misconfigured if the files don't fit together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.minimum_version = min_version
+    context.set_ciphers(TLS_1_2_SUITES)
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
