@@ -1,0 +1,73 @@
+"""Devices in other processes, so many at a time, each on fresh connections; and the server's CPU meanwhile."""
+
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+PROCESSES = 2
+"""Load processes. The machine has two cores; one process would be the bottleneck itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load measured. Times are the client's, CPU is the server's, both in milliseconds."""
+
+    per_s: float
+    p50_ms: float
+    p99_ms: float
+    server_cpu_ms: float
+
+
+def cpu_s(pids: Sequence[int]) -> float:
+    """Return user and system CPU seconds that these processes have used so far, all their threads."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def run(jobs: Sequence[Callable[[], object]], *, at_once: int, server_pids: Sequence[int]) -> Load:
+    """Do each job once, `at_once` at a time over PROCESSES processes; a job that fails ends the run.
+
+    The jobs are made before and reach the load processes by fork, so making devices costs the measured time nothing.
+    """
+    context = multiprocessing.get_context("fork")
+    shares = [jobs[start::PROCESSES] for start in range(PROCESSES)]
+    answers = [context.Pipe(duplex=False) for _ in shares]
+    cpu_before, began = cpu_s(server_pids), time.perf_counter()
+    workers = [
+        context.Process(target=_work, args=(share, at_once // PROCESSES, sender))
+        for share, (_, sender) in zip(shares, answers, strict=True)
+    ]
+    for worker in workers:
+        worker.start()
+    for _, sender in answers:
+        sender.close()  # so that a worker's death ends recv() below
+    spent_ms = [ms for receiver, _ in answers for ms in receiver.recv()]
+    wall_s, cpu = time.perf_counter() - began, cpu_s(server_pids) - cpu_before
+    for worker in workers:
+        worker.join()
+    cuts = statistics.quantiles(spent_ms, n=100)
+    return Load(
+        per_s=len(jobs) / wall_s,
+        p50_ms=statistics.median(spent_ms),
+        p99_ms=cuts[98],
+        server_cpu_ms=cpu / len(jobs) * 1000,
+    )
+
+
+def _work(jobs, at_once, answer) -> None:  # type: ignore[no-untyped-def] # runs in the forked child
+    def timed(job: Callable[[], object]) -> float:
+        began = time.perf_counter()
+        job()
+        return (time.perf_counter() - began) * 1000
+
+    with ThreadPoolExecutor(at_once) as threads:
+        answer.send(list(threads.map(timed, jobs)))
+    answer.close()
