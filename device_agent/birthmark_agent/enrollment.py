@@ -9,6 +9,7 @@ makes the same keys, and the server gives back the same certificate.
 """
 
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -19,13 +20,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_agent import csr
 from birthmark_agent.errors import AgentError, IdentityDamaged
-from birthmark_agent.est import verify_chain
+from birthmark_agent.est import UnusableAnswer, verify_chain
 from birthmark_agent.http import Connection
 from birthmark_agent.tpm.esapi import spki_of
 from birthmark_agent.tpm_protocol import DeviceTpm, KeyT
 from birthmark_wire import ids, tpm_templates
 from birthmark_wire.binding import enrollment_binding
-from birthmark_wire.encoding import read_json, write_json
+from birthmark_wire.encoding import JsonObject, read_json, write_json
 from birthmark_wire.enrollment import (
     ACTIVATION_SUFFIX,
     ENROLLMENTS_PATH,
@@ -61,7 +62,7 @@ class NoEndorsement(AgentError):
 @dataclass(frozen=True, slots=True)
 class BirthRecord:
     """What a device was born with. chain: the IDevID first, then CAs without the root, DER. est_url: without a slash
-    at its end. broker_host is empty where it isn't known (the certificate came from NV, the record was lost)."""
+    at its end."""
 
     device_id: str
     trust_domain: str
@@ -72,35 +73,56 @@ class BirthRecord:
 
     def encode(self) -> bytes:
         """Return the JSON that is kept on disk; certificates as PEM, so that a person can read them with openssl."""
-        return write_json(
-            {
-                "device_id": self.device_id,
-                "trust_domain": self.trust_domain,
-                "est_url": self.est_url,
-                "broker_host": self.broker_host,
-                "broker_port": self.broker_port,
-                "chain": chain_pem(self.chain).decode("ascii"),
-            }
-        )
+        chain = "".join(ssl.DER_cert_to_PEM_cert(der) for der in self.chain)
+        return write_json({**self._members(), "chain": chain})
 
     @classmethod
     def decode(cls, data: bytes) -> "BirthRecord":
         """Read what encode() wrote or raise IdentityDamaged."""
         try:
-            record = read_json(data)
-            certificates = x509.load_pem_x509_certificates(record.text("chain", max_chars=65_536).encode())
-            value = cls(
-                device_id=ids.device_id(record.text("device_id")),
-                trust_domain=record.text("trust_domain"),
-                est_url=record.text("est_url", max_chars=512),
-                broker_host=record.text("broker_host"),
-                broker_port=record.integer("broker_port", low=0, high=65_535),
-                chain=tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates),
-            )
-            record.done()
+            message = read_json(data)
+            certificates = x509.load_pem_x509_certificates(message.text("chain", max_chars=65_536).encode())
+            chain = tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+            return cls._read(message, chain)
         except (DecodeError, ValueError) as error:
             raise IdentityDamaged(f"birth record: {error}") from None
-        return value
+
+    def to_nv(self) -> tuple[bytes, ...]:
+        """Return what is kept in the TPM's NV: the chain, and after it all else as JSON, so that a device that lost its
+        disk knows its id and where to go (the certificate alone says neither)."""
+        return (*self.chain, write_json(self._members()))
+
+    @classmethod
+    def from_nv(cls, items: tuple[bytes, ...]) -> "BirthRecord":
+        """Read what to_nv() gave or raise IdentityDamaged. Proves nothing: see verify_birth_chain."""
+        try:
+            return cls._read(read_json(items[-1]), items[:-1])
+        except (DecodeError, IndexError) as error:
+            raise IdentityDamaged(f"birth record in NV: {error}") from None
+
+    def _members(self) -> dict[str, object]:
+        return {
+            "device_id": self.device_id,
+            "trust_domain": self.trust_domain,
+            "est_url": self.est_url,
+            "broker_host": self.broker_host,
+            "broker_port": self.broker_port,
+        }
+
+    @classmethod
+    def _read(cls, message: JsonObject, chain: tuple[bytes, ...]) -> "BirthRecord":
+        record = cls(
+            device_id=ids.device_id(message.text("device_id")),
+            trust_domain=ids.trust_domain(message.text("trust_domain")),
+            est_url=message.text("est_url", max_chars=512),
+            broker_host=message.text("broker_host"),
+            broker_port=message.integer("broker_port", low=1, high=65_535),
+            chain=chain,
+        )
+        message.done()
+        if not chain:
+            raise DecodeError("want at least the birth certificate", field="chain")
+        return record
 
 
 def enroll(
@@ -129,15 +151,14 @@ def enroll(
         return _record(result, spki=key.spki, anchor=anchor)
 
 
-def birth_certificate_fits(chain: tuple[bytes, ...], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
+def verify_birth_chain(chain: tuple[bytes, ...], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
     """Return the proven chain for a birth certificate found on disk or in NV; raise est.UnusableAnswer if it is not
     for this TPM's birth key, or not under the pinned root."""
-    return verify_chain([x509.load_der_x509_certificate(der) for der in chain], spki=spki, anchor=anchor)
-
-
-def chain_pem(chain: tuple[bytes, ...]) -> bytes:
-    """Return certificates, DER, as one PEM text in the same order."""
-    return b"".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM) for der in chain)
+    try:
+        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+    except ValueError as error:
+        raise UnusableAnswer(f"a certificate of the birth chain can't be read: {error}") from None
+    return verify_chain(certificates, spki=spki, anchor=anchor)
 
 
 def _show(
@@ -213,7 +234,7 @@ def _record(result: EnrollResult, *, spki: bytes, anchor: x509.Certificate) -> B
     return BirthRecord(
         device_id=result.device_id,
         trust_domain=result.trust_domain,
-        chain=birth_certificate_fits(result.chain, spki=spki, anchor=anchor),
+        chain=verify_birth_chain(result.chain, spki=spki, anchor=anchor),
         est_url=result.est_url.rstrip("/"),
         broker_host=result.broker_host,
         broker_port=result.broker_port,

@@ -6,15 +6,15 @@ carry the key that was asked for, and each certificate must be signed by the nex
 """
 
 import base64
-import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark_agent.der import certificates_in
 from birthmark_agent.errors import AgentError
 from birthmark_agent.http import PROBLEM_MIME, Answer, Connection, Problem, Unavailable
 from birthmark_wire import est
@@ -50,10 +50,13 @@ class EstClient:
         answer = self.connection.request("GET", f"{self.base_path}/{est.CACERTS}", accept=est.PKCS7_MIME + _OR_PROBLEM)
         return _certificates(answer)
 
-    def enroll(self, request: bytes, *, spki: bytes, anchor: x509.Certificate, again: bool) -> tuple[bytes, ...]:
+    def enroll(
+        self, request: bytes, *, spki: bytes, anchor: x509.Certificate, again: bool, known: Sequence[bytes] = ()
+    ) -> tuple[bytes, ...]:
         """Send a CSR; return the chain, leaf first, without the root: DER.
 
-        again: simplereenroll instead of simpleenroll. spki: the key that the certificate must carry, DER.
+        again: simplereenroll instead of simpleenroll. spki: the key that the certificate must carry, DER. known: CAs
+        that may be the issuer's, DER; only where they are not, cacerts is asked.
         """
         operation = est.SIMPLEREENROLL if again else est.SIMPLEENROLL
         answer = self.connection.request(
@@ -65,8 +68,11 @@ class EstClient:
         )
         if answer.status == 202:  # RFC 7030 §4.2.3: come back later with the same request
             raise Unavailable(Problem(202, "", "Accepted", "the server is still deciding", "", answer.retry_after_s))
-        issued = _certificates(answer)
-        return verify_chain((*issued, *self.cacerts()), spki=spki, anchor=anchor)
+        issued = (*_certificates(answer), *(x509.load_der_x509_certificate(der) for der in known))
+        try:
+            return verify_chain(issued, spki=spki, anchor=anchor)
+        except UnusableAnswer:
+            return verify_chain((*issued, *self.cacerts()), spki=spki, anchor=anchor)
 
 
 def verify_chain(pool: Iterable[x509.Certificate], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
@@ -104,8 +110,8 @@ def _certificates(answer: Answer) -> list[x509.Certificate]:
     """Read a certs-only PKCS #7 in base64, with or without line breaks (RFC 8951 §3)."""
     try:
         der = base64.b64decode(b"".join(answer.body.split()), validate=True)
-        return list(pkcs7.load_der_pkcs7_certificates(der))
-    except (binascii.Error, ValueError) as error:
+        return [x509.load_der_x509_certificate(certificate) for certificate in certificates_in(der)]
+    except ValueError as error:  # binascii.Error and DecodeError are
         raise UnusableAnswer(f"want a certs-only PKCS #7 in base64: {error}") from None
 
 

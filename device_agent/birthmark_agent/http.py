@@ -24,6 +24,7 @@ from birthmark_wire.errors import DecodeError
 
 PROBLEM_MIME: Final = "application/problem+json"
 MAX_ANSWER_BYTES: Final = 65_536
+_VERIFY_CODES_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 _MAX_RETRY_AFTER_S: Final = 86_400.0
 
 
@@ -34,13 +35,17 @@ class Unreachable(AgentError):
 
 
 class TlsFailed(AgentError):
-    """The handshake failed, on our side or the server's. peer: True if it was the server that refused us."""
+    """The handshake failed, on our side or the server's.
+
+    peer: it was the server that refused us. time: its certificate is not valid yet, or not any more, by our clock.
+    """
 
     code = "tls-failed"
 
-    def __init__(self, message: str, *, peer: bool) -> None:
+    def __init__(self, message: str, *, peer: bool, time: bool = False) -> None:
         super().__init__(message)
         self.peer = peer
+        self.time = time
 
 
 class ServerSaidNo(AgentError):
@@ -114,6 +119,21 @@ class HttpsConnection:
         """Close; a later request would open it again."""
         self._http.close()
 
+    def peer_certificate(self) -> bytes:
+        """Return the server's certificate, DER, while the connection is open."""
+        certificate = self.tls.getpeercert(binary_form=True) if self.tls else None
+        if certificate is None:
+            raise Unreachable(f"{self._where}: the connection is closed")
+        return certificate
+
+    def open(self) -> None:
+        """Connect now rather than with the first request; raise Unreachable, TlsFailed, TlsKeyFailed."""
+        try:
+            self._connect()
+        except OSError as error:
+            self._http.close()
+            raise explain_failure(error, self._where) from error.__cause__
+
     def _connect(self) -> None:
         self._http.connect()
         self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -137,7 +157,7 @@ class HttpsConnection:
             content = response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
-            raise explain_failure(error, self._where) from error
+            raise explain_failure(error, self._where) from error.__cause__
         if len(content) > MAX_ANSWER_BYTES:
             self._http.close()
             raise Unreachable(f"{self._where}: want an answer of at most {MAX_ANSWER_BYTES} bytes")
@@ -156,9 +176,17 @@ def split_url(url: str) -> tuple[str, int, str]:
 
 
 def explain_failure(error: Exception, where: str) -> AgentError:
-    """Turn what `socket`, `ssl` or `http.client` raised into Unreachable or TlsFailed, in a sentence."""
+    """Turn what `socket`, `ssl` or `http.client` raised into Unreachable or TlsFailed, in a sentence.
+
+    TlsKeyFailed, which is an ssl.SSLError as well, is returned as it is.
+    """
+    if isinstance(error, AgentError):
+        return error
     if isinstance(error, ssl.SSLCertVerificationError):
-        return TlsFailed(f"{where}: its certificate does not stand: {error.verify_message}", peer=False)
+        in_time = error.verify_code not in _VERIFY_CODES_OF_TIME
+        return TlsFailed(
+            f"{where}: its certificate does not stand: {error.verify_message}", peer=False, time=not in_time
+        )
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
         if "alert" in reason:

@@ -15,7 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -68,8 +68,9 @@ class SessionState(StrEnum):
 
 
 class Session:
-    """One connection. device_id: also the MQTT client id. on_message: called with the last topic level and the payload;
-    the message is acknowledged to the broker when it returns."""
+    """One connection. on_message: called with the last topic level and the payload; the message is acknowledged to the
+    broker when it returns, unless acknowledge is False: then it comes again in a later connection. client_id: the
+    device id where it is empty."""
 
     def __init__(
         self,
@@ -83,12 +84,13 @@ class Session:
         connect_timeout_s: float,
         on_message: OnMessage,
         client_id: str = "",
+        acknowledge: bool = True,
     ) -> None:
         self.device_id = device_id
         self.state = SessionState.NEW
         self.session_present = False
         self.failure: AgentError | None = None
-        self._where = f"{host}:{port}"
+        self.where = f"{host}:{port}"
         self._address = (host, port)
         self._keepalive_s = keepalive_s
         self._session_expiry_s = session_expiry_s
@@ -99,11 +101,12 @@ class Session:
             client_id=client_id or device_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
+            manual_ack=not acknowledge,
         )
         self._client.connect_timeout = connect_timeout_s
         self._client.max_inflight_messages_set(_MAX_INFLIGHT)
-        self._client.tls_set_context(context)
-        self._client.on_socket_open = _no_delay
+        self._dialer = _Dialer(context)
+        self._client.tls_set_context(self._dialer)  # type: ignore[arg-type]  # it calls wrap_socket and nothing else
         self._client.on_connect = self._connected
         self._client.on_subscribe = self._subscribed
         self._client.on_message = self._received
@@ -126,9 +129,10 @@ class Session:
         try:
             self._client.connect(*self._address, self._keepalive_s, clean_start=False, properties=expiry)
         except (OSError, ValueError) as error:
+            self._dialer.close()
             self.state = SessionState.CLOSED
-            self.failure = explain_failure(error, self._where)
-            raise self.failure from error
+            self.failure = explain_failure(error, self.where)
+            raise self.failure from error.__cause__
 
     def publish(self, leaf: str, payload: bytes) -> paho.MQTTMessageInfo:
         """Publish to our own `up` topic, QoS 1. `.is_published()` of the result: the broker has it."""
@@ -140,6 +144,7 @@ class Session:
             farewell = self.publish("status", status_payload("offline", "stopped"))
             drive_until([self], farewell.is_published, timeout_s=2.0)
         self._client.disconnect()
+        self._dialer.close()
         self.state = SessionState.CLOSED
 
     @property
@@ -148,16 +153,23 @@ class Session:
         sock = self._client.socket()
         return sock if isinstance(sock, ssl.SSLSocket) else None
 
+    def peer_not_after(self) -> datetime | None:
+        """Return the end of the broker's certificate, None where there is no connection."""
+        peer = self.tls.getpeercert() if self.tls else None
+        if not peer:
+            return None
+        return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(peer["notAfter"])), UTC)
+
     def raise_failure(self) -> None:
         """Raise what ended this session, if it ended."""
         if self.state is SessionState.CLOSED:
-            raise self.failure or ConnectionLost(f"{self._where}: the connection is closed")
+            raise self.failure or ConnectionLost(f"{self.where}: the connection is closed")
 
     # -- paho's callbacks: each only notes what happened
 
     def _connected(self, _client: Any, _data: Any, flags: paho.ConnectFlags, code: ReasonCode, _p: Any) -> None:
         if code.is_failure:
-            self._fail(BrokerRefused(f"{self._where} refused the connection: {code}", reason=str(code)))
+            self._fail(BrokerRefused(f"{self.where} refused the connection: {code}", reason=str(code)))
             return
         self.session_present = bool(flags.session_present)
         self.state = SessionState.SUBSCRIBING
@@ -166,7 +178,7 @@ class Session:
     def _subscribed(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _p: Any) -> None:
         refused = next((code for code in codes if code.is_failure), None)
         if refused is not None:
-            self._fail(BrokerRefused(f"{self._where} refused our subscription: {refused}", reason=str(refused)))
+            self._fail(BrokerRefused(f"{self.where} refused our subscription: {refused}", reason=str(refused)))
             self._client.disconnect()
         elif self.state is SessionState.SUBSCRIBING:
             self.state = SessionState.LIVE
@@ -177,13 +189,13 @@ class Session:
     def _disconnected(self, _client: Any, _data: Any, flags: paho.DisconnectFlags, code: ReasonCode, _p: Any) -> None:
         by_broker = flags.is_disconnect_packet_from_server
         if by_broker and code.getName() == "Session taken over":
-            self._fail(ConnectionLost(f"{self._where}: another connection took the session over", taken_over=True))
+            self._fail(ConnectionLost(f"{self.where}: another connection took the session over", taken_over=True))
         elif by_broker:
-            self._fail(BrokerRefused(f"{self._where} ended the connection: {code}", reason=str(code)))
+            self._fail(BrokerRefused(f"{self.where} ended the connection: {code}", reason=str(code)))
         elif "alert" in self._last_error.lower():
-            self._fail(TlsFailed(f"{self._where} refused us: {_alert_name(self._last_error)}", peer=True))
+            self._fail(TlsFailed(f"{self.where} refused us: {_alert_name(self._last_error)}", peer=True))
         else:
-            self._fail(ConnectionLost(f"{self._where}: the connection was cut"))
+            self._fail(ConnectionLost(f"{self.where}: the connection was cut"))
 
     def _logged(self, _client: Any, _data: Any, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:
@@ -202,7 +214,7 @@ class Session:
         if events & select.POLLOUT:
             self._client.loop_write()
         if self._client.loop_misc() is MQTTErrorCode.MQTT_ERR_CONN_LOST and self.failure is None:
-            self._fail(ConnectionLost(f"{self._where}: no sign of life"))
+            self._fail(ConnectionLost(f"{self.where}: no sign of life"))
 
     def _pending(self) -> bool:
         return self.tls is not None and self.tls.pending() > 0
@@ -254,10 +266,10 @@ def wait_live(session: Session, *, timeout_s: float, beside: Sequence[Session] =
     session.raise_failure()
     if session.state is not SessionState.LIVE:
         asked = "SUBSCRIBE" if session.state is SessionState.SUBSCRIBING else "CONNECT"
-        raise Unreachable(f"{session._where}: no answer to {asked} in {timeout_s:g} s")
+        raise Unreachable(f"{session.where}: no answer to {asked} in {timeout_s:g} s")
 
 
-def hello_payload(*, agent: str, serial: str, not_after: datetime) -> bytes:
+def hello_payload(agent: str, *, serial: str, not_after: datetime) -> bytes:
     """Return what `up/hello` says at each connect: who runs here, and which certificate it shows."""
     return write_json(
         {"agent": agent, "protocol": PROTOCOL, "serial": serial, "not_after": f"{not_after:%Y-%m-%dT%H:%M:%SZ}"}
@@ -281,11 +293,31 @@ def _properties(packet: str, **values: int) -> Properties:
     return properties
 
 
-def _no_delay(_client: Any, _data: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
 def _alert_name(text: str) -> str:
     """Return "certificate revoked" from paho's log line "... [SSL: SSLV3_ALERT_CERTIFICATE_REVOKED] ..."."""
     _before, _alert, rest = text.upper().partition("ALERT_")
     return rest.partition("]")[0].lower().replace("_", " ") or "TLS alert"
+
+
+class _Dialer:
+    """Stands between paho and the TLS context, so that the handshake too runs without Nagle's delay, and so that a
+    socket whose handshake failed is closed (paho forgets it)."""
+
+    check_hostname = True  # paho asks, and would otherwise check with a function that Python 3.12 no longer has
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        if not context.check_hostname:
+            raise ValueError("want a context that checks the server's name")
+        self._context = context
+        self._socket: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, sock: socket.socket, **options: Any) -> ssl.SSLSocket:
+        """As ssl.SSLContext.wrap_socket."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = self._context.wrap_socket(sock, **options)
+        return self._socket
+
+    def close(self) -> None:
+        """Close the socket, if there is one."""
+        if self._socket is not None:
+            self._socket.close()

@@ -5,7 +5,7 @@ handshake signs in the TPM), then key, evidence and request in one short stay at
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from birthmark_agent import csr
+from birthmark_agent.errors import IdentityDamaged
 from birthmark_agent.est import EstClient
 from birthmark_agent.settings import Renewal
 from birthmark_agent.tpm_protocol import DeviceTpm, KeyT
@@ -42,12 +43,14 @@ def obtain(
     names: csr.Names,
     anchor: x509.Certificate,
     again: bool,
+    known: Sequence[bytes] = (),
     job_id: str = "",
 ) -> Operational:
     """Make a new key in the TPM and get its certificate.
 
     client_certificate: the one that the EST connection shows, DER. again: simplereenroll (with a valid LDevID), else
-    simpleenroll (with the IDevID). job_id: of the command that asked for it; empty when the device acts by itself.
+    simpleenroll (with the IDevID). known: CAs that may be the new one's, DER. job_id: of the command that asked for it;
+    empty when the device acts by itself.
     Raises http's errors, TpmError, est.UnusableAnswer. Leaves nothing behind when it fails.
     """
     nonce = est.nonce()
@@ -65,7 +68,15 @@ def obtain(
             )
             evidence = csr.KeyEvidence(Attestation(*tpm.certify(key, ak, q)), key.public)
             request, spki = csr.build_request(key, names, evidence), key.spki
-    return Operational(est.enroll(request, spki=spki, anchor=anchor, again=again), key_pem)
+    return Operational(est.enroll(request, spki=spki, anchor=anchor, again=again, known=known), key_pem)
+
+
+def device_id_of(leaf: x509.Certificate) -> str:
+    """Return the one CN of an operational certificate. Raise IdentityDamaged."""
+    names = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    if len(names) != 1:
+        raise IdentityDamaged(f"want exactly one CN, got {leaf.subject.rfc4514_string()!r}")
+    return str(names[0].value)
 
 
 def names_of(certificate: x509.Certificate) -> csr.Names:

@@ -43,18 +43,23 @@ class Broker:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """When to renew. fraction: of a certificate's lifetime; jitter: how much of it earlier or later at most."""
+    """When to renew. fraction: of a certificate's lifetime; jitter: how much of it earlier or later at most. floor_s:
+    the least time from one attempt to the next."""
 
     fraction: float
     jitter: float
+    floor_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Back-off with full jitter: the first wait is at most first_s, no wait is more than most_s."""
+    """Back-off with full jitter: the first wait is at most first_s, no wait is more than most_s; floor_s is the least
+    time from one attempt to the next. start_s: the most to wait before the first connection after a start."""
 
     first_s: float
     most_s: float
+    floor_s: float
+    start_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +113,19 @@ def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
         broker=Broker(
             host=mqtt.text("host", ""),
             port=mqtt.integer("port", 0, low=0, high=65_535),
-            keepalive_s=mqtt.integer("keepalive_s", 60, low=5, high=3600),
+            keepalive_s=mqtt.integer("keepalive_s", 60, low=5, high=600),
             session_expiry_s=mqtt.integer("session_expiry_s", 604_800, low=60, high=0xFFFF_FFFE),
         ),
         renewal=Renewal(
             fraction=renewal.number("fraction", 2 / 3, low=0.05, high=0.95),
             jitter=renewal.number("jitter", 0.05, low=0.0, high=0.25),
+            floor_s=renewal.number("floor_s", 60.0, low=0.0, high=86_400.0),
         ),
         retry=Retry(
             first_s=retry.number("first_s", 2.0, low=0.01, high=3600.0),
             most_s=retry.number("most_s", 900.0, low=0.01, high=86_400.0),
+            floor_s=retry.number("floor_s", 1.0, low=0.0, high=3600.0),
+            start_s=retry.number("start_s", 0.0, low=0.0, high=3600.0),
         ),
         log_level=log.choice("level", "info", _LEVELS),
     )

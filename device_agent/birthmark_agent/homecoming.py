@@ -1,0 +1,159 @@
+"""The ways home, cheapest first: how a device gets, or gets back, an operational identity.
+
+    slots        the current slot, then the other: nothing to ask anybody
+    birth        the birth certificate, from disk or from the TPM's NV: EST simpleenroll
+    attestation  prove the TPM again: the server gives back the same birth certificate, or a new one; then as above
+
+A way that is refused leads to the next one. A way that can't be walked now (no network, server busy, TPM busy) does
+not: the agent waits and begins again, for a cheaper way may be open by then. Every way can be walked twice: nothing is
+lost when the power goes in between.
+"""
+
+from typing import Final
+
+from cryptography import x509
+
+from birthmark_agent import csr, log
+from birthmark_agent.enrollment import BirthRecord, enroll
+from birthmark_agent.errors import AgentError, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, TpmError
+from birthmark_agent.est import UnusableAnswer
+from birthmark_agent.http import Refused, TlsFailed
+from birthmark_agent.identity import Identities
+from birthmark_agent.renewal import Operational, device_id_of, names_of, obtain
+from birthmark_agent.slots import Identity, Slot
+from birthmark_agent.version import AGENT
+
+_NOT_THIS_WAY: Final = (Refused, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, UnusableAnswer)
+"""Failures that the same way would meet again; the next way may not."""
+
+
+def leads_elsewhere(error: BaseException) -> bool:
+    """Return whether `error` says that this identity is no good, rather than that now is not the time."""
+    if isinstance(error, TlsKeyFailed) and isinstance(error.__cause__, TpmError):
+        return leads_elsewhere(error.__cause__)  # a TPM that is busy or away is no reason to give an identity up
+    return isinstance(error, _NOT_THIS_WAY) or (isinstance(error, TlsFailed) and error.peer)
+
+
+class Homecoming:
+    """Finds an identity. refused: serial numbers of certificates that were refused since the agent started."""
+
+    def __init__(self, identities: Identities) -> None:
+        self._identities = identities
+        self.refused: set[str] = set()
+
+    def slot_in_hand(self) -> Slot | None:
+        """Return the first slot that is neither expired nor refused; asks nobody."""
+        now = self._identities.clock.now()
+        for slot in self._identities.slots.candidates():
+            if slot.identity.serial_number in self.refused:
+                continue
+            if slot.identity.not_after > now:
+                return slot
+            log.info("slot-expired", slot=slot.name, not_after=slot.identity.not_after.isoformat())
+        return None
+
+    def find(self) -> Slot:
+        """Return an identity to connect with, by the cheapest way that is open. Raise what closed the last one."""
+        return self.slot_in_hand() or self.heal()
+
+    def find_proven(self) -> Slot:
+        """Return an identity that the server has just accepted, by the cheapest way that is open."""
+        while (slot := self.slot_in_hand()) is not None:
+            reason = self.ask_why(slot.identity)
+            if reason is None:
+                return slot
+            log.failed("identity-refused", reason, serial=slot.identity.serial_number)
+            self.refused.add(slot.identity.serial_number)
+        return self.heal()
+
+    def attest_and_heal(self) -> Slot:
+        """Attest the TPM again, whatever is there, and get a new operational identity."""
+        self._identities.probe_disk()
+        return self._by_birth_certificate(self.attest())
+
+    def heal(self) -> Slot:
+        """Get a new operational identity: by the birth certificate, or by attestation where none serves."""
+        self._identities.probe_disk()
+        record = self._identities.birth_record()
+        if record is not None:
+            try:
+                return self._by_birth_certificate(record)
+            except AgentError as error:
+                if not leads_elsewhere(error):
+                    raise
+                log.failed("birth-certificate-refused", error)
+        return self._by_birth_certificate(self.attest())
+
+    def attest(self) -> BirthRecord:
+        """Enroll: prove the TPM to the server, keep what it gives."""
+        identities = self._identities
+        log.info("enrolling", server=identities.settings.server.url)
+        with identities.to_server() as connection, identities.open_tpm() as tpm:
+            record = enroll(
+                connection,
+                tpm,
+                server_name=identities.settings.server.host,
+                anchor=identities.anchor,
+                ek_template=identities.settings.ek_template,
+                agent=AGENT,
+            )
+        identities.keep_birth_record(record)
+        log.info("enrolled", device=record.device_id)
+        return record
+
+    def ask_why(self, identity: Identity) -> AgentError | None:
+        """Ask the server, over HTTPS as `identity`, whether it knows a reason to refuse it; None if it does not.
+
+        A broker can't say why: in TLS 1.3 a refused certificate shows as a cut connection. Raise where nobody answers.
+        """
+        try:
+            context = self._identities.operational_context(identity)
+            with self._identities.to_est(self._identities.est_url(), context) as est:
+                est.nonce()
+        except AgentError as error:
+            if leads_elsewhere(error):
+                return error
+            raise
+        return None
+
+    def renew(self, slot: Slot) -> Slot:
+        """Get the successor of a living identity by simplereenroll, into the spare slot; it is not current yet."""
+        identities, identity = self._identities, slot.identity
+        identities.probe_disk()
+        leaf = x509.load_der_x509_certificate(identity.chain[0])
+        with identities.to_est(self._identities.est_url(), identities.operational_context(identity)) as est:
+            obtained = obtain(
+                est,
+                identities.open_tpm,
+                device_id=device_id_of(leaf),
+                client_certificate=identity.chain[0],
+                names=names_of(leaf),
+                anchor=identities.anchor,
+                again=True,
+                known=identity.chain[1:],
+            )
+        return self._keep(obtained)
+
+    def _by_birth_certificate(self, record: BirthRecord) -> Slot:
+        """Get a first operational identity by simpleenroll, and make it current: nothing better is there."""
+        identities = self._identities
+        with identities.to_est(record.est_url, identities.birth_context(record)) as est:
+            obtained = obtain(
+                est,
+                identities.open_tpm,
+                device_id=record.device_id,
+                client_certificate=record.chain[0],
+                names=csr.device_names(record.device_id),
+                anchor=identities.anchor,
+                again=False,
+            )
+        slot = self._keep(obtained)
+        identities.slots.promote(slot)
+        identities.restore_birth_record(record)
+        return slot
+
+    def _keep(self, obtained: Operational) -> Slot:
+        slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
+        not_after = slot.identity.not_after.isoformat()
+        log.info("certificate-obtained", slot=slot.name, serial=slot.identity.serial_number, not_after=not_after)
+        return slot

@@ -1,0 +1,194 @@
+"""Who this device is: the root it pins, its birth record, its two slots, and TLS as each of its identities.
+
+The one place that brings together disk, TPM, clock and TLS; the flows above it (homecoming, run, trace, doctor) get
+connections and contexts from here and know no file name. Every stay at the TPM is short: opened, used, closed, even for
+a handshake's one signature, so that a TPM with a single client serves `run` and `doctor` at the same time.
+"""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Final
+
+from cryptography import x509
+
+from birthmark_agent import log, timesync
+from birthmark_agent.clock import Clock, LinuxClock
+from birthmark_agent.enrollment import BirthRecord, verify_birth_chain
+from birthmark_agent.errors import AgentError, IdentityDamaged, Misconfigured, TpmError
+from birthmark_agent.est import EstClient
+from birthmark_agent.files import Files
+from birthmark_agent.http import HttpsConnection, split_url
+from birthmark_agent.renewal import device_id_of
+from birthmark_agent.settings import Settings
+from birthmark_agent.slots import Identity, Slots
+from birthmark_agent.tls import TlsKey, client_context
+from birthmark_agent.tpm.device import Tpm
+from birthmark_agent.tpm.signer import TpmSigner
+from birthmark_wire import tpm_templates
+from birthmark_wire.est import BASE_PATH
+
+BIRTH_FILE: Final = "birth.json"
+_PROBE_FILE: Final = "probe"
+_PROBE_BYTES: Final = 8192
+
+
+class Identities:
+    """Everything that this device knows of itself. settings: where all of it is."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.files = Files.at(settings.state)
+        self.slots = Slots(self.files)
+        self.clock = Clock(
+            self.files, image_time=settings.image_time, not_before=self._not_befores, system=LinuxClock()
+        )
+
+    def open_tpm(self) -> Tpm:
+        """Open the TPM for one piece of work."""
+        return Tpm.open(self.settings.tcti)
+
+    @cached_property
+    def anchors_pem(self) -> str:
+        """The pinned roots. Raise Misconfigured."""
+        path = self.settings.server.anchors
+        try:
+            return path.read_text("ascii")
+        except OSError as error:
+            raise Misconfigured(f"server.anchors: {path} can't be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Misconfigured(f"server.anchors: {path} is not PEM") from None
+
+    @cached_property
+    def anchor(self) -> x509.Certificate:
+        """The first of the pinned roots: enrollments are bound to it, chains must end in it. Raise Misconfigured."""
+        try:
+            return x509.load_pem_x509_certificates(self.anchors_pem.encode())[0]
+        except ValueError as error:
+            path = self.settings.server.anchors
+            raise Misconfigured(f"server.anchors: {path} holds no certificate in PEM: {error}") from None
+
+    def probe_disk(self) -> None:
+        """Write and remove as much as an identity takes: a certificate that can't be kept is not worth asking for.
+
+        Raise StorageFailed.
+        """
+        self.files.write(_PROBE_FILE, bytes(_PROBE_BYTES))
+        self.files.remove(_PROBE_FILE)
+
+    # -- the birth record
+
+    def birth_record(self) -> BirthRecord | None:
+        """Return the record from disk, or from the TPM's NV where the disk lost it; None where neither has one."""
+        return self.birth_record_on_disk() or self._birth_record_in_nv()
+
+    def birth_record_on_disk(self) -> BirthRecord | None:
+        """Return the record from disk; None where there is none that can be read. Asks no TPM."""
+        data = self.files.read(BIRTH_FILE)
+        try:
+            return None if data is None else BirthRecord.decode(data)
+        except IdentityDamaged as error:
+            log.failed("birth-record-damaged", error)
+            return None
+
+    def keep_birth_record(self, record: BirthRecord) -> None:
+        """Keep it on disk, and a copy in NV where the TPM has room for it. Raise StorageFailed."""
+        self.files.write(BIRTH_FILE, record.encode())
+        try:
+            with self.open_tpm() as tpm:
+                tpm.write_birth_certificate(record.to_nv())
+        except TpmError as error:
+            log.failed("birth-record-not-in-nv", error)  # the disk has it, and the server would give it again
+
+    def restore_birth_record(self, record: BirthRecord) -> None:
+        """Keep it where a copy is missing: a disk or a TPM's NV that was wiped. Raise StorageFailed."""
+        try:
+            with self.open_tpm() as tpm:
+                whole = (
+                    self.files.read(BIRTH_FILE) == record.encode() and tpm.read_birth_certificate() == record.to_nv()
+                )
+        except TpmError:
+            return  # it has just served; the next time will do
+        if not whole:
+            self.keep_birth_record(record)
+
+    def _birth_record_in_nv(self) -> BirthRecord | None:
+        with self.open_tpm() as tpm:
+            items = tpm.read_birth_certificate()
+            if not items:
+                return None
+            with tpm.primary(tpm_templates.BIRTH_KEY) as key:
+                spki = key.spki
+        try:
+            record = BirthRecord.from_nv(items)
+            verify_birth_chain(record.chain, spki=spki, anchor=self.anchor)
+        except AgentError as error:
+            log.failed("birth-record-in-nv-unusable", error)
+            return None
+        log.info("birth-record-found-in-nv", device=record.device_id)
+        return record
+
+    # -- TLS
+
+    def anonymous_context(self) -> ssl.SSLContext:
+        """Return TLS without a client certificate."""
+        return self._context((), None)
+
+    def birth_context(self, record: BirthRecord) -> ssl.SSLContext:
+        """Return TLS with the IDevID. Raise TlsKeyFailed."""
+        return self._context(record.chain, TpmSigner.birth(self.settings.tcti))
+
+    def operational_context(self, identity: Identity, key: TlsKey | None = None) -> ssl.SSLContext:
+        """Return TLS with an LDevID. key: stands in for the identity's own. Raise TlsKeyFailed, KeyNotOfThisTpm."""
+        return self._context(identity.chain, key or TpmSigner.operational(self.settings.tcti, identity.key_pem))
+
+    def _context(self, chain: tuple[bytes, ...], key: TlsKey | None) -> ssl.SSLContext:
+        # Without a self-test: the handshake that follows at once would find the same, for the same one signature.
+        check = self.clock.check_times()[0]
+        return client_context(anchors_pem=self.anchors_pem, chain=chain, key=key, check=check, self_test=False)
+
+    def broker_of(self, identity: Identity) -> tuple[str, str, int]:
+        """Return the device id, and the broker's host and port: the settings' where they name one, else as it was born.
+
+        Raise Misconfigured where neither says.
+        """
+        broker, record = self.settings.broker, self.birth_record_on_disk()
+        host = broker.host or (record.broker_host if record else "")
+        port = broker.port or (record.broker_port if record else 0)
+        if not host or not port:
+            raise Misconfigured("no birth record names the broker: set mqtt.host and mqtt.port, or enroll again")
+        return device_id_of(x509.load_der_x509_certificate(identity.chain[0])), host, port
+
+    # -- connections to the server
+
+    def to_server(self) -> HttpsConnection:
+        """Return a connection without a client certificate, to where the settings say."""
+        server = self.settings.server
+        return HttpsConnection(server.host, server.port, context=self.anonymous_context(), timeout_s=server.timeout_s)
+
+    def est_url(self) -> str:
+        """Return where EST is: as the birth record says, else where the settings' server has it by custom."""
+        record = self.birth_record_on_disk()
+        return record.est_url if record else f"{self.settings.server.url}{BASE_PATH}"
+
+    @contextmanager
+    def to_est(self, est_url: str, context: ssl.SSLContext) -> Iterator[EstClient]:
+        """Give EST over one connection, for the length of a with block."""
+        host, port, path = split_url(est_url)
+        with HttpsConnection(host, port, context=context, timeout_s=self.settings.server.timeout_s) as connection:
+            yield EstClient(connection, path)
+
+    def learn_time(self) -> None:
+        """Ask the server what time it is, if our clock can't be trusted; its answer is signed over our nonce.
+
+        Raise http's errors, TimeRefused.
+        """
+        check = self.clock.check_times()[-1]  # the most patient one
+        context = client_context(anchors_pem=self.anchors_pem, check=check)
+        self.clock.learn(timesync.ask(self.settings.server, context))
+        log.info("time-learnt", now=self.clock.now().isoformat())
+
+    def _not_befores(self) -> list[datetime]:
+        return [slot.identity.not_before for slot in self.slots.candidates()] or [datetime(1970, 1, 1, tzinfo=UTC)]

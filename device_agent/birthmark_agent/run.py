@@ -1,0 +1,341 @@
+"""`birthmark-agent run`: keep one identity alive and one MQTT session open, for as long as the device runs.
+
+    life:      find an identity -> connect -> hello -> serve, until the connection ends or a person stops the agent
+    rotation:  new certificate into the spare slot -> take the session over with it -> make it current -> say `active`
+
+One thread and no lock: the connection, the rotation beside it and the signals share one poll. Every exchange with the
+server has a time limit well below the keep-alive that the broker allows. Whatever fails, what worked before goes on
+working, the reason is in `status`, and the next attempt waits with full jitter above a persisted floor.
+"""
+
+import ctypes
+import gc
+import random
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from birthmark_agent import log
+from birthmark_agent.backoff import Backoff, Pace
+from birthmark_agent.clock import ClockState
+from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
+from birthmark_agent.homecoming import Homecoming, leads_elsewhere
+from birthmark_agent.http import ServerSaidNo, TlsFailed
+from birthmark_agent.identity import Identities
+from birthmark_agent.mqtt import (
+    BrokerRefused,
+    ConnectionLost,
+    OnMessage,
+    Session,
+    SessionState,
+    active_payload,
+    drive,
+    drive_until,
+    hello_payload,
+    wait_live,
+)
+from birthmark_agent.renewal import renew_at
+from birthmark_agent.slots import Identity, Slot
+from birthmark_agent.status import Phase, StatusBoard, stamp
+from birthmark_agent.systemd import Notifier
+from birthmark_agent.version import AGENT
+
+_LIVE_WITHIN_S: Final = 15.0
+_FAREWELL_S: Final = 2.0
+_IDLE_S: Final = 5.0
+_PROMOTE_EVERY_S: Final = 30.0
+_MOST_HURRIED: Final = 3
+
+
+class RenewalFailed(AgentError):
+    """The running agent could not renew; what it had goes on working."""
+
+    code = "renewal-failed"
+
+
+@dataclass
+class _Life:
+    """A connection that is open, and the slot it was opened with. promoted: False while the disk did not take it."""
+
+    slot: Slot
+    session: Session
+    promoted: bool = True
+
+
+class Agent:
+    """The long-running agent. on_message: gets what the server sends to this device (last topic level, payload)."""
+
+    def __init__(self, identities: Identities, *, notifier: Notifier, on_message: OnMessage) -> None:
+        retry, renewal = identities.settings.retry, identities.settings.renewal
+        self._identities = identities
+        self._notifier = notifier
+        self._on_message = on_message
+        self._homecoming = Homecoming(identities)
+        self._board = StatusBoard(identities.settings.state)
+        self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
+        self._renewing = Backoff("renew", Pace(retry.first_s, retry.most_s, renewal.floor_s), files=identities.files)
+        self._renew_not_before_s = 0.0
+        self._hurried = 0
+        self._skip_wait = False
+        self._stop = False
+        self._renew_now = False
+        self._wake, self._waker = socket.socketpair()
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+
+    @property
+    def wake_fd(self) -> int:
+        """What signal.set_wakeup_fd takes."""
+        return self._waker.fileno()
+
+    def stop(self) -> None:
+        """End run() in order. From a signal handler or another thread."""
+        self._stop = True
+        self._poke()
+
+    def request_renewal(self) -> None:
+        """Renew now, due or not. From a signal handler or another thread."""
+        self._renew_now = True
+        self._poke()
+
+    def _poke(self) -> None:
+        with suppress(BlockingIOError):  # it is awake already
+            self._waker.send(b"\0")
+
+    def run(self) -> None:
+        """Run until stop(). Raise Misconfigured: a person must change something; all else is waited for."""
+        first_wait_s = random.uniform(0.0, self._identities.settings.retry.start_s)  # noqa: S311  # spreads, hides nothing
+        self._pause(self._connecting.wait_s() if self._connecting.failures else first_wait_s)
+        try:
+            while not self._stop:
+                try:
+                    self._live()
+                except Misconfigured:
+                    raise
+                except AgentError as error:
+                    self._fail(error)
+        finally:
+            self._notifier.stopping()
+            self._board.phase(Phase.STOPPED, self._now())
+            self._wake.close()
+            self._waker.close()
+
+    def renew_once(self) -> None:
+        """Renew without staying: connect, rotate, disconnect. Raise what it failed with."""
+        slot = self._homecoming.find()
+        life = _Life(slot, self._connect(slot))
+        self._rotate(life, patient=False)
+        life.session.close(announce=True)
+
+    # -- one life of a connection
+
+    def _live(self) -> None:
+        self._connecting.begin()
+        self._enter(Phase.IDENTIFYING)
+        if self._identities.clock.state() is ClockState.WRONG:
+            self._learn_time()
+        slot = self._homecoming.find()
+        try:
+            life = _Life(slot, self._connect(slot))
+        except AgentError as error:
+            self._judge(slot.identity, error)
+            raise
+        self._connecting.succeeded()
+        self._hurried = 0
+        try:
+            self._serve(life)
+        except AgentError as error:
+            life.session.close(announce=False)
+            self._judge(life.slot.identity, error)
+            raise
+
+    def _connect(self, slot: Slot) -> Session:
+        session = self._session(slot.identity)
+        self._enter(Phase.CONNECTING, broker=session.where, device_id=session.device_id)
+        try:
+            session.open()
+            wait_live(session, timeout_s=_LIVE_WITHIN_S)
+        except AgentError:
+            session.close(announce=False)
+            raise
+        if not slot.current:
+            self._identities.slots.promote(slot)  # the other slot, which has just proven itself
+        return session
+
+    def _session(self, identity: Identity) -> Session:
+        settings = self._identities.settings
+        device_id, host, port = self._identities.broker_of(identity)
+        return Session(
+            device_id=device_id,
+            host=host,
+            port=port,
+            context=self._identities.operational_context(identity),
+            keepalive_s=settings.broker.keepalive_s,
+            session_expiry_s=settings.broker.session_expiry_s,
+            connect_timeout_s=settings.server.timeout_s,
+            on_message=self._on_message,
+        )
+
+    def _serve(self, life: _Life) -> None:
+        """Stay connected, rotate when it is time, until stop() (returns) or until the connection ends (raises)."""
+        self._connected(life)
+        promote_at_s = 0.0
+        while not self._stop:
+            life.session.raise_failure()
+            if not life.promoted and time.monotonic() >= promote_at_s:
+                promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
+                self._promote(life)
+            if self._renewal_due(life.slot.identity):
+                self._rotate(life)
+            self._notifier.alive()
+            drive([life.session], timeout_s=_IDLE_S, wake=self._wake)
+        life.session.close(announce=True)
+
+    def _connected(self, life: _Life) -> None:
+        identity, session = life.slot.identity, life.session
+        self._enter(Phase.CONNECTED, session_present=session.session_present)
+        self._notifier.ready()
+        log.info("connected", broker=session.where, serial=identity.serial_number, session=session.session_present)
+        session.publish("hello", hello_payload(AGENT, serial=identity.serial_number, not_after=identity.not_after))
+        if (peer_not_after := session.peer_not_after()) is not None:
+            self._identities.clock.persist(peer_not_after=peer_not_after)
+        _give_memory_back()
+
+    # -- rotation
+
+    def _renewal_due(self, identity: Identity) -> bool:
+        if self._renew_now:
+            return True
+        due = renew_at(
+            identity.chain[0],
+            not_before=identity.not_before,
+            not_after=identity.not_after,
+            renewal=self._identities.settings.renewal,
+        )
+        if self._now() < due:
+            return False
+        if self._renew_not_before_s == 0.0:
+            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s()
+        return time.monotonic() >= self._renew_not_before_s
+
+    def _rotate(self, life: _Life, *, patient: bool = True) -> None:
+        """Replace certificate and connection of `life`. Where that fails, the old ones stay as they are.
+
+        patient: a failure is for the next attempt to make good; else it is raised.
+        """
+        self._renew_now = False
+        self._renewing.begin()
+        self._enter(Phase.RENEWING)
+        successor = None
+        try:
+            slot = self._homecoming.renew(life.slot)
+            successor = self._session(slot.identity)
+            successor.open()
+            wait_live(successor, timeout_s=_LIVE_WITHIN_S, beside=[life.session])
+        except AgentError as error:
+            if successor is not None:
+                successor.close(announce=False)
+            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=_retry_after_s(error))
+            self._board.renewal_failed(error, self._now())
+            log.failed("renewal-failed", error)
+            if not patient:
+                raise
+            self._enter(Phase.CONNECTED)
+            return
+        pair = [life.session, successor]
+        drive_until(pair, lambda: life.session.state is SessionState.CLOSED, timeout_s=_FAREWELL_S)
+        life.session.close(announce=False)  # the broker cut it when the successor took over
+        life.slot, life.session, life.promoted = slot, successor, False
+        self._renewing.succeeded()
+        self._renew_not_before_s = 0.0
+        self._promote(life)
+        self._connected(life)
+
+    def _promote(self, life: _Life) -> None:
+        """Make the slot in use current on disk, then tell the server. A full disk delays that, and nothing else."""
+        serial = life.slot.identity.serial_number
+        try:
+            self._identities.slots.promote(life.slot)
+        except StorageFailed as error:
+            self._board.renewal_failed(error, self._now())
+            log.failed("promotion-failed", error, serial=serial)
+            return
+        life.promoted = True
+        life.session.publish("active", active_payload(serial))
+        self._board.renewed(self._now())
+        log.info("renewed", serial=serial, not_after=stamp(life.slot.identity.not_after))
+
+    # -- when something fails
+
+    def _judge(self, identity: Identity, error: AgentError) -> None:
+        """Find out whether `error` means that this identity is no good: then another is tried at once."""
+        if isinstance(error, TlsFailed) and error.time and self._identities.clock.state() is not ClockState.SET:
+            self._learn_time()
+            return
+        reason: AgentError | None = error if leads_elsewhere(error) else None
+        if isinstance(error, BrokerRefused | ConnectionLost) or (isinstance(error, TlsFailed) and error.peer):
+            try:
+                reason = self._homecoming.ask_why(identity)
+            except AgentError as silence:
+                log.failed("server-can-not-say-why", silence)
+                return
+        if reason is not None:
+            log.failed("identity-refused", reason, serial=identity.serial_number)
+            self._board.failed(reason, self._now())
+            self._homecoming.refused.add(identity.serial_number)
+            self._hurry()
+
+    def _learn_time(self) -> None:
+        try:
+            self._identities.learn_time()
+            self._hurry()
+        except AgentError as error:
+            log.failed("time-not-learnt", error)
+
+    def _hurry(self) -> None:
+        """Skip the next wait: another way is open. Only a few times in a row, or two ways could chase each other."""
+        self._hurried += 1
+        self._skip_wait = self._hurried <= _MOST_HURRIED
+
+    def _fail(self, error: AgentError) -> None:
+        self._board.failed(error, self._now())
+        log.failed("not-connected", error)
+        if self._skip_wait:
+            self._skip_wait = False
+            return
+        self._pause(self._connecting.wait_s(retry_after_s=_retry_after_s(error)))
+
+    def _pause(self, wait_s: float) -> None:
+        """Wait; stop() and request_renewal() end it."""
+        if wait_s <= 0:
+            return
+        self._enter(Phase.WAITING, wait_until=stamp(self._now() + timedelta(seconds=wait_s)))
+        end_at_s = time.monotonic() + wait_s
+        while not (self._stop or self._renew_now) and (left_s := end_at_s - time.monotonic()) > 0:
+            self._notifier.alive()
+            drive([], timeout_s=left_s, wake=self._wake)
+        self._renew_now = False
+
+    # -- small things
+
+    def _enter(self, phase: Phase, **changes: object) -> None:
+        self._board.phase(phase, self._now(), **changes)
+        self._notifier.status(phase.value)
+        self._notifier.alive()
+
+    def _now(self) -> datetime:
+        return self._identities.clock.now()
+
+
+def _give_memory_back() -> None:
+    """Return what start or rotation needed for a moment, a few MB, to the kernel. musl has no malloc_trim."""
+    gc.collect()
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _retry_after_s(error: AgentError) -> float:
+    return error.problem.retry_after_s if isinstance(error, ServerSaidNo) else 0.0
