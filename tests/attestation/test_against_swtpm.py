@@ -2,14 +2,29 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from tpm2_pytss import TPM2B_NAME, TPM2B_PUBLIC, TPMT_PUBLIC
+from tpm2_pytss import (
+    ESAPI,
+    ESYS_TR,
+    TPM2_ALG,
+    TPM2_CAP,
+    TPM2_SE,
+    TPM2B_DATA,
+    TPM2B_ENCRYPTED_SECRET,
+    TPM2B_ID_OBJECT,
+    TPM2B_NAME,
+    TPM2B_PUBLIC,
+    TPMT_PUBLIC,
+    TPMT_SIG_SCHEME,
+    TPMT_SYM_DEF,
+    TSS2_Exception,
+)
 from tpm2_pytss.utils import NoSuchIndex, create_ek_template
 from tpm2_pytss.utils import make_credential as pytss_make_credential
 
@@ -20,16 +35,19 @@ from birthmark_server.attestation.ak import check_ak, verify_statement
 from birthmark_server.attestation.roots import INTERMEDIATES, ROOTS, VENDOR_FILE, TrustStore
 from birthmark_server.attestation.vendor import Vendor, write_vendor
 from birthmark_server.domain import Assurance, DeviceModel
+from birthmark_server.tpm.attest import parse_attest
 from birthmark_server.tpm.credential import make_credential
 from birthmark_server.tpm.public import parse_public
 from birthmark_wire.binding import enrollment_binding
 from birthmark_wire.enrollment import Attestation, ChallengeAnswer, EnrollRequest
 from birthmark_wire.tpm_templates import AK, BIRTH_KEY, EK_TEMPLATES
+from support.software_tpm import SoftwareKey
 from support.swtpm import Swtpm, VendorCa
 
 pytestmark = pytest.mark.parts
 
 SWTPM_MANUFACTURER = "id:00001014"  # libtpms: IBM
+TPM_PT_FIRMWARE_VERSION_1 = 0x10B
 PYTSS_NAMES = {"rsa2048": "EK-RSA2048", "p256": "EK-ECC256", "p384": "EK-HIGH-ECC384"}
 
 
@@ -40,10 +58,15 @@ def tpm(swtpm: Swtpm) -> Iterator[Tpm]:
         yield opened
 
 
+def swtpm_files(vendor: VendorCa) -> dict[str, bytes]:
+    """Return the files of a trust store with swtpm's CA."""
+    entry = Vendor(name="swtpm", manufacturers=frozenset((SWTPM_MANUFACTURER,)))
+    return {f"swtpm/{VENDOR_FILE}": write_vendor(entry), f"swtpm/{ROOTS}/root.pem": vendor.root_pem.read_bytes()}
+
+
 def roots_of(vendor: VendorCa, *, keep_intermediate: bool = False) -> TrustStore:
     """Return a trust store with swtpm's CA."""
-    entry = Vendor(name="swtpm", manufacturers=frozenset((SWTPM_MANUFACTURER,)))
-    files = {f"swtpm/{VENDOR_FILE}": write_vendor(entry), f"swtpm/{ROOTS}/root.pem": vendor.root_pem.read_bytes()}
+    files = swtpm_files(vendor)
     if keep_intermediate:
         files[f"swtpm/{INTERMEDIATES}/ca.pem"] = vendor.intermediate_pem.read_bytes()
     return TrustStore.from_files(files)
@@ -172,3 +195,49 @@ def test_names_and_qualified_names_are_those_of_the_tpm(tpm: Tpm) -> None:
         public = ak.public
     statement = verify_statement(check_ak(public), attest=attest, signature=signature, qualifying_data=b"q" * 32)
     assert statement.encode() == attest
+
+
+# -- what this design rests on, held against the TPM itself (docs/attestation.md)
+
+
+def test_a_software_key_that_claims_to_be_an_ak_can_not_open_a_credential(swtpm: Swtpm) -> None:
+    """A key loaded by its public area alone may say fixedTPM and restricted; the TPM does nothing for it."""
+    claimed = SoftwareKey.create(AK).public.encode()
+    with Tpm.open(swtpm.tcti) as tpm:
+        ek_public = tpm.ek_public("rsa2048")
+    made = make_credential(parse_public(ek_public), parse_public(claimed).name(), os.urandom(32))
+
+    def activate(esapi: ESAPI) -> bytes:
+        area, _ = TPMT_PUBLIC.unmarshal(claimed)
+        ak = esapi.load_external(TPM2B_PUBLIC(publicArea=area))
+        template, _ = TPMT_PUBLIC.unmarshal(EK_TEMPLATES["rsa2048"])
+        ek, *_ = esapi.create_primary(None, TPM2B_PUBLIC(publicArea=template), ESYS_TR.RH_ENDORSEMENT)
+        session = esapi.start_auth_session(
+            ESYS_TR.NONE, ESYS_TR.NONE, TPM2_SE.POLICY, TPMT_SYM_DEF(algorithm=TPM2_ALG.NULL), TPM2_ALG.SHA256
+        )
+        esapi.policy_secret(ESYS_TR.RH_ENDORSEMENT, session, b"", b"", b"")
+        blob, wrapped = TPM2B_ID_OBJECT(made.id_object), TPM2B_ENCRYPTED_SECRET(made.encrypted_secret)
+        return bytes(esapi.activate_credential(ak, ek, blob, wrapped, session2=session))
+
+    with pytest.raises(TSS2_Exception, match=r"authPolicy|auth"):
+        swtpm.do(activate)
+
+
+def test_only_an_ak_of_the_endorsement_hierarchy_states_the_true_firmware_version(swtpm: Swtpm) -> None:
+    def firmware(hierarchy: ESYS_TR) -> Callable[[ESAPI], int]:
+        def quote(esapi: ESAPI) -> int:
+            template, _ = TPMT_PUBLIC.unmarshal(AK)
+            ak, *_ = esapi.create_primary(None, TPM2B_PUBLIC(publicArea=template), hierarchy)
+            quoted, _ = esapi.quote(ak, "sha256:0", TPM2B_DATA(b"q"), TPMT_SIG_SCHEME(scheme=TPM2_ALG.NULL))
+            return parse_attest(bytes(quoted)).firmware_version
+
+        return quote
+
+    def true_version(esapi: ESAPI) -> int:
+        _, capability = esapi.get_capability(TPM2_CAP.TPM_PROPERTIES, TPM_PT_FIRMWARE_VERSION_1, 2)
+        high, low = (int(item.value) for item in capability.data.tpmProperties)
+        return high << 32 | low
+
+    true = swtpm.do(true_version)
+    assert swtpm.do(firmware(ESYS_TR.RH_ENDORSEMENT)) == true
+    assert swtpm.do(firmware(ESYS_TR.RH_OWNER)) != true
