@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from birthmark_agent.status import STATUS_FILE
-from birthmark_server.domain import CertificateProfile, CertificateRecord
+from birthmark_server.domain import Assurance, CertificateProfile, CertificateRecord
 from birthmark_server.store.protocol import Store
 from demo_story.ear import BrokerEar, Heard
 from demo_story.fleet import FleetDevice
@@ -53,8 +53,15 @@ class Progress:
         return len(self.reached) == len(STAGES)
 
     def reach(self, stage: Stage, word: str, at_s: float | None = None) -> None:
-        """Note a stage, once. at_s: time.monotonic() of the evidence, now if not given."""
-        self.reached.setdefault(stage, ((at_s or time.monotonic()) - self.started_s, word))
+        """Note a stage, once. at_s: time.monotonic() of the evidence, now if not given.
+
+        What is only looked at now and then is seen a little late: a cause is never shown after its effect.
+        """
+        after_s = (at_s or time.monotonic()) - self.started_s
+        for earlier in STAGES[: STAGES.index(stage)]:
+            if earlier in self.reached:
+                self.reached[earlier] = (min(self.reached[earlier][0], after_s), self.reached[earlier][1])
+        self.reached.setdefault(stage, (after_s, word))
 
 
 class Witness:
@@ -86,8 +93,9 @@ class Witness:
             device = on_record.get(progress.device.device_id)
             if device is None:
                 continue
-            if Stage.PROVEN not in progress.reached and self._store.device_evidence(device.device_id):
-                progress.reach(Stage.PROVEN, device.assurance.value)
+            genuine = device.assurance is Assurance.VENDOR_CERTIFICATE
+            if Stage.PROVEN not in progress.reached and genuine and self._store.device_evidence(device.device_id):
+                progress.reach(Stage.PROVEN, f"EK {device.ek_sha256[:8]}")
             records = self._store.device_certificates(device.device_id)
             self._look_at_certificates(progress, records)
             self._look_at_connection(progress, records, ear)

@@ -78,7 +78,7 @@ def close_fleet(devices: Sequence[FleetDevice]) -> None:
 
 
 def _make(vendor: VendorCa, folder: Path, number: int) -> FleetDevice:
-    model = MODELS[number % len(MODELS)]
+    model = MODELS[(number - 1) % len(MODELS)]
     home = folder / f"device-{number:03d}"
     tpm = vendor.make(home / "tpm")
     tpm.start()

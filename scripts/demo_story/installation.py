@@ -25,7 +25,7 @@ class Installation:
     """One enrollment server and its broker, in `folder`. show: told each command before it runs."""
 
     def __init__(self, folder: Path, *, show: Callable[[str], None]) -> None:
-        self.folder = folder
+        self.folder = folder.absolute()
         self.config = folder / "birthmark.toml"
         self.https_port = free_port()
         self.broker_port = free_port()
@@ -87,7 +87,7 @@ class Installation:
         mosquitto = self.folder / "mosquitto"
         user = pwd.getpwuid(os.geteuid()).pw_name
         self.birthmark("broker", "config", str(mosquitto), "--address", "127.0.0.1", "--user", user, "--no-trial")
-        self._show(f"mosquitto -c {mosquitto / 'mosquitto.conf'}")
+        self._show("mosquitto -c server/mosquitto/mosquitto.conf")
         part = Part(
             "mosquitto",
             [_mosquitto(), "-c", mosquitto / "mosquitto.conf"],
@@ -99,7 +99,7 @@ class Installation:
 
     def birthmark(self, *words: str, configured: bool = True) -> str:
         """Run one `birthmark` command, in this process for speed, and return what it printed; raise PartFailed."""
-        self._show(self._line(*words, configured=configured))
+        self._show(self._line(*words))
         out = io.StringIO()
         argv = [*(["--config", str(self.config)] if configured else []), *words]
         with redirect_stdout(out), redirect_stderr(out):
@@ -108,8 +108,9 @@ class Installation:
             raise PartFailed(f"birthmark {shlex.join(words)} ended with {status}:\n{out.getvalue()}")
         return out.getvalue()
 
-    def _line(self, *words: str, configured: bool = True) -> str:
-        return shlex.join(["birthmark", *(["--config", str(self.config)] if configured else []), *words])
+    def _line(self, *words: str) -> str:
+        """Return a command as one would type it, with BIRTHMARK_CONFIG set and paths short."""
+        return shlex.join(["birthmark", *words]).replace(f"{self.folder.parent}/", "")
 
 
 def _manifest(devices: Iterable[FleetDevice]) -> str:

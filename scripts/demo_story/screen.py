@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -16,6 +18,8 @@ from rich.text import Text
 from demo_story.evidence import STAGES, Progress
 
 _MOST_ROWS: Final = 24
+_WIDE: Final = 110
+"""From this width on each cell has room for its word of evidence."""
 
 
 class Screen:
@@ -53,7 +57,7 @@ class Screen:
     def update(self, progress: Sequence[Progress]) -> None:
         """Show what is new."""
         if self._live is not None:
-            self._live.update(table(progress))
+            self._live.update(table(progress, wide=self.console.width >= _WIDE))
         elif self.kind == "lines":
             for one in progress:
                 for stage, (after_s, word) in one.reached.items():
@@ -67,8 +71,9 @@ class Screen:
         if self.kind == "json":
             print(json.dumps(result(progress, wall_s=wall_s), indent=2))
             return
-        self.console.print(ending(progress, wall_s=wall_s, rows=len(progress)))
-        self.console.print(steps(next_steps))
+        wide = self.console.width >= _WIDE
+        self.console.print(ending(progress, wall_s=wall_s, rows=len(progress), wide=wide))
+        self.console.print(steps(next_steps), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
@@ -79,7 +84,7 @@ class Screen:
             self.console.print(text, soft_wrap=True)
 
 
-def table(progress: Sequence[Progress], *, rows: int = _MOST_ROWS) -> Table:
+def table(progress: Sequence[Progress], *, rows: int = _MOST_ROWS, wide: bool = True) -> Table:
     """Return the table of devices: the last ones to finish first where there are too many to show."""
     shown = sorted(progress, key=lambda one: one.done)[:rows] if len(progress) > rows else list(progress)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -87,19 +92,21 @@ def table(progress: Sequence[Progress], *, rows: int = _MOST_ROWS) -> Table:
     for stage in STAGES:
         grid.add_column(str(stage))
     for one in sorted(shown, key=lambda one: one.device.device_id):
-        grid.add_row(Text(one.device.device_id, style="cyan"), *(_cell(one, number) for number in range(len(STAGES))))
+        grid.add_row(
+            Text(one.device.device_id, style="cyan"), *(_cell(one, number, wide=wide) for number in range(len(STAGES)))
+        )
     if len(progress) > rows:
         done = sum(one.done for one in progress)
         grid.add_row(Text(f"... {done} of {len(progress)} are through", style="dim"))
     return grid
 
 
-def ending(progress: Sequence[Progress], *, wall_s: float, rows: int = _MOST_ROWS) -> Group:
+def ending(progress: Sequence[Progress], *, wall_s: float, rows: int = _MOST_ROWS, wide: bool = True) -> Group:
     """Return the last table and the line below it."""
     done = sum(one.done for one in progress)
     return Group(
         Text(),
-        table(progress, rows=rows),
+        table(progress, rows=rows, wide=wide),
         Text(),
         Text.assemble(
             (f"{done} of {len(progress)} devices", "bold green" if done == len(progress) else "bold red"),
@@ -109,13 +116,13 @@ def ending(progress: Sequence[Progress], *, wall_s: float, rows: int = _MOST_ROW
     )
 
 
-def steps(next_steps: Sequence[tuple[str, str]]) -> Table:
-    """Return what to try next: commands and what they do."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_row(Text())
+def steps(next_steps: Sequence[tuple[str, str]]) -> Group:
+    """Return what to try next: what it does, and below it a command that can be pasted whole."""
+    lines = [Text()]
     for what, command in next_steps:
-        grid.add_row(Text(what, style="dim"), Text(command, style="cyan", overflow="fold"))
-    return grid
+        lines += [Text(f"# {what}", style="dim")] if what else []
+        lines += [Text(command, style="cyan")]
+    return Group(*lines)
 
 
 def result(progress: Sequence[Progress], *, wall_s: float) -> dict[str, object]:
@@ -146,12 +153,14 @@ def save_picture(path: Path, progress: Sequence[Progress], *, wall_s: float, cha
     for line in chapters:
         console.print(Text(line, style="dim"))
     console.print(ending(progress, wall_s=wall_s))
-    path.write_text(console.export_svg(title="Birthmark"))
+    # Without the fonts that rich would have a reader's browser fetch from elsewhere.
+    own_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    path.write_text(console.export_svg(title="Birthmark", code_format=own_fonts))
 
 
-def _cell(one: Progress, number: int) -> Text:
+def _cell(one: Progress, number: int, *, wide: bool) -> Text:
     stage = STAGES[number]
     if stage in one.reached:
         after_s, word = one.reached[stage]
-        return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word, "dim"))
+        return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word if wide else "", "dim"))
     return Text("…" if number == len(one.reached) else "", style="yellow")

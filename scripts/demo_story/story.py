@@ -144,35 +144,40 @@ class _Story:
                 ("stay up and look around", "scripts/demo --keep"),
                 ("a larger fleet", "scripts/demo --devices 50"),
                 ("every test, with real parts", "scripts/test"),
-                ("on a real server, a real device", "README.md, docs/operations.md"),
+                ("on a real server and a real device", "less docs/operations.md"),
             ]
-        server = f"{BIRTHMARK} --config {self._installation.config}"
-        agent = f"{BIRTHMARK_AGENT} --config {device.config}"
-        control, root = self._installation.folder / "control", self._installation.root_pem
-        mqtt = f"mosquitto_sub -h localhost -p {self._installation.broker_port} --cafile {root}"
+        installation = self._installation
+        control, root = installation.folder / "control", installation.root_pem
         return [
-            ("enrollment server", self._installation.url),
-            ("broker", f"mqtts://localhost:{self._installation.broker_port}"),
-            ("what is on record", f"{server} device list"),
-            ("one device, with its evidence", f"{server} device show {device.device_id}"),
-            ("is all well?", f"{server} doctor"),
-            ("the device's own view", f"{agent} status"),
-            ("a mutual TLS handshake, step by step", f"{agent} trace"),
-            (
-                "all messages",
-                f"{mqtt} --cert {control}.pem --key {control}.key -i srv-control.me -t 'devices/+/up/#' -v",
-            ),
-            ("revoke it", f"{server} device revoke {device.device_id}"),
+            ("in another terminal, first this:", f"export PATH={BIRTHMARK.parent}:$PATH"),
+            ("", f"export BIRTHMARK_CONFIG={installation.config} BIRTHMARK_AGENT_CONFIG={device.config}"),
+            ("what is on record", "birthmark device list"),
+            ("one device, with its certificates and evidence", f"birthmark device show {device.device_id}"),
+            ("is all well?", "birthmark doctor"),
+            ("the device's own view", "birthmark-agent status"),
+            ("a mutual TLS handshake, step by step", "birthmark-agent trace"),
+            ("another rotation, watched", f"{_subscribe(installation, control, root)} & birthmark-agent renew"),
+            ("revoke it: it is off the broker within two seconds", f"birthmark device revoke {device.device_id}"),
         ]
 
     def _stay(self) -> None:
+        installation = self._installation
         self._screen.remark("")
+        self._screen.remark(f"enrollment server  {installation.url}")
+        self._screen.remark(f"broker             mqtts://localhost:{installation.broker_port}")
         self._screen.chapter("Everything stays up until Ctrl-C")
         ended = threading.Event()
         while not ended.wait(1.0):
             for part in self._parts:
                 if not part.running:
                     raise PartFailed(f"{part.name} ended by itself:\n{part.tail()}")
+
+
+def _subscribe(installation: Installation, control: Path, root: Path) -> str:
+    return (
+        f"mosquitto_sub -h localhost -p {installation.broker_port} --cafile {root} "
+        f"--cert {control}.pem --key {control}.key -i srv-control.me -t 'devices/+/up/#' -v"
+    )
 
 
 _CHAPTERS: Final = (

@@ -28,6 +28,7 @@ running=(
     tpm2-tools        # TPM2_Clear and dictionary attacks in the tests
     libtss2-tcti-swtpm0
     mosquitto         # the broker
+    mosquitto-clients # and a client nobody here wrote
     openssl curl      # EST and TLS clients nobody here wrote
     strongswan-pki    # `pki --est`: another one
     libstrongswan-standard-plugins

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from birthmark_wire import tpm_templates
 from birthmark_wire.binding import enrollment_binding, renewal_binding
 from wire.samples import DECODERS, GOLDEN, SAMPLES, golden, octets

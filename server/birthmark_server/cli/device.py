@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from birthmark_server.cli.cut_off import cut_off
 from birthmark_server.cli.output import (
     Column,
     Json,

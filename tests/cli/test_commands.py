@@ -1,0 +1,188 @@
+"""The operator's commands, on an installation of their own: what they print, record, and end with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Birthmark
+
+EK = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+MANIFEST = f"serial,model,ek_sha256\nSN-42,EDGE-7,{EK}\n"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    path = tmp_path / "lot.csv"
+    path.write_text(MANIFEST)
+    return str(path)
+
+
+def test_a_manifest_is_imported_under_the_operators_name(
+    birthmark: Birthmark, installation: Path, manifest: str
+) -> None:
+    birthmark("model", "add", "EDGE-7")
+    done = birthmark("manifest", "import", manifest, "--operator", str(installation / "operators" / "alice.pem"))
+    assert done.status == 0
+    (entry,) = json.loads(birthmark("manifest", "list", "--json").out)
+    assert (entry["serial"], entry["device_id"], entry["imported_by"]) == ("SN-42", "sn-42", "alice")
+
+
+def test_without_an_operator_the_unix_user_is_recorded(birthmark: Birthmark, manifest: str) -> None:
+    birthmark("model", "add", "EDGE-7")
+    birthmark("manifest", "import", manifest)
+    (entry,) = json.loads(birthmark("manifest", "list", "--json").out)
+    assert entry["imported_by"].startswith("local:")
+
+
+def test_importing_the_same_manifest_twice_changes_nothing(birthmark: Birthmark, manifest: str) -> None:
+    birthmark("model", "add", "EDGE-7")
+    birthmark("manifest", "import", manifest)
+    again = birthmark("manifest", "import", manifest, "--json")
+    assert json.loads(again.out)["new"] == 0
+
+
+def test_a_broken_manifest_changes_nothing_and_ends_with_65(birthmark: Birthmark, tmp_path: Path) -> None:
+    birthmark("model", "add", "EDGE-7")
+    path = tmp_path / "broken.csv"
+    path.write_text(MANIFEST + "SN_43,EDGE-7,zz\n")
+    done = birthmark("manifest", "import", str(path))
+    assert done.status == 65
+    assert "line 3, column ek_sha256" in done.err or "line 3, column serial" in done.err
+    assert json.loads(birthmark("manifest", "list", "--json").out) == []
+
+
+def test_a_manifest_for_an_unknown_model_ends_with_1(birthmark: Birthmark, manifest: str) -> None:
+    done = birthmark("manifest", "import", manifest)
+    assert done.status == 1
+    assert "EDGE-7" in done.err
+
+
+def test_a_model_of_the_same_name_that_differs_ends_with_73(birthmark: Birthmark) -> None:
+    assert birthmark("model", "add", "EDGE-7", "--ek", "p384").status == 0
+    assert birthmark("model", "add", "EDGE-7", "--ek", "p384").status == 0
+    assert birthmark("model", "add", "EDGE-7", "--ek", "p256").status == 73
+
+
+@pytest.mark.parametrize("words", [("--ek", "rsa1024"), ("--quote-pcrs", "24"), ("--quote-pcrs", "a")])
+def test_a_model_with_impossible_options_ends_with_64(birthmark: Birthmark, words: tuple[str, ...]) -> None:
+    assert birthmark("model", "add", "EDGE-7", *words).status == 64
+
+
+def test_a_batch_is_opened_listed_and_closed(birthmark: Birthmark) -> None:
+    birthmark("model", "add", "EDGE-7")
+    assert birthmark("batch", "open", "W14", "--model", "EDGE-7", "--quota", "5", "--for", "8h").status == 0
+    (batch,) = json.loads(birthmark("batch", "list", "--json").out)
+    assert (batch["name"], batch["quota"], batch["used"], batch["closed_at"]) == ("W14", 5, 0, None)
+    assert "open" in birthmark("batch", "list").out
+    assert birthmark("batch", "close", "W14").status == 0
+    assert "closed" in birthmark("batch", "list").out
+
+
+def test_a_batch_without_an_end_is_refused(birthmark: Birthmark) -> None:
+    birthmark("model", "add", "EDGE-7")
+    assert birthmark("batch", "open", "W14", "--model", "EDGE-7", "--quota", "5", "--for", "ever").status == 64
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("device", "show", "nobody"),
+        ("device", "revoke", "nobody"),
+        ("device", "readmit", "nobody"),
+        ("device", "deny", "nobody", "--reason", "gone"),
+        ("batch", "close", "nothing"),
+        ("certificate", "show", "0" * 64),
+    ],
+)
+def test_what_is_not_on_record_ends_with_1_in_one_sentence(birthmark: Birthmark, words: tuple[str, ...]) -> None:
+    done = birthmark(*words)
+    assert done.status == 1
+    assert done.err.startswith("birthmark: ")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("noun", ["model", "manifest", "batch", "device", "refusal"])
+def test_an_empty_list_is_an_empty_array_and_a_hint_for_people(birthmark: Birthmark, noun: str) -> None:
+    assert json.loads(birthmark(noun, "list", "--json").out) == []
+    shown = birthmark(noun, "list")
+    assert (shown.status, shown.out) == (0, "")
+    assert shown.err
+
+
+def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) -> None:
+    records = json.loads(birthmark("certificate", "list", "--json").out)
+    assert sorted(record["profile"] for record in records) == ["broker", "control", "operator", "operator", "server"]
+    pem = birthmark("certificate", "show", records[0]["sha256"]).out
+    assert pem.startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_an_ek_can_be_denied_before_it_was_ever_seen(birthmark: Birthmark) -> None:
+    assert birthmark("device", "deny", "--ek", EK, "--reason", "stolen").status == 0
+    assert birthmark("device", "deny", "--ek", "zz", "--reason", "stolen").status == 65
+    assert birthmark("device", "deny", "--reason", "stolen").status == 64
+
+
+def test_the_example_settings_are_settings(birthmark: Birthmark, tmp_path: Path) -> None:
+    path = tmp_path / "example.toml"
+    path.write_text(birthmark("config", "example", config=None).out)
+    assert birthmark("config", "check", config=path).status == 0
+
+
+def test_an_unknown_setting_is_refused_with_the_name_that_was_meant(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace("[broker]", '[broker]\nhosst = "x"'))
+    done = birthmark("config", "check")
+    assert done.status == 78
+    assert "broker.hosst is not a setting; did you mean broker.host?" in done.err
+
+
+def test_a_missing_settings_file_says_what_to_do(birthmark: Birthmark, tmp_path: Path) -> None:
+    done = birthmark("device", "list", config=tmp_path / "nowhere.toml")
+    assert done.status == 78
+    assert "birthmark init" in done.err
+
+
+def test_a_bug_is_one_sentence_and_70(birthmark: Birthmark, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("birthmark_server.cli.workplace.settings_file.load", broken)
+    done = birthmark("device", "list")
+    assert done.status == 70
+    assert "a fault in Birthmark itself: ZeroDivisionError: oh" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_database_and_the_journal_are_found_well(birthmark: Birthmark) -> None:
+    assert birthmark("database", "upgrade").status == 0
+    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 5
+    assert json.loads(birthmark("journal", "replay", "--json").out)["applied"] == 0
+
+
+def test_the_version_names_the_protocol(birthmark: Birthmark) -> None:
+    assert "(birthmark/1)" in birthmark("version").out
+    assert birthmark("--version").out == birthmark("version").out
+
+
+def test_every_command_has_help_and_those_that_change_things_an_example(birthmark: Birthmark) -> None:
+    for words in (
+        ("model", "add"),
+        ("manifest", "import"),
+        ("batch", "open"),
+        ("device", "swap"),
+        ("device", "deny"),
+        ("device", "revoke"),
+        ("tpm-roots", "add"),
+        ("broker", "config"),
+        ("certificate", "issue"),
+        ("root", "init"),
+        ("root", "sign"),
+    ):
+        shown = birthmark(*words, "--help")
+        assert shown.status == 0
+        assert "Example:" in shown.out, words
+
+
+def test_shell_completion_is_offered(birthmark: Birthmark) -> None:
+    assert "--install-completion" in birthmark("--help").out

@@ -1,0 +1,114 @@
+"""From an empty folder to an installation: in two steps with the root elsewhere, or all in one place."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from cli.conftest import Birthmark, Ran
+
+NAMES = ("--organization", "Example Ltd", "--server-name", "enroll.example.com", "--broker-name", "mqtt.example.com")
+KINDS = ("birth", "fleet", "infra")
+
+
+@pytest.fixture
+def passphrase(tmp_path: Path) -> str:
+    """Of the root."""
+    path = tmp_path / "root.passphrase"
+    path.touch(mode=0o600)
+    path.write_text("correct horse battery staple\n")
+    return f"file:{path}"
+
+
+@pytest.fixture
+def root(birthmark: Birthmark, tmp_path: Path, passphrase: str) -> Path:
+    """A root, made on "a machine of its own"."""
+    folder = tmp_path / "vault"
+    done = birthmark(
+        "root", "init", "--folder", str(folder), "--passphrase", passphrase, "--organization", "Example Ltd",
+        "--trust-domain", "enroll.example.com", "--dns-domain", "enroll.example.com", "--dns-domain",
+        "mqtt.example.com", config=None,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    return folder
+
+
+def begin(birthmark: Birthmark, folder: Path) -> Ran:
+    return birthmark("init", str(folder), *NAMES, "--data", str(folder / "data"), config=None)
+
+
+def sign(birthmark: Birthmark, root: Path, passphrase: str, folder: Path) -> None:
+    for kind in KINDS:
+        (request,) = (folder / "ca").glob(f"{kind}-*.csr")
+        out = root / f"{kind}.pem"
+        words = ("--kind", kind, "--folder", str(root), "--out", str(out), "--passphrase", passphrase)
+        assert birthmark("root", "sign", str(request), *words, config=None).status == 0
+
+
+def test_two_machines_make_one_installation(birthmark: Birthmark, root: Path, passphrase: str, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    assert begin(birthmark, folder).status == 0
+    assert not (folder / "birthmark.toml").exists()
+    sign(birthmark, root, passphrase, folder)
+    done = birthmark(
+        "init", str(folder), *NAMES, "--operator", "alice", "--data", str(folder / "data"), "--signed", str(root),
+        config=None,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    listed = birthmark("certificate", "list", "--json", config=folder / "birthmark.toml")
+    profiles = sorted(record["profile"] for record in json.loads(listed.out))
+    assert profiles == ["broker", "control", "operator", "server"]
+    assert not (folder / "ca" / "root").exists()
+
+
+def test_a_request_says_what_it_is_for(birthmark: Birthmark, root: Path, passphrase: str, tmp_path: Path) -> None:
+    begin(birthmark, tmp_path / "server")
+    (request,) = (tmp_path / "server" / "ca").glob("birth-*.csr")
+    words = ("--kind", "fleet", "--folder", str(root), "--passphrase", passphrase)
+    assert birthmark("root", "sign", str(request), *words, config=None).status == 65
+
+
+def test_a_root_is_never_made_twice(birthmark: Birthmark, root: Path, passphrase: str) -> None:
+    words = ("--folder", str(root), "--passphrase", passphrase, "--organization", "Example Ltd")
+    again = birthmark("root", "init", *words, "--trust-domain", "enroll.example.com", config=None)
+    assert again.status == 73
+
+
+def test_without_a_server_name_it_says_which_option_is_missing(birthmark: Birthmark, tmp_path: Path) -> None:
+    done = birthmark("init", str(tmp_path / "server"), "--organization", "Example Ltd", config=None)
+    assert done.status == 64
+    assert "--server-name" in done.err
+
+
+def test_private_files_are_private(installation: Path) -> None:
+    private = [*installation.rglob("*.key"), *installation.rglob("*.p12"), *installation.glob("operators/*.pem")]
+    private += [
+        installation / "ca.passphrase",
+        installation / "data" / "journal",
+        installation / "data" / "birthmark.db",
+    ]
+    assert len(private) > 10
+    for path in private:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_a_demonstration_says_so(birthmark: Birthmark, installation: Path) -> None:
+    assert "demonstration" in (installation / "ca" / "DEMONSTRATION.txt").read_text()
+    findings = json.loads(birthmark("doctor", "--json").out)
+    assert any("a demonstration" in finding["seen"] for finding in findings)
+
+
+def test_running_it_again_changes_nothing(birthmark: Birthmark, installation: Path) -> None:
+    before = {path: path.read_bytes() for path in installation.rglob("*.pem")}
+    assert birthmark("init", str(installation), "--demo", config=None).status == 0
+    assert {path: path.read_bytes() for path in installation.rglob("*.pem")} == before
+
+
+def test_an_interrupted_run_is_finished(birthmark: Birthmark, installation: Path) -> None:
+    (installation / "birthmark.toml").unlink()
+    for name in ("broker.pem", "broker.key"):
+        (installation / "broker" / name).unlink()
+    assert birthmark("init", str(installation), "--demo", config=None).status == 0
+    assert (installation / "broker" / "broker.pem").exists()
+    assert birthmark("config", "check").status == 0

@@ -1,0 +1,118 @@
+"""Manifests: what is read, and how each fault is named by line and column."""
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark_server.cli.manifest_csv import BrokenManifest, read_manifest
+from birthmark_server.domain import ManifestEntry
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+EK = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+OTHER = EK[::-1]
+
+
+def read(text: str | bytes) -> list[ManifestEntry]:
+    data = text if isinstance(text, bytes) else text.encode()
+    return read_manifest(data, imported_by="alice", imported_at=AT)
+
+
+def test_a_line_is_a_device() -> None:
+    (entry,) = read(f"serial,model,ek_sha256,device_id\nSN-42,EDGE-7,{EK},edge-42\n")
+    assert entry == ManifestEntry(EK, "SN-42", "EDGE-7", "edge-42", "alice", AT)
+
+
+def test_without_a_device_id_it_follows_from_the_serial_number() -> None:
+    first, second = read(f"serial,model,ek_sha256,device_id\nSN-42,EDGE-7,{EK},\nSN/43,EDGE-7,{OTHER},\n")
+    assert first.device_id == "sn-42"
+    assert second.device_id.startswith("d-sn-43-")
+
+
+def test_columns_may_stand_in_any_order_with_spaces_a_byte_order_mark_and_crlf() -> None:
+    (entry,) = read(f"\ufeffmodel, ek_sha256 ,serial\r\n EDGE-7 ,{EK.upper()}, SN-42\r\n\r\n")
+    assert (entry.serial, entry.model, entry.ek_sha256) == ("SN-42", "EDGE-7", EK)
+
+
+def test_an_ek_certificate_gives_the_hash_of_its_key() -> None:
+    certificate = _certificate()
+    text = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    (entry,) = read(f"serial,model,ek_certificate\nSN-42,EDGE-7,{text}\n")
+    assert entry.ek_sha256 == hashlib.sha256(spki).hexdigest()
+
+
+def test_an_ek_certificate_that_contradicts_the_hash_is_refused() -> None:
+    text = base64.b64encode(_certificate().public_bytes(Encoding.DER)).decode()
+    with pytest.raises(BrokenManifest, match=r"line 2, column ek_sha256: is 9f86.*but ek_certificate is for the key"):
+        read(f"serial,model,ek_sha256,ek_certificate\nSN-42,EDGE-7,{EK},{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file lists no device"),
+        ("serial,model,ek_sha256\n", "the file lists no device"),
+        ("serial,model\nSN-42,EDGE-7\n", "line 1: want the columns serial, model and ek_sha256"),
+        ("serial,modell,ek_sha256\n", "line 1: 'modell' is not a column of a manifest"),
+        ("serial,serial,model,ek_sha256\n", "line 1: column serial stands there twice"),
+        (f"serial,model,ek_sha256\nSN-42,{EK}\n", r"line 2: want 3 values \(serial, model, ek_sha256\), got 2"),
+        (f"serial,model,ek_sha256\nSN_42,EDGE-7,{EK}\n", "line 2, column serial: want 1 to 64 letters"),
+        (f"serial,model,ek_sha256\n=cmd(),EDGE-7,{EK}\n", "line 2, column serial: want 1 to 64 letters"),
+        (f"serial,model,ek_sha256\nSN-42,,{EK}\n", "line 2, column model: want 1 to 64 letters"),
+        ("serial,model,ek_sha256\nSN-42,EDGE-7,\n", "line 2, column ek_sha256: is empty"),
+        (f"serial,model,ek_sha256\nSN-42,EDGE-7,{EK[:-1]}\n", "line 2, column ek_sha256: want 64 hex digits"),
+        ("serial,model,ek_certificate\nSN-42,EDGE-7,MIIB\n", "line 2, column ek_certificate: want base64 of a DER"),
+        ("serial,model,ek_certificate\nSN-42,EDGE-7,M!\n", "line 2, column ek_certificate: want base64 of a DER"),
+        (
+            f"serial,model,ek_sha256,device_id\nSN-42,EDGE-7,{EK},srv-x\n",
+            "line 2, column device_id: ids that begin with 'srv-' are reserved",
+        ),
+        (f"serial,model,ek_sha256\nA,M,{EK}\n\nA,M,{OTHER}\n", "line 4, column serial: A stands in line 2 too"),
+        (f"serial,model,ek_sha256\nA,M,{EK}\nB,M,{EK}\n", "line 3, column ek_sha256: 9f86.* stands in line 2 too"),
+        (f'serial,model,ek_sha256\n"SN-42,EDGE-7,{EK}\n', "line 2: not CSV"),
+    ],
+)
+def test_a_fault_is_named_by_line_and_column(text: str, message: str) -> None:
+    with pytest.raises(BrokenManifest, match=message):
+        read(text)
+
+
+def test_bytes_that_are_not_utf_8_are_named_by_line() -> None:
+    with pytest.raises(BrokenManifest, match="line 2: want UTF-8, got byte 0xff"):
+        read(b"serial,model,ek_sha256\nSN-\xff\n")
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(BrokenManifest) as refusal:
+        read(f"serial,model,ek_sha256\nA_,M,{EK}\nB,M,zz\nC,M,{OTHER}\n")
+    assert str(refusal.value).count("\n  line ") == 2
+
+
+def test_no_more_than_twenty_faults_are_told() -> None:
+    with pytest.raises(BrokenManifest, match="and 80 more faults"):
+        read("serial,model,ek_sha256\n" + "A,M,zz\n" * 100)
+
+
+@given(st.binary(max_size=200) | st.text(max_size=200).map(lambda text: f"serial,model,ek_sha256\n{text}".encode()))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        entries = read(data)
+    except BrokenManifest:
+        return
+    assert all(len(entry.ek_sha256) == 64 for entry in entries)
+
+
+def _certificate() -> x509.Certificate:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EK")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, AT, AT.replace(year=2040))
+    return builder.sign(key, hashes.SHA256())

@@ -1,0 +1,187 @@
+"""Who acts is proven by a certificate and its key; a board swap takes two of them."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.passphrase import read
+from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
+from birthmark_server.domain import Assurance, CertificateProfile, Device, DeviceState
+from birthmark_server.store.open import open_store
+from birthmark_server.store.sql.store import SqlStore
+from cli.conftest import Birthmark
+
+NEW_EK = "ab" * 32
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def open_database(installation: Path) -> SqlStore:
+    data = installation / "data"
+    return open_store(f"sqlite:///{data}/birthmark.db", journal=data / "journal")
+
+
+@pytest.fixture
+def device(installation: Path) -> str:
+    """A device on record."""
+    store = open_database(installation)
+    store.add_software_device(
+        Device(
+            device_id="sw-42",
+            serial="SN-42",
+            model="EDGE-7",
+            batch="",
+            state=DeviceState.ACTIVE,
+            epoch=1,
+            assurance=Assurance.NONE,
+            ek_sha256="",
+            other_ek_sha256=(),
+            ak_public=b"",
+            birth_spki_sha256="",
+            enrolled_at=AT,
+        )
+    )
+    store.close()
+    return "sw-42"
+
+
+def operator(installation: Path, name: str) -> str:
+    return str(installation / "operators" / f"{name}.pem")
+
+
+def test_a_swap_is_asked_for_by_one_and_approved_by_another(
+    birthmark: Birthmark, installation: Path, device: str
+) -> None:
+    asked = birthmark("device", "swap", device, "--new-ek", NEW_EK, "--operator", operator(installation, "alice"))
+    assert (asked.status, "alice asks" in asked.err) == (0, True)
+    approved = birthmark("device", "swap", device, "--approve", "--operator", operator(installation, "bob"))
+    assert approved.status == 0
+    assert "alice asked, bob approved" in approved.err
+
+
+def test_who_asked_may_not_approve_not_even_with_another_certificate(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    birthmark("device", "swap", device, "--new-ek", NEW_EK, "--operator", operator(installation, "alice"))
+    assert birthmark("certificate", "issue", "operator", "alice", "--folder", str(tmp_path / "renewed")).status == 0
+    renewed = str(tmp_path / "renewed" / "alice.pem")
+    done = birthmark("device", "swap", device, "--approve", "--operator", renewed)
+    assert done.status == 77
+
+
+def test_approving_what_nobody_asked_for_ends_with_1(birthmark: Birthmark, installation: Path, device: str) -> None:
+    assert birthmark("device", "swap", device, "--approve", "--operator", operator(installation, "bob")).status == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--new-ek", NEW_EK, "--approve")])
+def test_a_swap_wants_a_new_ek_or_an_approval(
+    birthmark: Birthmark, installation: Path, device: str, words: tuple[str, ...]
+) -> None:
+    assert birthmark("device", "swap", device, *words, "--operator", operator(installation, "bob")).status == 64
+
+
+def test_a_control_certificate_is_no_operator(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    control = tmp_path / "control.pem"
+    control.touch(mode=0o600)
+    control.write_bytes((installation / "control.pem").read_bytes() + (installation / "control.key").read_bytes())
+    done = birthmark("device", "revoke", device, "--operator", str(control))
+    assert done.status == 1
+    assert "want an operator's certificate, got that of a control named srv-control" in done.err
+
+
+def test_another_operators_certificate_with_ones_own_key_is_refused(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    alice, bob = (Path(operator(installation, name)).read_text() for name in ("alice", "bob"))
+    forged = tmp_path / "forged.pem"
+    forged.touch(mode=0o600)
+    forged.write_text(alice[: alice.index("-----BEGIN PRIVATE")] + bob[bob.index("-----BEGIN PRIVATE") :])
+    done = birthmark("device", "revoke", device, "--operator", str(forged))
+    assert done.status == 1
+    assert "the private key is not the certificate's" in done.err
+
+
+def test_a_revoked_operator_is_refused(birthmark: Birthmark, installation: Path, device: str) -> None:
+    records = json.loads(birthmark("certificate", "list", "--profile", "operator", "--json").out)
+    alice = next(record for record in records if "CN=alice" in record["subject"])
+    assert birthmark("certificate", "revoke", alice["sha256"], "--reason", "privilegeWithdrawn").status == 0
+    done = birthmark("device", "revoke", device, "--operator", operator(installation, "alice"))
+    assert done.status == 1
+    assert "was revoked" in done.err
+
+
+def test_an_operator_of_another_installation_is_refused(birthmark: Birthmark, device: str, tmp_path: Path) -> None:
+    assert birthmark("init", str(tmp_path / "other"), "--demo", config=None).status == 0
+    done = birthmark("device", "revoke", device, "--operator", str(tmp_path / "other" / "operators" / "alice.pem"))
+    assert done.status == 77
+
+
+def test_an_operator_nobody_recorded_is_refused(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    secret = read(f"file:{installation / 'ca.passphrase'}")
+    authority = Authority.load(installation / "ca", passphrase=secret, now=now)
+    birthmark("init", str(tmp_path / "elsewhere"), "--demo", config=None)
+    store = open_database(tmp_path / "elsewhere")
+    issued = issue_infrastructure(authority, store, profile=CertificateProfile.OPERATOR, name="mallory", now=now)
+    store.close()
+    write_person(issued, tmp_path / "stolen", "mallory")
+    done = birthmark("device", "revoke", device, "--operator", str(tmp_path / "stolen" / "mallory.pem"))
+    assert done.status == 1
+    assert "is not on record here" in done.err
+
+
+def test_a_key_that_others_may_read_is_refused(birthmark: Birthmark, installation: Path, device: str) -> None:
+    Path(operator(installation, "alice")).chmod(0o644)
+    done = birthmark("device", "revoke", device, "--operator", operator(installation, "alice"))
+    assert done.status == 78
+    assert "chmod 600" in done.err
+
+
+def test_an_operator_may_act_by_pkcs_12_with_its_passphrase(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = birthmark("certificate", "issue", "operator", "carol", "--folder", str(tmp_path))
+    monkeypatch.setenv("BIRTHMARK_OPERATOR_PASSPHRASE", issued.err.split()[-1])
+    assert birthmark("device", "revoke", device, "--operator", str(tmp_path / "carol.p12")).status == 0
+    monkeypatch.setenv("BIRTHMARK_OPERATOR_PASSPHRASE", "wrong")
+    assert birthmark("device", "readmit", device, "--operator", str(tmp_path / "carol.p12")).status == 65
+
+
+def test_a_revoked_device_can_be_readmitted_and_an_active_one_can_not(birthmark: Birthmark, device: str) -> None:
+    assert birthmark("device", "revoke", device, "--reason", "keyCompromise").status == 0
+    assert json.loads(birthmark("device", "show", device, "--json").out)["device"]["state"] == "revoked"
+    assert birthmark("device", "readmit", device).status == 0
+    assert birthmark("device", "readmit", device).status == 73
+
+
+def test_what_is_revoked_is_in_the_gates_deny_file(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:
+    deny = installation / "deny"
+    deny.write_text("birthmark-deny 1 1\nend 0\n")
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
+    assert birthmark("certificate", "issue", "control", "replica", "--folder", str(tmp_path)).status == 0
+    records = json.loads(birthmark("certificate", "list", "--profile", "control", "--json").out)
+    replica = next(record for record in records if "srv-replica" in record["subject"])
+    assert birthmark("certificate", "revoke", replica["sha256"], "--reason", "superseded").status == 0
+    assert f"serial {replica['serial_number']}\n" in deny.read_text()
+    deny.write_text("lost")
+    assert json.loads(birthmark("broker", "sync", "--json").out)["serials"] == 1
+    assert f"serial {replica['serial_number']}\n" in deny.read_text()
+
+
+def test_a_pair_is_never_written_over_another(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:
+    words = ("certificate", "issue", "station", "line-2", "--folder", str(tmp_path))
+    assert birthmark(*words).status == 0
+    assert birthmark(*words).status == 73
+
+
+def test_a_host_outside_the_installations_domains_is_refused(birthmark: Birthmark, tmp_path: Path) -> None:
+    words = ("certificate", "issue", "server", "replica", "--folder", str(tmp_path))
+    assert birthmark(*words, "--host", "enroll.elsewhere.example").status == 1
+    assert birthmark(*words, "--host", "localhost").status == 0
