@@ -40,6 +40,7 @@ from birthmark_server.web.est import est_routes
 from birthmark_server.web.front import certificate_from_front
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.status import status_routes
+from birthmark_server.web.time import time_routes
 from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
 
 log = logging.getLogger("birthmark.app")
@@ -185,11 +186,14 @@ async def _open_doors(
             server = await loop.create_server(wrap(listener), sock=sock)
             stack.callback(server.close)
 
-    devices = shell(routes_of(services, now=utc_now))
+    key, key_passphrase = Path(settings.server.key), None
+    if settings.server.key_passphrase:
+        key_passphrase = passphrase.read(settings.server.key_passphrase)
+    devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
     context = server_context(
         certificate=Path(settings.server.certificate),
-        key=Path(settings.server.key),
-        key_passphrase=passphrase.read(settings.server.key_passphrase) if settings.server.key_passphrase else None,
+        key=key,
+        key_passphrase=key_passphrase,
         root=authority.root,
         intermediates=[issuer.certificate for issuer in authority.issuers],
         min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
