@@ -136,7 +136,8 @@ class _Story:
         self._screen.error(f"{one.device.device_id} reached {reached}; its agent's last words:")
         if one.device.agent is not None:
             self._screen.error(one.device.agent.tail())
-        self._screen.error(self._installation.birthmark("refusal", "list", "--limit", "5"))
+        for part in self._parts[:2]:
+            self._screen.error(f"{part.name}:\n{part.tail()}")
 
     def _next_steps(self, device: FleetDevice) -> list[tuple[str, str]]:
         if not self._wishes.keep:

@@ -106,7 +106,7 @@ def test_a_revoked_device_is_off_the_broker(tmp_path: Path) -> None:
     before = folders()
     with kept(tmp_path):
         (folder,) = folders() - before
-        birthmark = [Path(sys.executable).parent / "birthmark", "--config", folder / "server" / "birthmark.toml"]
+        birthmark = [str(Path(sys.executable).parent / "birthmark"), "--config", f"{folder}/server/birthmark.toml"]
         subprocess.run([*birthmark, "device", "revoke", "gateway-001"], check=True, capture_output=True, timeout=60)
         log = folder / "server" / "mosquitto.log"
         deadline = time.monotonic() + 5
