@@ -14,7 +14,8 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
 from birthmark_server.domain import DeviceModel, PendingEnrollment
 from birthmark_wire.enrollment import Challenge, ChallengeAnswer, EnrollRequest
-from support.software_tpm import SoftwareTpm, VendorCa, build_ca
+from support.software_tpm import SoftwareTpm
+from support.tpm_vendor import VendorCa, build_ca
 
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SERVER = "enroll.example"

@@ -15,14 +15,7 @@ from birthmark_server.attestation import errors
 from birthmark_server.attestation.ek import strip_nv
 from birthmark_server.domain import Assurance
 from birthmark_server.errors import BirthmarkError
-from support.software_tpm import (
-    EK_PURPOSE,
-    MANUFACTURER,
-    ek_extensions,
-    key_usage,
-    new_key,
-    tpm_san,
-)
+from support.tpm_vendor import EK_PURPOSE, MANUFACTURER, ek_extensions, key_usage, new_key, tpm_san
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
 

@@ -13,9 +13,7 @@ from birthmark_server.attestation.ek import shown_ek_hashes
 from birthmark_server.domain import Assurance
 from birthmark_server.tpm.errors import TpmDecodeError
 from birthmark_wire.enrollment import EnrollRequest
-from support.software_tpm import (
-    SoftwareTpm,
-)
+from support.software_tpm import SoftwareTpm
 
 
 def test_the_public_area_must_be_the_certificate_s_key() -> None:

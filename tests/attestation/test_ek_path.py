@@ -14,13 +14,7 @@ from birthmark_server.attestation import errors
 from birthmark_server.attestation.roots import INTERMEDIATES, TrustStore
 from birthmark_server.domain import Assurance
 from birthmark_server.errors import BirthmarkError
-from support.software_tpm import (
-    EK_PURPOSE,
-    Ca,
-    build_ca,
-    key_usage,
-    new_key,
-)
+from support.tpm_vendor import EK_PURPOSE, Ca, build_ca, key_usage, new_key
 
 
 @dataclass(frozen=True)

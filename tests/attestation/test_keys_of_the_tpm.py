@@ -31,7 +31,8 @@ from birthmark_wire.tpm_templates import (
     SENSITIVE_DATA_ORIGIN,
     SIGN,
 )
-from support.software_tpm import SoftwareKey, SoftwareTpm, VendorCa
+from support.software_tpm import SoftwareKey, SoftwareTpm
+from support.tpm_vendor import VendorCa
 
 Change = Callable[[TpmPublic], TpmPublic]
 

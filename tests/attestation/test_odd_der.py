@@ -17,7 +17,7 @@ from birthmark_server.attestation import der
 from birthmark_server.attestation.certificate import parse_certificate
 from birthmark_server.attestation.errors import CertificateMalformed, ChainSignature, WeakKey
 from birthmark_server.attestation.roots import TrustStore
-from support.software_tpm import Ca, VendorCa, build_ca
+from support.tpm_vendor import Ca, VendorCa, build_ca
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:

@@ -11,7 +11,8 @@ from birthmark_server.attestation import errors
 from birthmark_server.attestation.roots import INTERMEDIATES, ROOTS, TrustStore, add, read_certificate
 from birthmark_server.attestation.vendor import FirmwareRange, Vendor, parse_vendor, write_firmware, write_vendor
 from birthmark_server.errors import BirthmarkError, Misconfigured
-from support.software_tpm import FIRMWARE, SoftwareTpm, VendorCa, build_ca
+from support.software_tpm import FIRMWARE, SoftwareTpm
+from support.tpm_vendor import VendorCa, build_ca
 
 ENTRY = VENDOR.vendor
 FULL_ENTRY = Vendor(

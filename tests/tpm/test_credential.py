@@ -12,7 +12,8 @@ from birthmark_server.tpm.credential import kdfa, kdfe, make_credential
 from birthmark_server.tpm.errors import UnsupportedKey
 from birthmark_server.tpm.public import Symmetric, parse_public
 from birthmark_wire.tpm_templates import EK_TEMPLATES
-from support.software_tpm import SoftwareKey, SoftwareTpm, VendorCa
+from support.software_tpm import SoftwareKey, SoftwareTpm
+from support.tpm_vendor import VendorCa
 
 VENDOR = VendorCa.create()
 NAME_BYTES = 34
