@@ -39,6 +39,7 @@ class Client:
         self.paho.tls_set_context(context)
         if username:
             self.paho.username_pw_set(username, "x")
+        self.paho.on_socket_open = _send_at_once
         self.paho.on_connect = self._connected
         self.paho.on_disconnect = self._disconnected
         self.paho.on_message = self._received
@@ -153,6 +154,10 @@ def connected(port: int, context: ssl.SSLContext, client_id: str, **more: Any) -
         yield client
     finally:
         client.close()
+
+
+def _send_at_once(_client: Any, _data: Any, sock: Any) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def settle(seconds: float = 0.3) -> None:

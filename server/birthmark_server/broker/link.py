@@ -54,12 +54,19 @@ class MessageHandler(Protocol):
 
 
 class _NamedContext(ssl.SSLContext):
-    """A context that expects one server name, whatever address was dialled."""
+    """A context that expects one server name, whatever address was dialled, and closes what fails its handshake."""
 
     server_name: str
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **more: Any) -> ssl.SSLSocket:
-        return super().wrap_socket(sock, *args, **{**more, "server_hostname": self.server_name})
+        tls = super().wrap_socket(sock, *args, **{**more, "server_hostname": self.server_name})
+        try:
+            # paho asks for the handshake later, and then drops a socket that failed it without closing it.
+            tls.do_handshake()
+        except OSError:
+            tls.close()
+            raise
+        return tls
 
 
 def control_context(

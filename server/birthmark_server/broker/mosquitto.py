@@ -27,6 +27,7 @@ from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
 _MODE: Final = 0o644
+_CONNECTIONS_MOST: Final = 1_000_000  # server/mosquitto_gate/options.h
 
 _TEMPLATE: Final = """\
 # Written by `birthmark broker config`: change the settings there, not here. docs/broker.md has the reason of each line.
@@ -197,6 +198,16 @@ def _check(settings: MosquittoSettings) -> None:
         raise Misconfigured(str(error)) from None
     if not settings.address.replace(":", "").replace(".", "").replace("-", "").isalnum() and settings.address:
         raise Misconfigured(f"address: want a host name or address, got {settings.address!r}")
+    for name, value, most in (
+        ("port", settings.port, 65_535),
+        ("max_connections", settings.max_connections, _CONNECTIONS_MOST),
+        ("max_keepalive_s", settings.max_keepalive_s, 65_535),
+        ("max_packet_bytes", settings.max_packet_bytes, 268_435_455),
+        ("max_queued_bytes", settings.max_queued_bytes, 1 << 40),
+        ("autosave_changes", settings.autosave_changes, 1_000_000),
+    ):
+        if not 1 <= value <= most:
+            raise Misconfigured(f"{name}: want 1 to {most}, got {value}")
     if not settings.user.replace("-", "").replace("_", "").isalnum():
         raise Misconfigured(f"user: want a user name, got {settings.user!r}")
     for name in ("roots", "fleet", "infra"):

@@ -41,7 +41,7 @@ def try_config(settings: MosquittoSettings, *, timeout_s: float = 10.0) -> str:
             try:
                 log = _read_until_running(process, time.monotonic() + timeout_s)
             finally:
-                process.terminate()
+                process.kill()  # it holds nothing worth saving
     for line in log.splitlines():
         _, version, after = line.partition("mosquitto version ")
         if version and after.endswith(_RUNNING):

@@ -1,0 +1,105 @@
+"""What every BrokerControl must do, whatever broker is behind it. A back end's test class inherits these."""
+
+import time
+from collections.abc import Callable
+
+from birthmark_server.broker.control import BrokerControl
+from birthmark_server.broker.policy import Role
+from support.gate_site import Site
+from support.mqtt_client import WAIT_S
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """Wait until `condition()` holds; return whether it does."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class BrokerControlContract:
+    """`site` runs the broker; `control` is the back end under test."""
+
+    def test_it_lists_who_is_connected_and_with_which_certificate(self, site: Site, control: BrokerControl) -> None:
+        leaf = site.pki.device("dev-1")
+        with site.connected(leaf, "dev-1"):
+            found = {one.identity: one for one in control.connections()}
+        device = found["dev-1"]
+        assert (device.role, device.serial) == (Role.DEVICE, leaf.serial)
+        assert device.not_after == leaf.certificate.not_valid_after_utc
+        assert until(lambda: "dev-1" not in [one.identity for one in control.connections()])
+
+    def test_after_a_take_over_it_lists_the_new_certificate_only(self, site: Site, control: BrokerControl) -> None:
+        old = site.client(site.pki.device("dev-2"), "dev-2").connect()
+        assert old.up
+        leaf = site.pki.device("dev-2")
+        with site.connected(leaf, "dev-2"):
+            assert [one.serial for one in control.connections() if one.identity == "dev-2"] == [leaf.serial]
+        old.close()
+
+    def test_a_list_of_many_is_whole(self, site: Site, control: BrokerControl) -> None:
+        ids = [f"dev-{number}-" + "x" * 50 for number in range(120)]
+        leaves = {device_id: site.pki.device(device_id) for device_id in ids}
+        clients = [site.client(leaf, device_id).connect() for device_id, leaf in leaves.items()]
+        try:
+            assert {one.identity for one in control.connections()} >= set(ids)
+        finally:
+            for client in clients:
+                client.close()
+
+    def test_a_kick_cuts_one_device_and_no_other(self, site: Site, control: BrokerControl) -> None:
+        with (
+            site.connected(site.pki.device("dev-3"), "dev-3") as kicked,
+            site.connected(site.pki.device("dev-4"), "dev-4") as other,
+        ):
+            assert control.kick("dev-3") == 1
+            assert kicked.wait_end()
+            assert other.publish("devices/dev-4/up/hello", b"still here") in (0, 16)
+        assert control.kick("dev-3") == 0
+
+    def test_a_denied_certificate_is_cut_and_stays_out_while_the_next_one_gets_in(
+        self, site: Site, control: BrokerControl
+    ) -> None:
+        leaf = site.pki.device("dev-5")
+        with site.connected(leaf, "dev-5") as client:
+            denied = control.deny(serials=[leaf.serial])
+            assert control.deny(serials=[leaf.serial]) == denied
+            assert client.wait_end()
+        again = site.client(leaf, "dev-5").connect()
+        assert again.refused
+        again.close()
+        with site.connected(site.pki.device("dev-5"), "dev-5") as renewed:
+            assert renewed.up
+
+    def test_a_denied_device_stays_out_until_it_is_let_in_again(self, site: Site, control: BrokerControl) -> None:
+        denied = control.deny(devices=["dev-6"])
+        assert until(lambda: control.health().deny_version == denied.version)
+        refused = site.client(site.pki.device("dev-6"), "dev-6").connect()
+        assert refused.refused
+        refused.close()
+        allowed = control.set_denied(devices=[], serials=[])
+        assert until(lambda: control.health().deny_version == allowed.version)
+        with site.connected(site.pki.device("dev-6"), "dev-6") as client:
+            assert client.up
+
+    def test_its_health_counts(self, site: Site, control: BrokerControl) -> None:
+        before = control.health()
+        with site.connected(site.pki.device("dev-7"), "dev-7") as device:
+            device.subscribe("devices/#")
+            site.refusal(site.pki.device("dev-7", ca=site.pki.birth), "dev-7", "unknown-issuer")
+            after = control.health()
+        assert after.accepted == before.accepted + 1
+        assert after.refused == before.refused + 1
+        assert after.refused_topics == before.refused_topics + 1
+        assert after.connected == before.connected + 1
+        assert 0 < after.connected <= after.capacity
+        assert not after.deny_stale
+        assert 0 < after.round_trip_ms < 5000
+
+    def test_what_it_publishes_reaches_the_device(self, site: Site, control: BrokerControl) -> None:
+        with site.connected(site.pki.device("dev-8"), "dev-8") as device:
+            device.subscribe("devices/dev-8/down/#")
+            control.publish("devices/dev-8/down/cmd", b"do", expires_s=60)
+            assert device.wait_message("devices/dev-8/down/cmd", b"do")

@@ -1,0 +1,123 @@
+"""The deny file: whole, sorted, durable, and shared by several writers."""
+
+import os
+import stat
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark_server.broker.denyfile import DenyFile, DenyList, decode, encode
+from birthmark_server.broker.errors import DenyFileMalformed
+
+_IDS = st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True)
+_SERIALS = st.from_regex(r"[1-9a-f][0-9a-f]{0,39}", fullmatch=True)
+_LISTS = st.builds(DenyList, st.integers(0, 10**18 - 1), st.frozensets(_IDS), st.frozensets(_SERIALS))
+
+MALFORMED = [
+    b"",
+    b"\n",
+    b"birthmark-deny 1 1\n",
+    b"birthmark-deny 1 1\nend 0",
+    b"birthmark-deny 2 1\nend 0\n",
+    b"birthmark-deny 1 01\nend 0\n",
+    b"birthmark-deny 1 1\nend 1\n",
+    b"birthmark-deny 1 1\nend 0\n\n",
+    b"birthmark-deny 1 1\ndevice a\nend 2\n",
+    b"birthmark-deny 1 1\ndevice b\ndevice a\nend 2\n",
+    b"birthmark-deny 1 1\ndevice a\ndevice a\nend 2\n",
+    b"birthmark-deny 1 1\nserial 01\nend 1\n",
+    b"birthmark-deny 1 1\nserial 1F\nend 1\n",
+    b"birthmark-deny 1 1\nhost a\nend 1\n",
+    b"birthmark-deny 1 1\ndevice A\nend 1\n",
+    b"birthmark-deny 1 1\r\nend 0\r\n",
+    b"birthmark-deny 1 1\ndevice a\x00\nend 1\n",
+    b"birthmark-deny 1 1\ndevice \xe9\nend 1\n",
+]
+
+
+@given(_LISTS)
+def test_what_was_encoded_is_read_back(denied: DenyList) -> None:
+    assert decode(encode(denied)) == denied
+
+
+@given(st.binary())
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    with suppress(DenyFileMalformed):
+        assert encode(decode(data)) == data
+
+
+@pytest.mark.parametrize("data", MALFORMED, ids=repr)
+def test_what_the_gate_refuses_is_refused_here(data: bytes) -> None:
+    with pytest.raises(DenyFileMalformed):
+        decode(data)
+
+
+def test_the_file_is_as_documented() -> None:
+    denied = DenyList(3, frozenset({"dev-2", "dev-1"}), frozenset({"ff", "10"}))
+    assert encode(denied) == b"birthmark-deny 1 3\ndevice dev-1\ndevice dev-2\nserial 10\nserial ff\nend 4\n"
+
+
+@pytest.mark.parametrize("denied", [DenyList(1, frozenset({"A"})), DenyList(1, serials=frozenset({"0f"}))])
+def test_a_value_that_the_gate_would_not_take_is_never_written(denied: DenyList) -> None:
+    with pytest.raises(DenyFileMalformed):
+        encode(denied)
+
+
+def test_each_change_raises_the_version_and_what_is_denied_already_changes_nothing(tmp_path: Path) -> None:
+    file = DenyFile(tmp_path / "deny")
+    assert file.create().version == 1
+    assert file.create().version == 1
+    assert file.add(devices=["a"]).version == 2
+    assert file.add(devices=["a"]).version == 2
+    assert file.add(serials=["1f"]) == DenyList(3, frozenset({"a"}), frozenset({"1f"})) == file.read()
+    assert file.replace(devices=[], serials=["1f"]) == DenyList(4, serials=frozenset({"1f"}))
+    assert file.replace(devices=[], serials=["1f"]).version == 4
+
+
+def test_a_bad_value_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    file = DenyFile(tmp_path / "deny")
+    file.create()
+    with pytest.raises(DenyFileMalformed):
+        file.add(devices=["not an id"])
+    assert file.read() == DenyList(1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deny", "deny.lock"]
+
+
+def test_a_damaged_file_is_not_added_to_but_can_be_replaced(tmp_path: Path) -> None:
+    file = DenyFile(tmp_path / "deny")
+    file.path.write_bytes(b"garbage")
+    with pytest.raises(DenyFileMalformed):
+        file.add(devices=["a"])
+    assert file.path.read_bytes() == b"garbage"
+    assert file.replace(devices=["a"], serials=[]).devices == {"a"}
+
+
+def test_the_broker_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o077)
+    try:
+        file = DenyFile(tmp_path / "deny")
+        file.create()
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o644
+
+
+def test_writers_lose_none_of_each_others_entries(tmp_path: Path) -> None:
+    DenyFile(tmp_path / "deny").create()
+
+    def deny(first: int) -> None:
+        for number in range(first, first + 20):
+            DenyFile(tmp_path / "deny").add(devices=[f"dev-{number}"])
+
+    writers = [threading.Thread(target=deny, args=(first,)) for first in (0, 20, 40)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    denied = DenyFile(tmp_path / "deny").read()
+    assert denied.devices == {f"dev-{number}" for number in range(60)}
+    assert denied.version == 61
