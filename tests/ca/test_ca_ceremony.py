@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files
@@ -25,11 +25,10 @@ from birthmark_server.ca.errors import (
     RequestRefused,
 )
 from birthmark_server.ca.extensions import ca_constants
-from birthmark_server.ca.infrastructure import issue_infrastructure, issue_operator
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CRITICAL, CaKind
 from birthmark_server.ca.root_ceremony import crl_number, root_crl, root_init, root_revoke, root_sign
-from birthmark_server.domain import CertificateProfile, RevocationReason
+from birthmark_server.domain import RevocationReason
 from support.openssl import verify
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -327,44 +326,6 @@ def test_the_root_revokes_only_what_it_signed(tmp_path: Path) -> None:
             passphrase=ROOT_PASSPHRASE,
             now=NOW,
         )
-
-
-def test_an_operator_gets_a_bundle_for_a_browser(tmp_path: Path) -> None:
-    authority = demo_init(folder=tmp_path / "ca", namespace=NAMES, passphrase=PASSPHRASE, now=NOW)
-    issued = issue_operator(authority=authority, out=tmp_path / "operators", name="alice", now=NOW)
-    key, certificate, others = pkcs12.load_key_and_certificates(issued.bundle.read_bytes(), issued.passphrase.encode())
-    assert certificate is not None
-    assert key is not None
-    assert key.public_key() == certificate.public_key()
-    assert len(others) == 2
-    verified = authority.verify_leaf(certificate.public_bytes(Encoding.DER), now=NOW)
-    assert (verified.profile, verified.name) == (CertificateProfile.OPERATOR, "alice")
-    assert stat.S_IMODE(issued.bundle.stat().st_mode) == 0o600
-    assert issued.record.sha256 == verified.sha256
-    with pytest.raises(CeremonyRefused, match="is there already"):
-        issue_operator(authority=authority, out=tmp_path / "operators", name="alice", now=NOW)
-
-
-def test_a_services_certificate_is_renewed_with_its_key(tmp_path: Path) -> None:
-    authority = demo_init(folder=tmp_path / "ca", namespace=NAMES, passphrase=PASSPHRASE, now=NOW)
-
-    def issue(now: datetime) -> tuple[bytes, x509.Certificate]:
-        issued = issue_infrastructure(
-            authority=authority,
-            out=tmp_path / "tls",
-            profile=CertificateProfile.BROKER,
-            name="srv-broker",
-            dns_names=("broker.fleet.example",),
-            now=now,
-        )
-        assert stat.S_IMODE(issued.key.stat().st_mode) == 0o600
-        return issued.key.read_bytes(), x509.load_pem_x509_certificates(issued.certificate.read_bytes())[0]
-
-    key, first = issue(NOW)
-    same_key, second = issue(NOW + timedelta(days=300))
-    assert key == same_key
-    assert second.not_valid_after_utc - first.not_valid_after_utc == timedelta(days=300)
-    assert second.public_key() == first.public_key()
 
 
 def test_a_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
