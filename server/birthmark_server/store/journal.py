@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _START: Final = "0" * 64
 """What the first line of a file has as the hash of the line before it."""
 _TAIL_BYTES: Final = 1 << 16
+_JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class Journal:
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Write one line and wait until it is on the disk. Raise StoreFailed, the file then being as it was."""
-        told = json.dumps([to_json(entry) for entry in entries], separators=(",", ":"))
+        told = _JSON.encode([to_json(entry) for entry in entries])
         with self._lock:
             if self._fd < 0:
                 raise StoreFailed(f"the journal {self.path} is closed")

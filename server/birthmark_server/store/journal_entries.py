@@ -6,6 +6,7 @@ epoch is the truth in whatever order entries are read.
 """
 
 import base64
+from binascii import b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -54,7 +55,8 @@ _KINDS: Final[dict[str, type[Entry]]] = {
 _NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}
 
 _Convert: TypeAlias = Callable[[Any], Any]
-_Codec: TypeAlias = tuple[_Convert, _Convert]
+_Codec: TypeAlias = tuple[_Convert | None, _Convert]
+"""How a field is written and read; None: as it is."""
 
 
 def to_json(entry: Entry) -> dict[str, Any]:
@@ -62,7 +64,8 @@ def to_json(entry: Entry) -> dict[str, Any]:
     entry_class: type[Any] = type(entry)
     told: dict[str, Any] = {"kind": _NAMES[entry_class]}
     for name, (encode, _) in _CODECS[entry_class]:
-        told[name] = encode(getattr(entry, name))
+        value = getattr(entry, name)
+        told[name] = value if encode is None else encode(value)
     return told
 
 
@@ -84,19 +87,25 @@ def from_json(told: object) -> Entry:
 
 
 def _codec(hint: Any) -> _Codec:
-    """How a field of that type is written and read."""
     if get_origin(hint) is UnionType:
         encode, decode = _codec(next(arm for arm in get_args(hint) if arm is not NoneType))
-        return (lambda v: None if v is None else encode(v)), (lambda v: None if v is None else decode(v))
+        return _unless_none(encode), _unless_none(decode)
     if get_origin(hint) is tuple:
         return list, _strings
     if hint is datetime:
         return datetime.isoformat, datetime.fromisoformat
     if hint is bytes:
-        return (lambda v: base64.b64encode(v).decode()), (lambda v: base64.b64decode(v, validate=True))
+        return (lambda v: b2a_base64(v, newline=False).decode()), (lambda v: base64.b64decode(v, validate=True))
     if issubclass(hint, StrEnum):
         return str, hint
-    return (lambda v: v), _exactly(hint)
+    return None, _exactly(hint)
+
+
+def _unless_none(convert: _Convert | None) -> _Convert:
+    def converted(value: Any) -> Any:
+        return value if value is None or convert is None else convert(value)
+
+    return converted
 
 
 def _strings(value: Any) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ enrollment makes about fifteen of them (docs/adr/0020-store-hot-path.md). So Cor
 driver does it. Values that the driver takes and gives are plain: str, int, bytes, None (and bool); rows.py converts.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import ClauseElement, ColumnElement, Dialect, Table, bindparam
@@ -63,22 +63,33 @@ def insert_all(table: Table) -> Statement:
     return Statement(lambda insert: insert(table).on_conflict_do_nothing().inline(), columns=columns)
 
 
-MOST_KEYS: Final = 16
-"""How many keys one look-up takes: the EKs that a TPM shows, with a device id and a serial number."""
+class LookUp:
+    """A statement that looks for any of some keys: made once for each number of keys.
 
-
-def one_of(column: ColumnElement[str], *, name: str = "key") -> ColumnElement[bool]:
-    """Return `column IN (:key0, ..., :key15)`: a fixed number, so that one compiled statement fits all."""
-    return column.in_([bindparam(f"{name}{i}") for i in range(MOST_KEYS)])
-
-
-def keys(values: Iterable[str], *, name: str = "key") -> dict[str, Value]:
-    """Return the parameters of `one_of`: at most 16, the last repeated; none at all match nothing.
-
-    Raises ValueError beyond: the wire allows 8 EK certificates and one bare EK, so more is a bug.
+    build: takes that number, to be used with `one_of`. In practice there are as many as a TPM shows EKs.
     """
-    given: list[Value] = list(values) or [None]
-    if len(given) > MOST_KEYS:
-        raise ValueError(f"{len(given)} keys in one look-up, at most {MOST_KEYS}")
-    given += given[-1:] * (MOST_KEYS - len(given))
-    return {f"{name}{i}": value for i, value in enumerate(given)}
+
+    __slots__ = ("_build", "_statements")
+
+    def __init__(self, build: Callable[[int], ClauseElement]) -> None:
+        self._build = build
+        self._statements: dict[int, Statement] = {}
+
+    def of(self, given: Sequence[str]) -> Statement:
+        """The statement for as many keys as are given; none at all is one that matches nothing."""
+        number = len(given) or 1
+        try:
+            return self._statements[number]
+        except KeyError:
+            statement = self._statements[number] = Statement(self._build(number))
+            return statement
+
+
+def one_of(column: ColumnElement[str], number: int, *, name: str = "key") -> ColumnElement[bool]:
+    """Return `column IN (:key0, :key1, ...)`."""
+    return column.in_([bindparam(f"{name}{i}") for i in range(number)])
+
+
+def keys(given: Sequence[str], *, name: str = "key") -> dict[str, Value]:
+    """Return the parameters of `one_of`; NULL, which equals nothing, where none are given."""
+    return {f"{name}{i}": value for i, value in enumerate(given or (None,))}

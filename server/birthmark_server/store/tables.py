@@ -115,7 +115,11 @@ class Devices(Row, table=True):
     device last replaced its birth key by itself; null if never since its board is in place.
     """
 
-    __table_args__ = (Index(None, "state", "device_id"), Index(None, "batch", "device_id"))
+    __table_args__ = (
+        Index(None, "state", "device_id"),
+        Index(None, "batch", "device_id"),
+        {"sqlite_with_rowid": False},
+    )
     device_id: str = Field(primary_key=True)
     serial: str | None = Field(unique=True)
     model: str
@@ -138,7 +142,7 @@ class EndorsementKeys(Row, table=True):
     __tablename__: ClassVar[str] = "endorsement_keys"
     __table_args__ = ({"sqlite_with_rowid": False},)
     ek_sha256: str = Field(primary_key=True)
-    device_id: str = Field(foreign_key="devices.device_id", index=True)
+    device_id: str = Field(foreign_key="devices.device_id")
 
 
 class BoardSwaps(Row, table=True):

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, case, exists, func, literal, select
+from sqlalchemy import Select, and_, bindparam, case, exists, func, literal, select
 
 from birthmark_server.domain import AdmissionFacts, PendingEnrollment
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import AlreadyExists, TooManyPending, UnknownEnrollment
 from birthmark_server.store.rows import (
     denial_from,
+    denied_keys,
     device_from,
     from_us,
     manifest_from,
@@ -21,45 +22,45 @@ from birthmark_server.store.rows import (
 )
 from birthmark_server.store.sql.denials import DENIAL_COLUMNS, DENIALS, DENIED_KEYS, SWAPS
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES, EKS
-from birthmark_server.store.statement import Statement, insert_all, keys, one_of
+from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import Answers, Manifest, Pending, table_of
 
 _MANIFEST: Final = table_of(Manifest)
 _PENDING: Final = table_of(Pending)
 _ANSWERS: Final = table_of(Answers)
 
-_NOTHING: Final = select(literal(1).label("one")).subquery("one_row")
-_DEVICE_OF_EKS: Final = (
-    select(EKS.c.device_id)
-    .where(one_of(EKS.c.ek_sha256))
-    .order_by(case((EKS.c.ek_sha256 == bindparam("key0"), 0), else_=1), EKS.c.ek_sha256)
-    .limit(1)
-    .scalar_subquery()
-)
-_DENIAL_OF_EKS: Final = (
-    select(DENIED_KEYS.c.denial_id)
-    .where(one_of(DENIED_KEYS.c.key, name="denied"))
-    .order_by(DENIED_KEYS.c.key)
-    .limit(1)
-    .scalar_subquery()
-)
-_FACTS: Final = Statement(
-    select(*_MANIFEST.columns, *SWAPS.columns, *DEVICE_COLUMNS, *DENIAL_COLUMNS).select_from(
-        _NOTHING.outerjoin(_MANIFEST, _MANIFEST.c.ek_sha256 == bindparam("key0"))
-        .outerjoin(
-            SWAPS,
-            and_(
-                SWAPS.c.new_ek_sha256 == bindparam("key0"),
-                SWAPS.c.approved_at_us.is_not(None),
-                SWAPS.c.expires_at_us > bindparam("now"),
-            ),
-        )
-        .outerjoin(DEVICES, DEVICES.c.device_id == _DEVICE_OF_EKS)
-        .outerjoin(DENIALS, DENIALS.c.denial_id == _DENIAL_OF_EKS)
-    )
-)
-"""One statement: one snapshot, one round trip, each part found by its index."""
+_ANCHOR: Final = select(literal(1).label("one")).subquery("anchor")
 
+
+def _facts(number: int) -> Select[Any]:
+    """One statement: one snapshot, one round trip, each part found by its index."""
+    device_of_eks = (
+        select(EKS.c.device_id)
+        .where(one_of(EKS.c.ek_sha256, number))
+        .order_by(case((EKS.c.ek_sha256 == bindparam("key0"), 0), else_=1), EKS.c.ek_sha256)
+        .limit(1)
+        .scalar_subquery()
+    )
+    denial_of_eks = (
+        select(DENIED_KEYS.c.denial_id)
+        .where(one_of(DENIED_KEYS.c.key, number, name="denied"))
+        .limit(1)
+        .scalar_subquery()
+    )
+    open_swap = and_(
+        SWAPS.c.new_ek_sha256 == bindparam("key0"),
+        SWAPS.c.approved_at_us.is_not(None),
+        SWAPS.c.expires_at_us > bindparam("now"),
+    )
+    return select(*_MANIFEST.columns, *SWAPS.columns, *DEVICE_COLUMNS, *DENIAL_COLUMNS).select_from(
+        _ANCHOR.outerjoin(_MANIFEST, _MANIFEST.c.ek_sha256 == bindparam("key0"))
+        .outerjoin(SWAPS, open_swap)
+        .outerjoin(DEVICES, DEVICES.c.device_id == device_of_eks)
+        .outerjoin(DENIALS, DENIALS.c.denial_id == denial_of_eks)
+    )
+
+
+_FACTS: Final = LookUp(_facts)
 _INSERT: Final = insert_all(_PENDING)
 _OPEN_CHALLENGES: Final = Statement(
     select(func.count(), func.min(_PENDING.c.expires_at_us)).where(
@@ -77,9 +78,8 @@ _GET: Final = Statement(
 
 
 def admission_facts(tx: Transaction, ek_sha256: Sequence[str], at: datetime) -> AdmissionFacts:
-    shown = keys(ek_sha256)
-    denied = keys([f"ek:{ek}" for ek in ek_sha256], name="denied")
-    row = tx.row(_FACTS, **shown, **denied, now=to_us(at))
+    denied = keys(denied_keys("", "", ek_sha256), name="denied")
+    row = tx.row(_FACTS.of(ek_sha256), **keys(ek_sha256), **denied, now=to_us(at))
     if row is None:
         raise RuntimeError("a select from one row gave none")
     ends = (len(_MANIFEST.columns), len(SWAPS.columns), len(DEVICE_COLUMNS), len(DENIAL_COLUMNS))

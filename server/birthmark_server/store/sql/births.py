@@ -114,7 +114,7 @@ def _bring_home(tx: Transaction, birth: Birth) -> Device:
     new_key = known.birth_spki_sha256 != birth.device.birth_spki_sha256
     if birth.swap is not None:
         use_swap(tx, birth.swap, ek_sha256=birth.device.ek_sha256, at=birth.at)
-        drop_eks(tx, known.device_id)
+        drop_eks(tx, known)
         known_eks: tuple[str, ...] = ()
         rekeyed_at_us = None
     else:

@@ -20,7 +20,7 @@ from birthmark_server.store.journal_entries import to_json
 from birthmark_server.store.rows import all_eks, denial_from, denial_values, denied_keys, swap_from, swap_values, to_us
 from birthmark_server.store.sql.certificates import revoke_all
 from birthmark_server.store.sql.devices import devices_with, lock_device, set_state
-from birthmark_server.store.statement import Statement, insert_all, keys, one_of
+from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import BoardSwaps, Denials, DeniedKeys, Manifest, table_of
 
 DENIALS: Final = table_of(Denials)
@@ -32,12 +32,14 @@ _MANIFEST: Final = table_of(Manifest)
 _INSERT_DENIAL: Final = insert_all(DENIALS)
 _INSERT_KEY: Final = insert_all(DENIED_KEYS)
 _LIST: Final = Statement(select(*DENIAL_COLUMNS).order_by(DENIALS.c.denied_at_us, DENIALS.c.denial_id))
-_MATCH: Final = Statement(
-    select(*DENIAL_COLUMNS)
-    .join(DENIED_KEYS, DENIED_KEYS.c.denial_id == DENIALS.c.denial_id)
-    .where(one_of(DENIED_KEYS.c.key))
-    .order_by(DENIALS.c.denied_at_us)
-    .limit(1)
+_MATCHING: Final = LookUp(lambda number: select(DENIED_KEYS.c.denial_id).where(one_of(DENIED_KEYS.c.key, number)))
+_OLDEST: Final = LookUp(
+    lambda number: (
+        select(*DENIAL_COLUMNS)
+        .where(one_of(DENIALS.c.denial_id, number))
+        .order_by(DENIALS.c.denied_at_us, DENIALS.c.denial_id)
+        .limit(1)
+    )
 )
 _LISTED: Final = Statement(select(_MANIFEST.c.device_id).where(_MANIFEST.c.ek_sha256 == bindparam("key")))
 
@@ -102,7 +104,11 @@ def list_denied(tx: Transaction) -> list[DenyEntry]:
 
 def denied_match(tx: Transaction, device_id: str, serial: str, ek_sha256: Iterable[str] = ()) -> DenyEntry | None:
     """The oldest entry that matches any of these, or None."""
-    row = tx.row(_MATCH, **keys(denied_keys(device_id, serial, tuple(ek_sha256))))
+    names = denied_keys(device_id, serial, tuple(ek_sha256))
+    found = [denial_id for (denial_id,) in tx.rows(_MATCHING.of(names), **keys(names))]
+    if not found:  # nearly always: births come this way
+        return None
+    row = tx.row(_OLDEST.of(found), **keys(found))
     return None if row is None else denial_from(row)
 
 

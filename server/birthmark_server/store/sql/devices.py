@@ -10,7 +10,7 @@ from birthmark_server.domain import Device, DeviceState
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import DuplicateDevice, UnknownDevice
 from birthmark_server.store.rows import all_eks, device_from, device_values, to_us
-from birthmark_server.store.statement import Row, Statement, insert_all, keys, one_of
+from birthmark_server.store.statement import LookUp, Row, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import Devices, EndorsementKeys, table_of
 
 DEVICES: Final = table_of(Devices)
@@ -28,7 +28,7 @@ _TAKE_EK: Final = Statement(
     ),
     columns=("ek_sha256", "device_id"),
 )
-_DROP_EKS: Final = Statement(delete(EKS).where(EKS.c.device_id == bindparam("key")))
+_DROP_EKS: Final = LookUp(lambda number: delete(EKS).where(one_of(EKS.c.ek_sha256, number)))
 _UPDATE: Final = Statement(
     update(DEVICES).where(DEVICES.c.device_id == bindparam("key")),
     columns=[column.name for column in DEVICES.columns if column.name != "device_id"],
@@ -49,16 +49,18 @@ _TOUCH: Final = Statement(
     )
     .values(last_seen_at_us=bindparam("now"))
 )
-_WITH_KEYS: Final = Statement(
-    select(*DEVICE_COLUMNS)
-    .where(
-        or_(
-            DEVICES.c.device_id == bindparam("device"),
-            DEVICES.c.serial == bindparam("number"),
-            DEVICES.c.device_id.in_(select(EKS.c.device_id).where(one_of(EKS.c.ek_sha256))),
+_WITH_KEYS: Final = LookUp(
+    lambda number: (
+        select(*DEVICE_COLUMNS)
+        .where(
+            or_(
+                DEVICES.c.device_id == bindparam("device"),
+                DEVICES.c.serial == bindparam("number"),
+                DEVICES.c.device_id.in_(select(EKS.c.device_id).where(one_of(EKS.c.ek_sha256, number))),
+            )
         )
+        .order_by(DEVICES.c.device_id)
     )
-    .order_by(DEVICES.c.device_id)
 )
 
 
@@ -97,7 +99,7 @@ def count_devices(tx: Transaction) -> dict[DeviceState, int]:
 
 def devices_with(tx: Transaction, device_id: str, serial: str, ek_sha256: tuple[str, ...]) -> list[Device]:
     """All devices that have this id, this serial or any of these EKs; an empty value matches none."""
-    rows = tx.rows(_WITH_KEYS, device=device_id or None, number=serial or None, **keys(ek_sha256))
+    rows = tx.rows(_WITH_KEYS.of(ek_sha256), device=device_id or None, number=serial or None, **keys(ek_sha256))
     return [device_from(row) for row in rows]
 
 
@@ -132,8 +134,10 @@ def update_device(tx: Transaction, device: Device, *, rekeyed_at_us: int | None)
     tx.run(_UPDATE, key=values.pop("device_id"), **values)
 
 
-def drop_eks(tx: Transaction, device_id: str) -> None:
-    tx.run(_DROP_EKS, key=device_id)
+def drop_eks(tx: Transaction, device: Device) -> None:
+    """Take from a device the EKs that it has on record."""
+    eks = all_eks(device)
+    tx.run(_DROP_EKS.of(eks), **keys(eks))
 
 
 def set_state(tx: Transaction, device: Device, state: DeviceState) -> Device:
@@ -168,7 +172,7 @@ def put_device(tx: Transaction, device: Device) -> tuple[bool, bool]:
         if known.epoch >= device.epoch:
             return False, False
         update_device(tx, replace(device, last_seen_at=known.last_seen_at), rekeyed_at_us=row[-1])
-        drop_eks(tx, device.device_id)
+        drop_eks(tx, known)
     for ek in all_eks(device):
         tx.run(_TAKE_EK, ek_sha256=ek, device_id=device.device_id, owner=device.device_id)
     return True, row is None

@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("rekeyed_at_us", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("device_id", name="pk_devices"),
         sa.UniqueConstraint("serial", name="uq_devices_serial"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_devices_batch_device_id", "devices", ["batch", "device_id"])
     op.create_index("ix_devices_state_device_id", "devices", ["state", "device_id"])
@@ -195,7 +196,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("ek_sha256", name="pk_endorsement_keys"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_endorsement_keys_device_id", "endorsement_keys", ["device_id"])
     op.create_table(
         "evidence",
         sa.Column("at_us", sa.BigInteger(), nullable=False),
