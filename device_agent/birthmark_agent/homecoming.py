@@ -9,6 +9,7 @@ not: the agent waits and begins again, for a cheaper way may be open by then. Ev
 lost when the power goes in between.
 """
 
+from dataclasses import replace
 from typing import Final
 
 from cryptography import x509
@@ -42,12 +43,17 @@ class Homecoming:
         self.refused: set[str] = set()
 
     def slot_in_hand(self) -> Slot | None:
-        """Return the first slot that is neither expired nor refused; asks nobody."""
-        now = self._identities.clock.now()
+        """Return the first slot that is neither expired nor refused.
+
+        Asks nobody, unless one looks expired by a clock that nothing vouches for: then the server, for the time.
+        """
+        clock = self._identities.clock
         for slot in self._identities.slots.candidates():
             if slot.identity.serial_number in self.refused:
                 continue
-            if slot.identity.not_after > now:
+            if slot.identity.not_after <= clock.now():
+                self._identities.try_to_learn_time()
+            if slot.identity.not_after > clock.now():
                 return slot
             log.info("slot-expired", slot=slot.name, not_after=slot.identity.not_after.isoformat())
         return None
@@ -150,7 +156,7 @@ class Homecoming:
         slot = self._keep(obtained)
         identities.slots.promote(slot)
         identities.restore_birth_record(record)
-        return slot
+        return replace(slot, current=True)
 
     def _keep(self, obtained: Operational) -> Slot:
         slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))

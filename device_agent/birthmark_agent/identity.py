@@ -15,7 +15,7 @@ from typing import Final
 from cryptography import x509
 
 from birthmark_agent import log, timesync
-from birthmark_agent.clock import Clock, LinuxClock
+from birthmark_agent.clock import Clock, ClockState, LinuxClock, SystemClock
 from birthmark_agent.enrollment import BirthRecord, verify_birth_chain
 from birthmark_agent.errors import AgentError, IdentityDamaged, Misconfigured, TpmError
 from birthmark_agent.est import EstClient
@@ -36,14 +36,14 @@ _PROBE_BYTES: Final = 8192
 
 
 class Identities:
-    """Everything that this device knows of itself. settings: where all of it is."""
+    """Everything that this device knows of itself. settings: where all of it is. system: the system's clock."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, system: SystemClock | None = None) -> None:
         self.settings = settings
         self.files = Files.at(settings.state)
         self.slots = Slots(self.files)
         self.clock = Clock(
-            self.files, image_time=settings.image_time, not_before=self._not_befores, system=LinuxClock()
+            self.files, image_time=settings.image_time, not_before=self._not_befores, system=system or LinuxClock()
         )
 
     def open_tpm(self) -> Tpm:
@@ -181,14 +181,23 @@ class Identities:
             yield EstClient(connection, path)
 
     def learn_time(self) -> None:
-        """Ask the server what time it is, if our clock can't be trusted; its answer is signed over our nonce.
+        """Ask the server what time it is, unless our clock is SET; its answer is signed over our nonce.
 
         Raise http's errors, TimeRefused.
         """
+        if self.clock.state() is ClockState.SET:
+            return
         check = self.clock.check_times()[-1]  # the most patient one
         context = client_context(anchors_pem=self.anchors_pem, check=check)
         self.clock.learn(timesync.ask(self.settings.server, context))
         log.info("time-learnt", now=self.clock.now().isoformat())
+
+    def try_to_learn_time(self) -> None:
+        """As learn_time(); a server that can't tell leaves the clock as it is."""
+        try:
+            self.learn_time()
+        except AgentError as error:
+            log.failed("time-not-learnt", error)
 
     def _not_befores(self) -> list[datetime]:
         return [slot.identity.not_before for slot in self.slots.candidates()] or [datetime(1970, 1, 1, tzinfo=UTC)]

@@ -78,6 +78,7 @@ class Agent:
         self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
         self._renewing = Backoff("renew", Pace(retry.first_s, retry.most_s, renewal.floor_s), files=identities.files)
         self._renew_not_before_s = 0.0
+        self._asked_for_time = False
         self._hurried = 0
         self._skip_wait = False
         self._stop = False
@@ -136,10 +137,10 @@ class Agent:
         self._connecting.begin()
         self._enter(Phase.IDENTIFYING)
         if self._identities.clock.state() is ClockState.WRONG:
-            self._learn_time()
+            self._identities.try_to_learn_time()
         slot = self._homecoming.find()
         try:
-            life = _Life(slot, self._connect(slot))
+            life = _Life(slot, self._connect(slot), promoted=slot.current)
         except AgentError as error:
             self._judge(slot.identity, error)
             raise
@@ -161,8 +162,6 @@ class Agent:
         except AgentError:
             session.close(announce=False)
             raise
-        if not slot.current:
-            self._identities.slots.promote(slot)  # the other slot, which has just proven itself
         return session
 
     def _session(self, identity: Identity) -> Session:
@@ -216,6 +215,10 @@ class Agent:
             renewal=self._identities.settings.renewal,
         )
         if self._now() < due:
+            return False
+        if self._identities.clock.state() is not ClockState.SET and not self._asked_for_time:
+            self._asked_for_time = True  # once: a clock that runs ahead must not renew at every floor
+            self._identities.try_to_learn_time()
             return False
         if self._renew_not_before_s == 0.0:
             self._renew_not_before_s = time.monotonic() + self._renewing.wait_s()
@@ -272,8 +275,8 @@ class Agent:
 
     def _judge(self, identity: Identity, error: AgentError) -> None:
         """Find out whether `error` means that this identity is no good: then another is tried at once."""
-        if isinstance(error, TlsFailed) and error.time and self._identities.clock.state() is not ClockState.SET:
-            self._learn_time()
+        if isinstance(error, TlsFailed) and error.time and self._clock_can_be_set():
+            self._hurry()
             return
         reason: AgentError | None = error if leads_elsewhere(error) else None
         if isinstance(error, BrokerRefused | ConnectionLost) or (isinstance(error, TlsFailed) and error.peer):
@@ -288,12 +291,11 @@ class Agent:
             self._homecoming.refused.add(identity.serial_number)
             self._hurry()
 
-    def _learn_time(self) -> None:
-        try:
-            self._identities.learn_time()
-            self._hurry()
-        except AgentError as error:
-            log.failed("time-not-learnt", error)
+    def _clock_can_be_set(self) -> bool:
+        """Return whether the clock was not SET, and is now that the server has told the time."""
+        was_set = self._identities.clock.state() is ClockState.SET
+        self._identities.try_to_learn_time()
+        return not was_set and self._identities.clock.state() is ClockState.SET
 
     def _hurry(self) -> None:
         """Skip the next wait: another way is open. Only a few times in a row, or two ways could chase each other."""

@@ -209,7 +209,10 @@ class AgentSite:
                     trust_domain=authority.namespace.trust_domain,
                 )
             )
-            yield cls(folder, installation, broker, VendorCa.create(folder / "swtpm-ca"), stack)
+            vendor = VendorCa.create(folder / "swtpm-ca")
+            vendor.make(folder / "tpm-0")  # the vendor's CA is there once it has made a TPM
+            _trust(folder / "tpm-roots", vendor)
+            yield cls(folder, installation, broker, vendor, stack)
 
     @contextmanager
     def server(self, *, extra: str = "", at: str = "") -> Iterator[Server]:
@@ -244,7 +247,6 @@ class AgentSite:
         tpm.start()
         device = Device(self, serial, tpm, folder)
         write_agent_settings(device, extra=extra)
-        self._trust_vendor()
         if listed:
             entry = ManifestEntry(ek_sha256(tpm), serial, MODEL.name, device.device_id, "test", now())
             self.installation.store.import_manifest([entry])
@@ -264,13 +266,13 @@ class AgentSite:
         to_record(certificate, issuer=fleet, profile=token.profile, device_id=device.device_id, issued_at=at)
         return tuple(c.public_bytes(Encoding.DER) for c in (certificate, fleet.certificate))
 
-    def _trust_vendor(self) -> None:
-        folder = self.folder / "tpm-roots" / "swtpm"
-        if not folder.exists():
-            (folder / ROOTS).mkdir(parents=True)
-            entry = Vendor(name="swtpm", manufacturers=frozenset((_SWTPM_MANUFACTURER,)))
-            (folder / VENDOR_FILE).write_bytes(write_vendor(entry))
-            (folder / ROOTS / "root.pem").write_bytes(self.vendor.root_pem.read_bytes())
+
+def _trust(roots: Path, vendor: VendorCa) -> None:
+    folder = roots / "swtpm"
+    (folder / ROOTS).mkdir(parents=True)
+    entry = Vendor(name="swtpm", manufacturers=frozenset((_SWTPM_MANUFACTURER,)))
+    (folder / VENDOR_FILE).write_bytes(write_vendor(entry))
+    (folder / ROOTS / "root.pem").write_bytes(vendor.root_pem.read_bytes())
 
 
 def write_agent_settings(device: Device, *, extra: str = "") -> None:
