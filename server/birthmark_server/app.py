@@ -31,7 +31,7 @@ from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.settings import Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
-from birthmark_server.web.app import CertificateSource, HttpShell, Listener, certificate_from_tls
+from birthmark_server.web.app import CertificateSource, HttpShell, certificate_from_tls
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route, Router
@@ -39,6 +39,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.front import certificate_from_front
 from birthmark_server.web.limits import ConnectionLimit
+from birthmark_server.web.listener import Listener
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import time_routes
 from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory

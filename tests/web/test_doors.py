@@ -79,9 +79,8 @@ def judge(
     certificate: bytes | None = b"a certificate",
 ) -> Caller:
     store: Store = OneCertificate(None if record is None else (record, device))  # type: ignore[assignment]
-    return identify(
-        store, door, certificate, address="192.0.2.1", request_id="r", issuers=frozenset({"fleet", "infra"}), now=NOW
-    )
+    call = Call("r", "192.0.2.1", certificate)
+    return identify(store, door, call, issuers=frozenset({"fleet", "infra"}), now=NOW)
 
 
 def test_a_device_in_good_standing_is_let_in() -> None:
@@ -143,7 +142,7 @@ def test_each_role_opens_only_its_own_doors(profile: CertificateProfile) -> None
                 judge(door, replace(RECORD, profile=profile))
 
 
-def answer(_: Call) -> Answer:
+def answer(_call: Call, _caller: Caller) -> Answer:
     return Answer(200, b"", "text/plain")
 
 

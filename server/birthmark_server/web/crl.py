@@ -17,6 +17,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.issuer import Issuer
+from birthmark_server.domain import Caller
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.errors import NoSuchResource
@@ -87,7 +88,7 @@ class CrlPublisher:
         folder = urlsplit(self._authority.namespace.public_url).path.rstrip("/")
         return [Route("GET", f"{folder}/crl/{{id}}", PUBLIC, self._serve, cheap=True)]
 
-    def _serve(self, call: Call) -> Answer:
+    def _serve(self, call: Call, _caller: Caller) -> Answer:
         published = self._lists.get(call.argument.removesuffix(".crl"))
         if published is None or not call.argument.endswith(".crl"):
             raise NoSuchResource(f"no CRL is called {call.argument[:80]}")

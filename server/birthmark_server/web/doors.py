@@ -53,12 +53,18 @@ OPERATORS: Final = Door(frozenset({CertificateProfile.OPERATOR}))
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, read. media_type: lower case, without parameters. argument: what stood for `{id}` in the path."""
+    """One request, read, by whoever it is.
 
-    caller: Caller
+    address: what limits go by, where nothing better is proven. certificate: the client certificate (DER) whose key the
+    TLS layer saw proven and whose chain it verified up to the root; None without one. media_type: lower case, without
+    parameters. argument: what stood for `{id}` in the path.
+    """
+
+    request_id: str
+    address: str
+    certificate: bytes | None = None
     body: bytes = b""
     media_type: str = ""
-    accept: str = ""
     argument: str = ""
     if_none_match: str = ""
     if_modified_since: str = ""
@@ -74,6 +80,9 @@ class Answer:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+Handler = Callable[[Call, Caller], Answer]
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One resource. path: `{id}` stands for one segment. est: errors are worded as RFC 7030 wants them.
@@ -84,7 +93,7 @@ class Route:
     method: str
     path: str
     door: Door
-    handler: Callable[[Call], Answer]
+    handler: Handler
     est: bool = False
     cheap: bool = field(default=False, kw_only=True)
 
@@ -136,25 +145,16 @@ class Router:
         raise NoSuchResource(f"nothing is served at {path[:200]}")
 
 
-def identify(
-    store: Store,
-    door: Door,
-    certificate: bytes | None,
-    *,
-    address: str,
-    request_id: str,
-    issuers: frozenset[str],
-    now: datetime,
-) -> Caller:
+def identify(store: Store, door: Door, call: Call, *, issuers: frozenset[str], now: datetime) -> Caller:
     """Return who calls, or raise a NotYourDoor that says why `door` stays shut.
 
-    certificate: the client certificate (DER) whose key the TLS layer saw proven and whose chain it verified up to the
-    root; None without one. issuers: SHA-256 of our CA certificates.
+    issuers: SHA-256 of our CA certificates.
     """
+    certificate = call.certificate
     if certificate is None or door.ignore_certificate:
         if not door.anonymous:
             raise CertificateRequired("this resource needs a client certificate, and none was sent")
-        return Caller(request_id, address)
+        return Caller(call.request_id, call.address)
     found = store.certificate_by_sha256(sha256(certificate).hexdigest())
     if found is None:
         raise CertificateUnknown("the client certificate is not on record here")
@@ -165,7 +165,7 @@ def identify(
     if record.device_id and device is None:
         raise CertificateUnknown(f"device {record.device_id} is not on record here")
     station = _common_name(record.subject) if record.profile is CertificateProfile.STATION else ""
-    return Caller(request_id, station or address, station=station, certificate=record, device=device)
+    return Caller(call.request_id, station or call.address, station=station, certificate=record, device=device)
 
 
 def _common_name(subject: str) -> str:

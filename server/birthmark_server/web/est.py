@@ -14,8 +14,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from birthmark_server.domain import Caller
 from birthmark_server.renewal import RenewalService
-from birthmark_server.web.doors import ATTESTED, BORN, OPERATIONAL, PUBLIC, Answer, Call, Door, Route
+from birthmark_server.web.doors import ATTESTED, BORN, OPERATIONAL, PUBLIC, Answer, Call, Door, Handler, Route
 from birthmark_server.web.enroll import require_media_type
 from birthmark_server.web.errors import BadTransfer
 from birthmark_wire import est
@@ -29,21 +30,21 @@ def est_routes(service: RenewalService, *, ca_certificates: Sequence[x509.Certif
     cacerts = _answer(certs_only(ca_certificates), CERTS_ONLY)
     attributes = _answer(csrattrs, est.CSRATTRS_MIME)
 
-    def nonce(call: Call) -> Answer:
-        return Answer(200, service.nonce(call.caller).encode(), est.NONCE_MIME)
+    def nonce(_: Call, caller: Caller) -> Answer:
+        return Answer(200, service.nonce(caller).encode(), est.NONCE_MIME)
 
-    def simpleenroll(call: Call) -> Answer:
-        return _answer(certs_only([service.enroll(_request(call), call.caller)]), CERTS_ONLY)
+    def simpleenroll(call: Call, caller: Caller) -> Answer:
+        return _answer(certs_only([service.enroll(_request(call), caller)]), CERTS_ONLY)
 
-    def simplereenroll(call: Call) -> Answer:
-        return _answer(certs_only([service.reenroll(_request(call), call.caller)]), CERTS_ONLY)
+    def simplereenroll(call: Call, caller: Caller) -> Answer:
+        return _answer(certs_only([service.reenroll(_request(call), caller)]), CERTS_ONLY)
 
-    def route(method: str, operation: str, door: Door, handler: object, *, cheap: bool = False) -> Route:
-        return Route(method, f"{est.BASE_PATH}/{operation}", door, handler, est=True, cheap=cheap)  # type: ignore[arg-type]
+    def route(method: str, operation: str, door: Door, handler: Handler, *, cheap: bool = False) -> Route:
+        return Route(method, f"{est.BASE_PATH}/{operation}", door, handler, est=True, cheap=cheap)
 
     return [
-        route("GET", est.CACERTS, PUBLIC, lambda _: cacerts, cheap=True),
-        route("GET", est.CSRATTRS, PUBLIC, lambda _: attributes, cheap=True),
+        route("GET", est.CACERTS, PUBLIC, lambda *_: cacerts, cheap=True),
+        route("GET", est.CSRATTRS, PUBLIC, lambda *_: attributes, cheap=True),
         route("GET", est.NONCE, ATTESTED, nonce),
         route("POST", est.SIMPLEENROLL, BORN, simpleenroll),
         route("POST", est.SIMPLEREENROLL, OPERATIONAL, simplereenroll),

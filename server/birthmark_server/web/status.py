@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 
+from birthmark_server.domain import Caller
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.doors import OPERATORS, PUBLIC, Answer, Call, Route
 from birthmark_wire import PROTOCOL
@@ -14,10 +15,10 @@ from birthmark_wire.enrollment import JSON_MIME
 def status_routes(store: Store, *, started_at: datetime, now: Callable[[], datetime]) -> list[Route]:
     """Return both routes."""
 
-    def health(_: Call) -> Answer:
+    def health(_call: Call, _caller: Caller) -> Answer:
         return Answer(200, b"ok\n", "text/plain; charset=utf-8")
 
-    def status(_: Call) -> Answer:
+    def status(_call: Call, _caller: Caller) -> Answer:
         body = write_json(
             {
                 "protocol": PROTOCOL,

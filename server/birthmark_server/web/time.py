@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from birthmark_server.domain import Caller
 from birthmark_server.errors import Misconfigured
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.enroll import require_media_type
@@ -30,7 +31,7 @@ def time_routes(key_file: Path, passphrase: bytes | None, *, now: Callable[[], d
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return []
 
-    def tell(call: Call) -> Answer:
+    def tell(call: Call, _caller: Caller) -> Answer:
         require_media_type(call, JSON_MIME)
         message = read_json(call.body)
         nonce = message.octets("nonce", low=NONCE_BYTES, high=NONCE_BYTES)

@@ -1,0 +1,126 @@
+"""Connections that speak HTTP: aiohttp's low-level protocol, told when to end and how to word what is not HTTP."""
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict
+
+from birthmark_server.errors import BirthmarkError, Malformed
+from birthmark_server.web.doors import Answer
+from birthmark_server.web.problems import answer_for
+
+log = logging.getLogger("birthmark.web")
+
+LINGER_S = 1.0
+"""How long a connection is read on after an answer that came before the end of its request."""
+
+
+class Listener:
+    """Makes one HTTP protocol per connection; `loop.create_server` calls it. At the end it lets them finish."""
+
+    def __init__(
+        self,
+        handle: Callable[[web.BaseRequest], Awaitable[web.Response]],
+        *,
+        idle_timeout_s: float,
+        request_ids: Iterator[str],
+    ) -> None:
+        self._server = web.Server(self._counted)
+        self._handle = handle
+        self._idle_timeout_s = idle_timeout_s
+        self._request_ids = request_ids
+        self._in_work = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __call__(self) -> RequestHandler:
+        """Return the protocol of one connection."""
+        return _Connection(
+            self._server,
+            request_ids=self._request_ids,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=self._idle_timeout_s,
+            access_log=None,
+            lingering_time=LINGER_S,
+            tcp_keepalive=False,
+            auto_decompress=False,
+        )
+
+    async def shutdown(self, grace_s: float) -> None:
+        """Let requests that have begun finish for `grace_s`, then close every connection.
+
+        aiohttp's own shutdown stops reading at once, and with it the requests whose body is still on its way.
+        """
+        self._stopping = True
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("requests cut off", extra={"fields": {"count": self._in_work}})
+        self._server.pre_shutdown()
+        await self._server.shutdown(LINGER_S)
+
+    async def _counted(self, request: web.BaseRequest) -> web.Response:
+        self._in_work += 1
+        self._idle.clear()
+        try:
+            response = await self._handle(request)
+        finally:
+            self._in_work -= 1
+            if not self._in_work:
+                self._idle.set()
+        if self._stopping:
+            response.force_close()
+        return response
+
+
+class _Connection(RequestHandler):
+    """aiohttp's HTTP protocol, with problem documents for what is not HTTP."""
+
+    __slots__ = ("_request_ids",)
+
+    def __init__(self, manager: web.Server, *, request_ids: Iterator[str], **settings: Any) -> None:
+        super().__init__(manager, **settings)
+        self._request_ids = request_ids
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,  # noqa: ARG002 - aiohttp's signature
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what aiohttp could not parse."""
+        request_id = next(self._request_ids)
+        fields = {"request": request_id, "status": status, "detail": message or ""}
+        error: BirthmarkError = Malformed("this is not HTTP/1.1 as we read it")
+        if status >= 500:
+            log.error("failed", exc_info=exc, extra={"fields": fields})
+            error = BirthmarkError()
+        else:
+            log.info("request", extra={"fields": fields})
+        response = to_response(answer_for(error, request_id=request_id), request_id)
+        response.force_close()
+        return response
+
+
+def to_response(answer: Answer, request_id: str) -> web.Response:
+    """Turn an Answer into aiohttp's response."""
+    headers = CIMultiDict(answer.headers)
+    headers["Content-Type"] = answer.media_type
+    headers["X-Request-Id"] = request_id
+    headers.setdefault("Cache-Control", "no-store")
+    return web.Response(body=answer.body, status=answer.status, headers=headers)
+
+
+def make_request_ids() -> Iterator[str]:
+    """Return an endless iterator of ids that no other process gives out."""
+    prefix = secrets.token_hex(4)
+    return (f"{prefix}-{number:x}" for number in itertools.count(1))
