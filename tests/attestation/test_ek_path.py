@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from cryptography import x509
@@ -156,6 +157,14 @@ def test_two_intermediates_of_one_name_that_name_each_other_end_in_a_refusal() -
     b = build_ca("Loop B", issuer=one, key=two.key)
     with pytest.raises(errors.EkUntrusted):
         prove_ek(showing(VENDOR.issue_ek(EK_KEY.public_key(), issuer=a), chain=(a.der, b.der) * 8))
+
+
+def test_a_device_that_shows_a_crowd_of_intermediates_costs_a_bounded_search() -> None:
+    names = [f"Crowd {floor}" for floor in range(4)]
+    crowd = [build_ca(name, issuer=build_ca(above)) for name, above in pairwise(names) for _ in range(4)]
+    start = build_ca(names[0])
+    with pytest.raises(errors.EkUntrusted):
+        prove_ek(showing(VENDOR.issue_ek(EK_KEY.public_key(), issuer=start), chain=[ca.der for ca in crowd]))
 
 
 def test_one_changed_byte_of_the_signed_part_is_refused() -> None:

@@ -14,6 +14,7 @@ from birthmark_server.attestation.ak import AttestationKey, check_ak
 from birthmark_server.attestation.device_key import check_device_public
 from birthmark_server.attestation.ek import ProvenEndorsement, verify_endorsement
 from birthmark_server.attestation.keys import check_device_key
+from birthmark_server.attestation.quote import VerifiedQuote
 from birthmark_server.attestation.verify import VerifiedDevice, VerifiedKey, open_challenge
 from birthmark_server.errors import BirthmarkError
 from birthmark_server.tpm.algorithms import ALG_ECDAA, ALG_RSAES, ALG_RSAPSS, ALG_RSASSA, ALG_SHA1
@@ -177,7 +178,7 @@ def test_one_key_in_two_roles_is_refused() -> None:
             open_challenge(request, endorsement=endorsement, secret=bytes(32))
 
 
-@pytest.mark.parametrize("proof", [AttestationKey, ProvenEndorsement, VerifiedDevice, VerifiedKey])
+@pytest.mark.parametrize("proof", [AttestationKey, ProvenEndorsement, VerifiedDevice, VerifiedKey, VerifiedQuote])
 def test_nobody_but_its_verifier_builds_a_proof(proof: Any) -> None:
     fields = dict.fromkeys(proof.__dataclass_fields__)
     with pytest.raises(TypeError, match="only"):

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from attestation.enrolling import EK_KEY, VENDOR, prove_ek, showing
 from birthmark_server.attestation import der
-from birthmark_server.attestation.certificate import parse_certificate
-from birthmark_server.attestation.errors import CertificateMalformed, ChainSignature, WeakKey
+from birthmark_server.attestation.certificate import describe_name, parse_certificate
+from birthmark_server.attestation.errors import CertificateMalformed, ChainAlgorithm, ChainSignature, WeakKey
 from birthmark_server.attestation.roots import TrustStore
-from support.tpm_vendor import Ca, VendorCa, build_ca
+from support.tpm_vendor import Ca, VendorCa, build_ca, new_key
 
 
 def tlv(tag: int, *parts: bytes) -> bytes:
@@ -114,6 +114,25 @@ def test_a_critical_flag_spelled_out_as_false_changes_nothing() -> None:
     prove_ek(showing(rewritten(usual, change, VENDOR.intermediate.key)))
 
 
+def with_extension(tbs: bytes, oid: str, value: bytes, extra: bytes = b"") -> bytes:
+    """Return the signed part's members with the value of one extension replaced, after one more member."""
+    members = der.read_all(tbs)
+    (listed,) = der.read_all(members[-1].value)
+    old = next(e.value for e in parse_certificate(USUAL).extensions if e.oid == oid)
+    extensions = b"".join(
+        tlv(der.SEQUENCE, extension.value.replace(tlv(der.OCTET_STRING, old), extra + tlv(der.OCTET_STRING, value)))
+        for extension in der.members_of(listed)
+    )
+    return b"".join(member.encoded for member in members[:-1]) + tlv(0xA3, tlv(der.SEQUENCE, extensions))
+
+
+USUAL = VENDOR.issue_ek(EK_KEY.public_key())
+BASIC_CONSTRAINTS, SUBJECT_ALT_NAME = "2.5.29.19", "2.5.29.17"
+BAD_TEXT = tlv(
+    der.SEQUENCE,
+    tlv(0xA4, tlv(der.SEQUENCE, tlv(der.SET, tlv(der.SEQUENCE, bytes.fromhex("0603550403"), tlv(0x0C, b"\xff"))))),
+)
+
 NO_CERTIFICATES: dict[str, Callable[[bytes], bytes]] = {
     "version 1": replacing(bytes.fromhex("a003020102"), bytes.fromhex("a003020100")),
     "another algorithm inside": lambda tbs: tbs.replace(
@@ -124,6 +143,18 @@ NO_CERTIFICATES: dict[str, Callable[[bytes], bytes]] = {
     "a member too many": lambda tbs: tbs + tlv(0xA4, b""),
     "an extension twice": lambda tbs: tbs.replace(bytes.fromhex("0603551d25"), bytes.fromhex("0603551d11")),
     "a BOOLEAN of 1": replacing(bytes.fromhex("0603551d0f0101ff"), bytes.fromhex("0603551d0f010101")),
+    "no extensions": lambda tbs: b"".join(member.encoded for member in der.read_all(tbs)[:-1]),
+    "an extension of four members": lambda tbs: with_extension(tbs, BASIC_CONSTRAINTS, b"\x30\x00", extra=b"\x05\x00"),
+    "a GeneralizedTime of two-digit years": replacing(b"\x17\x0d200101000000Z", b"\x18\x0d200101000000Z"),
+    "basicConstraints of three members": lambda tbs: with_extension(
+        tbs, BASIC_CONSTRAINTS, bytes.fromhex("30090101ff020100020100")
+    ),
+    "a path length below zero": lambda tbs: with_extension(tbs, BASIC_CONSTRAINTS, bytes.fromhex("30060101ff0201ff")),
+    "an INTEGER without a value": lambda tbs: with_extension(tbs, BASIC_CONSTRAINTS, bytes.fromhex("30050101ff0200")),
+    "a name that is no UTF-8": lambda tbs: with_extension(tbs, SUBJECT_ALT_NAME, BAD_TEXT),
+    "a name that is no string": lambda tbs: with_extension(
+        tbs, SUBJECT_ALT_NAME, BAD_TEXT.replace(b"\x0c\x01\xff", b"\x04\x01\xff")
+    ),
     "a BIT STRING with wrong unused bits": replacing(bytes.fromhex("03020308"), bytes.fromhex("03020408")),
 }
 
@@ -193,6 +224,29 @@ def test_object_identifiers_are_read(encoded: str, dotted: str) -> None:
 def test_object_identifiers_that_are_none_are_refused(encoded: str) -> None:
     with pytest.raises(der.DerError):
         der.oid(der.read_one(bytes.fromhex(encoded), der.OBJECT_IDENTIFIER))
+
+
+def test_elements_of_other_kinds_are_refused() -> None:
+    with pytest.raises(der.DerError, match="multi-byte tag"):
+        der.read_all(b"\x1f\x81\x01\x00")
+    with pytest.raises(der.DerError, match="too many"):
+        der.read_one(b"\x30\x00\x00", der.SEQUENCE)
+    with pytest.raises(der.DerError, match="BOOLEAN"):
+        der.boolean(der.read_one(b"\x01\x01\x01", der.BOOLEAN))
+
+
+def test_a_name_that_can_not_be_read_is_described_in_hex() -> None:
+    assert describe_name(b"\x30\x01") == "3001"
+
+
+def test_a_signature_of_another_kind_than_the_issuer_s_key_or_by_another_algorithm_is_refused() -> None:
+    rsa_root = build_ca("Test TPM Vendor EK CA 1", issuer=VENDOR.root, key=new_key("rsa2048"))
+    with pytest.raises(ChainSignature, match="can't be by"):
+        prove_ek(showing(USUAL, chain=(rsa_root.der,)))
+    # ecdsa-with-SHA224, in both places
+    old, new = bytes.fromhex("06082a8648ce3d040302"), bytes.fromhex("06082a8648ce3d040301")
+    with pytest.raises(ChainAlgorithm, match=r"1\.2\.840\.10045\.4\.3\.1"):
+        prove_ek(showing(USUAL.replace(old, new)))
 
 
 def test_the_reader_agrees_with_cryptography_on_what_both_read() -> None:

@@ -154,7 +154,11 @@ def with_attribute(*values: bytes, twice: bool = False) -> bytes:
     """Return a request by KEY whose id-aa-attestation holds these values."""
     oid = tlv(der.OBJECT_IDENTIFIER, bytes.fromhex("2a864886f70d010910023b"))
     attribute = tlv(der.SEQUENCE, oid, tlv(der.SET, *values))
-    attributes = tlv(0xA0, attribute, attribute if twice else b"")
+    return signed_request(tlv(0xA0, attribute, attribute if twice else b""))
+
+
+def signed_request(attributes: bytes) -> bytes:
+    """Return a request by KEY with these attributes, DER."""
     information = tlv(der.SEQUENCE, b"\x02\x01\x00", NAMES.subject, KEY.spki, attributes)
     algorithm = tlv(der.SEQUENCE, tlv(der.OBJECT_IDENTIFIER, bytes.fromhex("2a8648ce3d040302")))
     signature = KEY.sign_digest(hashlib.sha256(information).digest(), "sha256")
@@ -201,6 +205,20 @@ BAD_BUNDLES: dict[str, bytes] = {
 def test_an_attestation_attribute_that_can_not_be_read_is_malformed(case: str) -> None:
     with pytest.raises(errors.CsrEvidence):
         verify_csr(with_attribute(BAD_BUNDLES[case]))
+
+
+def test_the_subject_alt_name_is_found_once_or_not_at_all() -> None:
+    san = tlv(der.SEQUENCE, tlv(der.OBJECT_IDENTIFIER, bytes.fromhex("551d11")), tlv(der.OCTET_STRING, b"\x30\x00"))
+    assert verify_csr(signed_request(b"\xa0\x00")).subject_alt_name == b""
+    assert verify_csr(signed_request(requesting(san))).subject_alt_name == b"\x30\x00"
+    with pytest.raises(errors.CsrMalformed):
+        verify_csr(signed_request(requesting(san, san)))
+
+
+def requesting(*extensions: bytes) -> bytes:
+    """Return the attributes with an extensionRequest."""
+    oid = tlv(der.OBJECT_IDENTIFIER, bytes.fromhex("2a864886f70d01090e"))
+    return tlv(0xA0, tlv(der.SEQUENCE, oid, tlv(der.SET, tlv(der.SEQUENCE, *extensions))))
 
 
 def test_an_attribute_with_two_values_or_twice_is_malformed() -> None:

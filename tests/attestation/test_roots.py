@@ -148,6 +148,17 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         TrustStore.load(tmp_path / "nowhere")
 
 
+def test_a_folder_that_can_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    VENDOR.write_to(tmp_path)
+
+    def fail(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(Misconfigured, match="Permission denied"):
+        TrustStore.load(tmp_path)
+
+
 def test_hidden_files_are_not_part_of_the_store(tmp_path: Path) -> None:
     VENDOR.write_to(tmp_path)
     before = TrustStore.load(tmp_path).version

@@ -149,6 +149,21 @@ def test_a_public_area_outside_the_standard_or_our_use_is_refused(case: str) -> 
         parse_public(BAD_PUBLICS[case])
 
 
+QUOTE = SAMPLES[-3][1]
+BAD_QUOTES: dict[str, bytes] = {
+    "17 banks": without(QUOTE, "00000001000b03", "00000011000b03"),
+    "a bitmap of no bytes": without(QUOTE, "000b03810000", "000b00"),
+    "a bitmap of 33 bytes": without(QUOTE, "000b03810000", "000b21" + "00" * 33),
+    "a safe flag of 2": without(QUOTE, "0000000200000003" + "00", "0000000200000003" + "02"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QUOTES)
+def test_a_quote_outside_the_standard_is_refused(case: str) -> None:
+    with pytest.raises(TpmDecodeError):
+        parse_attest(BAD_QUOTES[case])
+
+
 def test_a_statement_of_no_tpm_is_refused_by_name() -> None:
     _, attest = SAMPLES[-4]
     with pytest.raises(NotTpmGenerated, match="0xff544347"):

@@ -9,7 +9,7 @@ from dataclasses import InitVar, dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -97,8 +97,6 @@ def _check_possession(data: bytes) -> PublicKey:
         check_device_key(key, "certification request")
         if not request.is_signature_valid:
             raise CsrSignature("the request is not signed by the key that it carries")
-    except InvalidSignature:
-        raise CsrSignature("the request is not signed by the key that it carries") from None
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise CsrMalformed(f"not a certification request that can be read: {error}") from None
     return key
@@ -106,8 +104,6 @@ def _check_possession(data: bytes) -> PublicKey:
 
 def _attributes(optional: list[der.Element]) -> dict[str, der.Element]:
     """Return each attribute's one value by its type."""
-    if not optional:
-        return {}
     (wrapped,) = optional
     values: dict[str, der.Element] = {}
     for attribute in der.members_of(wrapped, _ATTRIBUTES):
