@@ -120,3 +120,14 @@ def _vendor_root() -> x509.Certificate:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
+
+
+def test_keys_whose_passphrase_only_the_service_gets_are_not_opened(
+    birthmark: Birthmark, installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace(f"file:{installation}/ca.passphrase", "credential:birthmark-ca"))
+    (finding,) = findings(birthmark, "CA keys")
+    assert (finding["state"], "keys were not" in finding["seen"]) == ("well", True)
+    assert findings(birthmark, "root CRL")

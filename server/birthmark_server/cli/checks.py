@@ -1,5 +1,6 @@
 """What `birthmark doctor` looks at. Each check yields findings; none changes anything, and none stops the others."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -16,6 +17,7 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import broker_check
+from birthmark_server.cli.operator import open_public_authority
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import BirthmarkError
 from birthmark_server.settings import Settings
@@ -145,8 +147,15 @@ def _journal(settings: Settings, now: datetime) -> Findings:
 
 
 def _authorities(settings: Settings, now: datetime) -> Findings:
-    secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
-    authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now)
+    folder = Path(settings.ca.folder)
+    if settings.ca.passphrase.startswith("credential:") and "CREDENTIALS_DIRECTORY" not in os.environ:
+        authority = open_public_authority(folder, now=now)
+        seen = "their passphrase is given to the service only; certificates were checked, keys were not"
+        yield Finding(State.WELL, "CA keys", seen)
+    else:
+        secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
+        authority = Authority.load(folder, passphrase=secret, now=now)
+        yield Finding(State.WELL, "CA keys", "open, and belong to their certificates")
     for issuer in authority.issuers:
         yield _expiry(
             issuer.name, issuer.certificate.not_valid_after_utc, now, _CA_WARNING, "birthmark init, with a new label"

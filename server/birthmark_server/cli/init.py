@@ -21,9 +21,6 @@ from birthmark_server.cli.workplace import now
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.store.open import open_store
 
-_SUGGESTED = "Example"
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What the rest of the installation is called. folder: absolute. data: of database and journal."""
@@ -34,11 +31,15 @@ class _Plan:
     broker_name: str
     operators: list[str]
     passphrase: str
-    crl_listen: str
+    database: str
 
     @property
     def ca(self) -> Path:
         return self.folder / "ca"
+
+    @property
+    def database_url(self) -> str:
+        return self.database or f"sqlite:///{self.data}/birthmark.db"
 
 
 def init(
@@ -62,6 +63,10 @@ def init(
         Path | None,
         typer.Option(help="Where database and journal go. [default: /var/lib/birthmark; --demo: DIR/data]"),
     ] = None,
+    database: Annotated[
+        str,
+        typer.Option(metavar="URL", help="As postgresql+psycopg://USER@HOST/NAME. [default: SQLite, in --data]"),
+    ] = "",
     passphrase: Annotated[
         str,
         typer.Option(
@@ -100,11 +105,11 @@ def init(
         broker_name=broker_name or names[0],
         operators=operator or (["alice", "bob"] if demo else []),
         passphrase=passphrase or _made_passphrase(folder),
-        crl_listen="",
+        database=database,
     )
     at, secret = now(), sources.read(plan.passphrase)
     wanted = namespace(
-        organization or _SUGGESTED,
+        organization or "Example",
         trust_domain or names[0],
         dns_domain or [*names, plan.broker_name],
         ip_network,
@@ -155,7 +160,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
     """Make what is missing of everything but the CAs."""
     files.make_folder(plan.data)
     (plan.folder / "tpm-roots").mkdir(exist_ok=True)
-    store = open_store(f"sqlite:///{plan.data}/birthmark.db", journal=plan.data / "journal", create=True)
+    store = open_store(plan.database_url, journal=plan.data / "journal", create=True)
     try:
         for profile, hosts, place in (
             (CertificateProfile.SERVER, plan.server_names, plan.folder),
@@ -188,7 +193,7 @@ def _settings(plan: _Plan) -> str:
             "server.names": plan.server_names,
             "server.certificate": "server.pem",
             "server.key": "server.key",
-            "database.url": f"sqlite:///{plan.data}/birthmark.db",
+            "database.url": plan.database_url,
             "database.journal": str(plan.data / "journal"),
             "ca.folder": "ca",
             "ca.passphrase": plan.passphrase,

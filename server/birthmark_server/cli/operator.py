@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
 
 from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
+from birthmark_server.ca.errors import AuthorityBroken
 from birthmark_server.ca.files import read_private
 from birthmark_server.ca.issuer import Issuer
 from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
@@ -83,7 +84,14 @@ def open_public_authority(folder: Path, *, now: datetime) -> Authority:
                 namespace=layout.namespace,
             )
         )
-    return Authority(layout=layout, root=root, root_crl=b"", issuers=tuple(issuers))
+    return Authority(layout=layout, root=root, root_crl=_read_root_crl(folder), issuers=tuple(issuers))
+
+
+def _read_root_crl(folder: Path) -> bytes:
+    try:
+        return (folder / "root.crl").read_bytes()
+    except OSError as error:
+        raise AuthorityBroken(f"{folder / 'root.crl'}: {error.strerror}") from None
 
 
 class _PublicKeyOnly:
