@@ -21,6 +21,7 @@ from birthmark_server.cli.workplace import now
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.store.open import open_store
 
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What the rest of the installation is called. folder: absolute. data: of database and journal."""
