@@ -15,7 +15,9 @@ from birthmark_server.broker.errors import DenyFileMalformed
 
 _IDS = st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True)
 _SERIALS = st.from_regex(r"[1-9a-f][0-9a-f]{0,39}", fullmatch=True)
-_LISTS = st.builds(DenyList, st.integers(0, 10**18 - 1), st.frozensets(_IDS), st.frozensets(_SERIALS))
+_LISTS = st.builds(
+    DenyList.of, st.integers(0, 10**18 - 1), devices=st.frozensets(_IDS), serials=st.frozensets(_SERIALS)
+)
 
 MALFORMED = [
     b"",
@@ -57,14 +59,23 @@ def test_what_the_gate_refuses_is_refused_here(data: bytes) -> None:
 
 
 def test_the_file_is_as_documented() -> None:
-    denied = DenyList(3, frozenset({"dev-2", "dev-1"}), frozenset({"ff", "10"}))
+    denied = DenyList.of(3, devices=["dev-2", "dev-1"], serials=["ff", "10"])
     assert encode(denied) == b"birthmark-deny 1 3\ndevice dev-1\ndevice dev-2\nserial 10\nserial ff\nend 4\n"
 
 
-@pytest.mark.parametrize("denied", [DenyList(1, frozenset({"A"})), DenyList(1, serials=frozenset({"0f"}))])
-def test_a_value_that_the_gate_would_not_take_is_never_written(denied: DenyList) -> None:
+@pytest.mark.parametrize("values", [{"devices": ["A"]}, {"devices": ["a\nb"]}, {"serials": ["0f"]}, {"serials": [""]}])
+def test_a_value_that_the_gate_would_not_take_is_in_no_list(values: dict[str, list[str]]) -> None:
     with pytest.raises(DenyFileMalformed):
-        encode(denied)
+        DenyList.of(1, **values)
+    with pytest.raises(DenyFileMalformed):
+        DenyList(1).with_more(**values)
+
+
+@given(_LISTS, st.frozensets(_IDS), st.frozensets(_SERIALS))
+def test_adding_is_the_same_as_making_anew(denied: DenyList, devices: frozenset[str], serials: frozenset[str]) -> None:
+    more = denied.with_more(devices=devices, serials=serials)
+    assert more.entries == DenyList.of(0, devices=denied.devices | devices, serials=denied.serials | serials).entries
+    assert (more is denied) == (devices <= denied.devices and serials <= denied.serials)
 
 
 def test_each_change_raises_the_version_and_what_is_denied_already_changes_nothing(tmp_path: Path) -> None:
@@ -73,8 +84,8 @@ def test_each_change_raises_the_version_and_what_is_denied_already_changes_nothi
     assert file.create().version == 1
     assert file.add(devices=["a"]).version == 2
     assert file.add(devices=["a"]).version == 2
-    assert file.add(serials=["1f"]) == DenyList(3, frozenset({"a"}), frozenset({"1f"})) == file.read()
-    assert file.replace(devices=[], serials=["1f"]) == DenyList(4, serials=frozenset({"1f"}))
+    assert file.add(serials=["1f"]) == DenyList.of(3, devices=["a"], serials=["1f"]) == file.read()
+    assert file.replace(devices=[], serials=["1f"]) == DenyList.of(4, serials=["1f"])
     assert file.replace(devices=[], serials=["1f"]).version == 4
 
 

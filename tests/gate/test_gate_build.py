@@ -70,7 +70,7 @@ def _seeds(target: str, pki: BrokerPki) -> list[bytes]:
         lines = (Path(__file__).parent / "vectors" / "topics.txt").read_text().splitlines()
         return [b"\x00" + line.split(" ", 4)[4].encode() for line in lines if line.startswith(("device", "control"))]
     if target == "denyfile":
-        return [encode(DenyList(1)), encode(DenyList(2, frozenset({"a", "b"}), frozenset({"1f", "20"})))]
+        return [encode(DenyList(1)), encode(DenyList.of(2, devices=["a", "b"], serials=["1f", "20"]))]
     if target == "command":
         return [b"7 list 100", b"8 stats", b"9 kick dev-1"]
     leaves = [

@@ -17,47 +17,79 @@ VERSION rises with every write; the gate reports the one in force, and that is h
 import fcntl
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from birthmark_server.broker.errors import DenyFileMalformed
 
 _HEADER: Final = re.compile(r"birthmark-deny 1 (0|[1-9][0-9]{0,17})")
 _END: Final = re.compile(r"end (0|[1-9][0-9]{0,17})")
-_DEVICE: Final = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
-_SERIAL: Final = re.compile(r"[1-9a-f][0-9a-f]{0,39}", re.ASCII)
+_ENTRY: Final = r"(?:device [a-z0-9-]{1,64}|serial [1-9a-f][0-9a-f]{0,39})"
+_ONE_ENTRY: Final = re.compile(_ENTRY, re.ASCII)
+_ENTRIES: Final = re.compile(rf"(?:{_ENTRY}\n)*", re.ASCII)
 _MODE: Final = 0o644  # no secret, and the broker runs as another user
 
 
 @dataclass(frozen=True, slots=True)
 class DenyList:
-    """What one version of the file says. serials: of certificates, lower-case hex without leading zeros."""
+    """What one version of the file says. entries: its lines between first and last, checked, ascending, each once."""
 
     version: int
-    devices: frozenset[str] = frozenset()
-    serials: frozenset[str] = frozenset()
+    entries: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, version: int, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> Self:
+        """Make a list. serials: of certificates, lower-case hex without leading zeros.
+
+        Raises DenyFileMalformed for a value that the gate would not take.
+        """
+        return cls(version, tuple(sorted(_entries(devices, serials))))
+
+    def with_more(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> Self:
+        """Return the next version with these as well, or this very list where it has them all. Raises as of()."""
+        new = [entry for entry in _entries(devices, serials) if not self._has(entry)]
+        # Sorting two ascending runs takes one pass: a long list grows by one entry in no time.
+        return type(self)(self.version + 1, tuple(sorted([*self.entries, *sorted(new)]))) if new else self
+
+    def _has(self, entry: str) -> bool:
+        at = bisect_left(self.entries, entry)
+        return at < len(self.entries) and self.entries[at] == entry
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The ids of the devices in it."""
+        return frozenset(entry[7:] for entry in self.entries if entry.startswith("device "))
+
+    @property
+    def serials(self) -> frozenset[str]:
+        """The serial numbers in it."""
+        return frozenset(entry[7:] for entry in self.entries if entry.startswith("serial "))
+
+
+def _entries(devices: Collection[str], serials: Collection[str]) -> set[str]:
+    entries = {*(f"device {one}" for one in devices), *(f"serial {one}" for one in serials)}
+    for entry in entries:
+        if not _ONE_ENTRY.fullmatch(entry):
+            raise DenyFileMalformed(f"want a device id or a serial number in lower-case hex, got {entry[:80]!r}")
+    return entries
 
 
 def encode(denied: DenyList) -> bytes:
-    """Return the file for `denied`. Raises DenyFileMalformed for a value that the gate would not take."""
-    for device in denied.devices:
-        if not _DEVICE.fullmatch(device):
-            raise DenyFileMalformed(f"want a device id, got {device[:80]!r}")
-    for serial in denied.serials:
-        if not _SERIAL.fullmatch(serial):
-            raise DenyFileMalformed(f"want a serial number in lower-case hex, got {serial[:80]!r}")
-    entries = sorted([*(f"device {one}" for one in denied.devices), *(f"serial {one}" for one in denied.serials)])
-    return "\n".join([f"birthmark-deny 1 {denied.version}", *entries, f"end {len(entries)}", ""]).encode("ascii")
+    """Return the file for `denied`."""
+    lines = (f"birthmark-deny 1 {denied.version}", *denied.entries, f"end {len(denied.entries)}", "")
+    return "\n".join(lines).encode("ascii")
 
 
 def decode(data: bytes) -> DenyList:
     """Read a deny file. Raises DenyFileMalformed for whatever the gate would refuse."""
     try:
-        first, *entries, last, rest = data.decode("ascii").split("\n")
+        text = data.decode("ascii")
+        first, *entries, last, rest = text.split("\n")
     except ValueError:
         raise DenyFileMalformed("want at least a first and a last line of ASCII") from None
     header, end = _HEADER.fullmatch(first), _END.fullmatch(last)
@@ -65,16 +97,11 @@ def decode(data: bytes) -> DenyList:
         raise DenyFileMalformed(f"want 'birthmark-deny 1 VERSION' first, got {first[:80]!r}")
     if end is None or rest or int(end[1]) != len(entries):
         raise DenyFileMalformed(f"cut short: want 'end {len(entries)}' last, got {last[:80]!r}")
+    if not _ENTRIES.fullmatch(text, len(first) + 1, len(text) - len(last) - 1):
+        raise DenyFileMalformed("want only lines 'device ID' and 'serial HEX'")
     if any(a >= b for a, b in pairwise(entries)):
         raise DenyFileMalformed("want the entries in strictly ascending order")
-    denied = DenyList(
-        version=int(header[1]),
-        devices=frozenset(entry[7:] for entry in entries if entry.startswith("device ")),
-        serials=frozenset(entry[7:] for entry in entries if entry.startswith("serial ")),
-    )
-    if encode(denied) != data:
-        raise DenyFileMalformed("want only lines 'device ID' and 'serial HEX'")
-    return denied
+    return DenyList(int(header[1]), tuple(entries))
 
 
 class DenyFile:
@@ -98,10 +125,8 @@ class DenyFile:
         """Deny these as well; return the list that is now on disk. What is denied already changes nothing."""
         with self._lock():
             old = self.read()
-            new = DenyList(old.version + 1, old.devices | set(devices), old.serials | set(serials))
-            if (new.devices, new.serials) == (old.devices, old.serials):
-                return old
-            return self._write(new)
+            new = old.with_more(devices=devices, serials=serials)
+            return old if new is old else self._write(new)
 
     def replace(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
         """Make the list exactly this, as the database has it; return what is now on disk.
@@ -114,10 +139,8 @@ class DenyFile:
                 old = self.read()
             except (OSError, DenyFileMalformed):
                 old = DenyList(version=0)
-            new = DenyList(old.version + 1, frozenset(devices), frozenset(serials))
-            if old.version and (new.devices, new.serials) == (old.devices, old.serials):
-                return old
-            return self._write(new)
+            new = DenyList.of(old.version + 1, devices=devices, serials=serials)
+            return old if old.version and new.entries == old.entries else self._write(new)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
