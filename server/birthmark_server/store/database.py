@@ -2,22 +2,19 @@
 
 `Database.write` runs a function over a `Transaction`: begin, the function, the journal, commit; any exception rolls all
 of it back. The function may run again after a deadlock or a lost connection, so it must depend on its arguments only.
-That also leaves room to run several such functions under one commit, should fsyncs ever be the limit.
+Where the database has one writer at a time, several such functions share one commit (commit_queue.py).
 
 Rules: a failed commit releases nothing (the caller gets an error); the journal is written before the commit and never
 after it; driver errors leave this module as errors of the store.
 """
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from enum import Enum, auto
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
-
-import sqlalchemy
-from sqlalchemy import Dialect
+from collections.abc import Callable, Sequence
+from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 from birthmark_server.errors import BirthmarkError, Malformed
+from birthmark_server.store.commit_queue import CommitQueue, Job
+from birthmark_server.store.driver import BackEnd, Connection, Cursor, Trouble
 from birthmark_server.store.errors import StoreBusy, StoreFailed
 from birthmark_server.store.journal import Journal
 from birthmark_server.store.journal_entries import Entry
@@ -28,67 +25,6 @@ T = TypeVar("T")
 
 _ATTEMPTS: Final = 5
 _BUSY_RETRY_S: Final = 2
-
-
-class Trouble(Enum):
-    """What a driver's error means for the transaction."""
-
-    CONFLICT = auto()
-    """Two transactions were in each other's way: this one was undone and may be run again."""
-    LOST = auto()
-    """The connection is gone."""
-    BUSY = auto()
-    """Another one holds a lock for longer than we wait."""
-    TEXT = auto()
-    """A value cannot be stored: NUL or a lone surrogate in a text."""
-    FAILED = auto()
-    """Disk full, file damaged, or a bug of ours."""
-
-
-class Cursor(Protocol):
-    """What we use of a DB-API cursor (PEP 249)."""
-
-    @property
-    def rowcount(self) -> int: ...
-
-    def execute(self, sql: Any, parameters: Any = ..., /) -> Any: ...
-
-    def fetchall(self) -> list[Any]: ...
-
-
-class Connection(Protocol):
-    """What we use of a DB-API connection."""
-
-    def cursor(self) -> Cursor: ...
-
-    def close(self) -> None: ...
-
-
-class BackEnd(Protocol):
-    """What differs between databases: sqlite.py, postgresql.py."""
-
-    name: str
-    dialect: Dialect
-    error: type[Exception]
-    """The driver's base class of errors."""
-    begin: str
-    fleet_lock: str
-    """A statement that waits for every transaction on devices to end and holds off new ones; empty if begin did."""
-    name_lock: str
-    """A statement with one parameter, a text: one transaction at a time for it; empty if begin did."""
-    turn: AbstractContextManager[object]
-    """Held while a transaction writes."""
-
-    def connect(self) -> Connection:
-        """Return a new connection in autocommit mode, every setting that durability needs made and read back."""
-
-    def schema_connection(self) -> AbstractContextManager[sqlalchemy.Connection]:
-        """A SQLAlchemy connection in a transaction that holds off every other one of its kind; committed at the end."""
-
-    def trouble(self, error: Exception) -> Trouble: ...
-
-    def problems(self) -> list[str]:
-        """What is wrong with the database itself, one sentence each."""
 
 
 class Transaction:
@@ -120,6 +56,10 @@ class Transaction:
         """Have these written to the journal before the commit."""
         self.entries += entries
 
+    def savepoint(self, command: str) -> None:
+        """Execute SAVEPOINT, ROLLBACK TO or RELEASE."""
+        self._cursor.execute(command)
+
     def lock_fleet(self) -> None:
         """Wait for all births and issuances under way, hold off others until the end. To be called first."""
         if self._back_end.fleet_lock:
@@ -131,6 +71,9 @@ class Transaction:
             self._cursor.execute(self._back_end.name_lock, (name,))
 
 
+_Work: TypeAlias = Callable[[Transaction], object]
+
+
 class Database:
     """Runs work on pooled connections. Thread-safe: a connection serves one thread at a time."""
 
@@ -140,6 +83,7 @@ class Database:
         self._idle: list[tuple[Connection, Cursor]] = []
         self._closed = False
         self._lock = threading.Lock()
+        self._queue: CommitQueue[_Work] = CommitQueue(self._write_all)
 
     def read(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, each statement of which sees what is committed when it begins."""
@@ -147,11 +91,14 @@ class Database:
 
     def write(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work` in one transaction, durable when this returns, undone if it raises."""
+        if self.back_end.one_writer:
+            return cast(T, self._queue.submit(lambda tx: work(tx, *args, **kwargs)))
         return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs)))
 
     def replay(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work that comes from a journal and so is not written to one."""
-        return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs), journaled=False))
+        with self._queue.turn:
+            return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs), journaled=False))
 
     def close(self) -> None:
         """Close all connections; those in use close when their work ends."""
@@ -186,25 +133,48 @@ class Database:
 
     def _write(self, work: Callable[[Transaction], T], *, journaled: bool = True) -> T:
         committing = False
-        with self.back_end.turn:
-            connection, cursor = self._take()
-            try:
-                cursor.execute(self.back_end.begin)
-                transaction = Transaction(self.back_end, cursor)
-                result = work(transaction)
-                committing = True
-                if transaction.entries and journaled:
-                    self._journal.append(transaction.entries)
-                cursor.execute("COMMIT")
-            except BaseException as error:
-                if isinstance(error, BirthmarkError) and self._undone(cursor):
-                    self._put(connection, cursor)
-                else:
-                    connection.close()  # undoes it too, on whichever side the trouble was
-                self._translate(error, repeat=not committing)
-                raise
-            self._put(connection, cursor)
+        connection, cursor = self._take()
+        try:
+            cursor.execute(self.back_end.begin)
+            transaction = Transaction(self.back_end, cursor)
+            result = work(transaction)
+            committing = True
+            if transaction.entries and journaled:
+                self._journal.append(transaction.entries)
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            if isinstance(error, BirthmarkError) and self._undone(cursor):
+                self._put(connection, cursor)
+            else:
+                connection.close()  # undoes it too, on whichever side the trouble was
+            self._translate(error, repeat=not committing)
+            raise
+        self._put(connection, cursor)
         return result
+
+    def _write_all(self, jobs: Sequence[Job[_Work]]) -> None:
+        """Run jobs under one commit. A refused one is undone alone; any other trouble parts them."""
+        if len(jobs) > 1:
+            try:
+                outcomes = self._write(lambda tx: _together(tx, [job.work for job in jobs]))
+            except _Apart:
+                pass
+            except BirthmarkError as error:  # the commit itself failed, for all of them
+                for job in jobs:
+                    job.fail(error)
+                return
+            else:
+                for job, outcome in zip(jobs, outcomes, strict=True):
+                    job.finish(outcome)
+                return
+        for job in jobs:
+            self._write_alone(job)
+
+    def _write_alone(self, job: Job[_Work]) -> None:
+        try:
+            job.succeed(self._repeat(lambda: self._write(job.work)))
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the submitter's
+            job.fail(error)
 
     def _undone(self, cursor: Cursor) -> bool:
         try:
@@ -255,6 +225,28 @@ class Database:
                 raise Malformed("a text holds NUL, which the database cannot store") from error
             case Trouble.FAILED:
                 raise StoreFailed(f"the database failed: {_first_line(error)}") from error
+
+
+def _together(tx: Transaction, works: Sequence[_Work]) -> list[object]:
+    """Return what each returned, or the error with which it was refused. Raise _Apart for any other error."""
+    outcomes: list[object] = []
+    for work in works:
+        told = len(tx.entries)
+        tx.savepoint("SAVEPOINT one")
+        try:
+            outcomes.append(work(tx))
+        except BirthmarkError as refused:
+            outcomes.append(refused)
+            tx.savepoint("ROLLBACK TO one")
+            del tx.entries[told:]
+        except Exception as error:
+            raise _Apart from error
+        tx.savepoint("RELEASE one")
+    return outcomes
+
+
+class _Apart(Exception):
+    """One job's trouble may have undone the others too: each must run alone."""
 
 
 class _Again(Exception):

@@ -11,7 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from birthmark_server.store.database import BackEnd
+from birthmark_server.store.driver import BackEnd
 
 UPGRADE_COMMAND: Final = "birthmark database upgrade"
 

@@ -9,7 +9,8 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from birthmark_server.errors import Misconfigured
 from birthmark_server.store import migrate
-from birthmark_server.store.database import BackEnd, Database
+from birthmark_server.store.database import Database
+from birthmark_server.store.driver import BackEnd
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.journal import Journal, last_lines, read_journal
 from birthmark_server.store.postgresql import PostgresqlBackEnd

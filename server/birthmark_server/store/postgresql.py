@@ -6,7 +6,7 @@ weaker mode by touching a row), and the count of open challenges (an advisory lo
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 import psycopg
@@ -14,7 +14,7 @@ import sqlalchemy
 from psycopg import errors
 from sqlalchemy import URL, Dialect
 
-from birthmark_server.store.database import Trouble
+from birthmark_server.store.driver import Trouble
 
 _CONNECT_TIMEOUT_S: Final = 10
 _SETTINGS: Final = (
@@ -29,17 +29,17 @@ _MUST_BE_ON: Final = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 class PostgresqlBackEnd:
-    """See database.BackEnd."""
+    """See driver.BackEnd."""
 
     name = "postgresql"
     error: type[Exception] = psycopg.Error
     begin = "BEGIN"
+    one_writer = False
     fleet_lock = "LOCK TABLE devices IN EXCLUSIVE MODE"
     name_lock = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 
     def __init__(self, url: URL) -> None:
         self.dialect: Dialect = url.get_dialect()()
-        self.turn: AbstractContextManager[object] = nullcontext()
         self._url = url
         self._parameters = dict(self.dialect.create_connect_args(url)[1])
 

@@ -1,13 +1,12 @@
 """SQLite: the embedded default. One file, WAL, synchronous=FULL, writers one at a time.
 
-Writers of this process queue on a lock of ours rather than on SQLite's busy handler, which sleeps; those of other
-processes (the command line) are waited for by busy_timeout. Uniqueness is the database's all the same.
+Writers of this process queue up (commit_queue.py) rather than meet in SQLite's busy handler, which sleeps; those of
+other processes (the command line) are waited for by busy_timeout. Uniqueness is the database's all the same.
 """
 
 import sqlite3
-import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,7 @@ import sqlalchemy
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from birthmark_server.errors import Misconfigured
-from birthmark_server.store.database import Trouble
+from birthmark_server.store.driver import Trouble
 
 _BUSY_TIMEOUT_S: Final = 10
 _SETTINGS: Final = (
@@ -29,18 +28,18 @@ _SETTINGS: Final = (
 
 
 class SqliteBackEnd:
-    """See database.BackEnd."""
+    """See driver.BackEnd."""
 
     name = "sqlite"
     error: type[Exception] = sqlite3.Error
     begin = "BEGIN IMMEDIATE"
+    one_writer = True
     fleet_lock = ""
     name_lock = ""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.dialect: sqlalchemy.Dialect = SQLiteDialect_pysqlite()
-        self.turn: AbstractContextManager[object] = threading.Lock()
 
     def connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
