@@ -18,11 +18,11 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import broker_check
 from birthmark_server.cli.operator import open_public_authority
+from birthmark_server.cli.workplace import open_database
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import BirthmarkError
 from birthmark_server.settings import Settings
 from birthmark_server.store import journal
-from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 
 _CA_WARNING: Final = timedelta(days=90)
@@ -99,8 +99,7 @@ def _file_modes(settings: Settings, config: Path) -> Findings:
 
 
 def _database(settings: Settings, now: datetime) -> Findings:
-    store = open_store(settings.database.url, journal=Path(settings.database.journal))
-    try:
+    with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
         faults = store.check()
         for fault in faults:
             yield Finding(State.WRONG, "database", fault, "stop the servers; birthmark database upgrade, or restore")
@@ -108,8 +107,6 @@ def _database(settings: Settings, now: datetime) -> Findings:
             counts = ", ".join(f"{count} {state}" for state, count in sorted(store.count_devices().items()) if count)
             yield Finding(State.WELL, "database", counts or "no devices yet")
         yield _operators(store, now)
-    finally:
-        store.close()
     folder = Path(settings.database.journal).parent
     free = shutil.disk_usage(folder).free
     if free < _FREE_BYTES:

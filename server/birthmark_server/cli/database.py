@@ -5,8 +5,7 @@ from pathlib import Path
 import typer
 
 from birthmark_server.cli.output import say
-from birthmark_server.cli.workplace import workplace
-from birthmark_server.store.open import open_store
+from birthmark_server.cli.workplace import open_database, workplace
 
 app = typer.Typer(no_args_is_help=True, help="The database: make it, or bring it up to this version.")
 
@@ -18,11 +17,8 @@ def upgrade(context: typer.Context) -> None:
     Stop the servers first, and make a backup: sqlite3 FILE ".backup COPY", or pg_dump.
     """
     settings = workplace(context).settings()
-    store = open_store(settings.database.url, journal=Path(settings.database.journal), create=True)
-    try:
+    with open_database(settings.database.url, journal=Path(settings.database.journal), create=True) as store:
         faults = store.check()
-    finally:
-        store.close()
     for fault in faults:
         say(fault)
     if faults:

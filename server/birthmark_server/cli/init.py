@@ -17,9 +17,8 @@ from birthmark_server.cli import settings_text
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import say
 from birthmark_server.cli.root import CrlUrl, DnsDomain, IpNetwork, Token, namespace
-from birthmark_server.cli.workplace import now
+from birthmark_server.cli.workplace import now, open_database
 from birthmark_server.domain import CertificateProfile
-from birthmark_server.store.open import open_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +160,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
     """Make what is missing of everything but the CAs."""
     files.make_folder(plan.data)
     (plan.folder / "tpm-roots").mkdir(exist_ok=True)
-    store = open_store(plan.database_url, journal=plan.data / "journal", create=True)
-    try:
+    with open_database(plan.database_url, journal=plan.data / "journal", create=True) as store:
         for profile, hosts, place in (
             (CertificateProfile.SERVER, plan.server_names, plan.folder),
             (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
@@ -179,8 +177,6 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
                 issued = issue_infrastructure(authority, store, profile=CertificateProfile.OPERATOR, name=name, now=at)
                 passphrase = write_person(issued, plan.folder / "operators", name)
                 say(f"operator {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase {passphrase}")
-    finally:
-        store.close()
     config = plan.folder / "birthmark.toml"
     if not config.exists():
         files.write_new(config, _settings(plan).encode())

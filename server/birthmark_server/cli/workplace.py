@@ -18,7 +18,6 @@ from birthmark_server import settings as settings_file
 from birthmark_server.cli.operator import OperatorCertificate, prove_operator
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import Settings
-from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 
 SYSTEM_CONFIG: Final = Path("/etc/birthmark/birthmark.toml")
@@ -61,11 +60,8 @@ class Workplace:
     def store(self) -> Iterator[Store]:
         """Open the database that the settings name, for the length of a with block."""
         settings = self.settings()
-        store = open_store(settings.database.url, journal=Path(settings.database.journal))
-        try:
+        with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store
-        finally:
-            store.close()
 
     def actor(self, store: Store, operator: Path | None) -> str:
         """Return under which name what follows is recorded: a proven operator's, or the Unix user's."""
@@ -76,6 +72,19 @@ class Workplace:
     def operator(self, store: Store, operator: Path) -> OperatorCertificate:
         """Prove that `operator` is a valid operator certificate with its key."""
         return prove_operator(operator, ca_folder=Path(self.settings().ca.folder), store=store, now=now())
+
+
+@contextmanager
+def open_database(url: str, *, journal: Path, create: bool = False) -> Iterator[Store]:
+    """Open a database for the length of a with block. create: make it, or bring it up to this version."""
+    # Only here: SQLAlchemy takes longer to load than all the rest, and help and shell completion need none of it.
+    from birthmark_server.store.open import open_store
+
+    store = open_store(url, journal=journal, create=create)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def workplace(context: typer.Context) -> Workplace:
