@@ -6,6 +6,7 @@ as a URN. Trouble of our own (5xx) tells the client nothing but the request id u
 
 from typing import Final
 
+from birthmark_server.enrollment import ChallengeExpired
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 from birthmark_server.web import errors as web
@@ -28,6 +29,7 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     web.WrongMediaType: (415, "The request has another content type"),
     Refused: (403, "The request is refused"),
     web.NotYourDoor: (403, "This client may not use this resource"),
+    ChallengeExpired: (410, "The enrollment's time is over"),
     store.NotFound: (404, "There is nothing of that name"),
     store.NonceUnknown: (403, "The nonce can't be used"),
     store.Conflict: (409, "It contradicts what is on record"),
