@@ -8,6 +8,7 @@ Source: TPM 2.0 Library Part 1 §25.1.6 "restricted", §31 "Attestation"; CVE-20
 
 import hmac
 from dataclasses import InitVar, dataclass
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -60,8 +61,12 @@ class AttestationKey:
             raise TypeError("only check_ak makes an AttestationKey")
 
 
+@lru_cache(maxsize=256)
 def check_ak(ak_public: bytes) -> AttestationKey:
-    """Judge a TPMT_PUBLIC as an attestation key, and compute its Name. Raises TpmDecodeError or a Refused."""
+    """Judge a TPMT_PUBLIC as an attestation key, and compute its Name. Raises TpmDecodeError or a Refused.
+
+    Remembers what it took last: both requests of an enrollment show the same key, and a device on record keeps its own.
+    """
     public = parse_public(ak_public)
     if not public.has(FIXED):
         raise AkNotFixed(

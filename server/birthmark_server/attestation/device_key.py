@@ -6,6 +6,7 @@ restricted, or it could not sign a TLS handshake. Source: TCG TPM 2.0 Keys for D
 
 import hmac
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -40,8 +41,12 @@ class DeviceKey:
         return self.key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
+@lru_cache(maxsize=256)
 def check_device_public(public_area: bytes) -> DeviceKey:
-    """Judge a TPMT_PUBLIC as a device key, and compute its Name. Raises TpmDecodeError or a Refused."""
+    """Judge a TPMT_PUBLIC as a device key, and compute its Name. Raises TpmDecodeError or a Refused.
+
+    Remembers what it took last: both requests of an enrollment show the same key.
+    """
     public = parse_public(public_area)
     if not public.has(FIXED):
         raise KeyNotFixed(f"want fixedTPM, fixedParent and sensitiveDataOrigin, got {public.attributes:#010x}")

@@ -4,10 +4,10 @@ A public area only *says* what a key is. What it says is proven once a TPM that 
 (attestation/verify.py). Source: TPM 2.0 Library Part 2 §12.2, Part 1 §16 "Names".
 """
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -140,29 +140,20 @@ class TpmPublic:
 
     def fits(self, key: PublicKey) -> bool:
         """Tell whether `key` is of this template's type, size, curve and exponent."""
-        return self._filled(key) is not None
+        if isinstance(self.key, EccKey):
+            return isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == CURVES[self.key.curve].name
+        if not isinstance(key, rsa.RSAPublicKey) or key.key_size != self.key.key_bits:
+            return False
+        return key.public_numbers().e == (self.key.exponent or DEFAULT_EXPONENT)
 
     def with_key(self, key: PublicKey) -> "TpmPublic":
-        """Return this template's public area for `key`. Raises UnsupportedKey if the key does not fit the template."""
-        filled = self._filled(key)
-        if filled is None:
-            raise UnsupportedKey("the key is not of the type, size, curve and exponent of the template")
-        return replace(self, key=filled)
+        """Return this template's public area for `key`, numbers padded to full length as the EK profile has them.
 
-    def _filled(self, key: PublicKey) -> RsaKey | EccKey | None:
-        """Return the template's key with the numbers of `key`, padded to full length as the EK profile has them."""
-        width = (key.key_size + 7) // 8
-        if isinstance(key, rsa.RSAPublicKey) and isinstance(self.key, RsaKey):
-            numbers = key.public_numbers()
-            if (key.key_size, numbers.e) == (self.key.key_bits, self.key.exponent or DEFAULT_EXPONENT):
-                return replace(self.key, modulus=numbers.n.to_bytes(width, "big"))
-            return None
-        if isinstance(key, rsa.RSAPublicKey) or isinstance(self.key, RsaKey):
-            return None
-        if key.curve.name != CURVES[self.key.curve].name:
-            return None
-        point = key.public_numbers()
-        return replace(self.key, x=point.x.to_bytes(width, "big"), y=point.y.to_bytes(width, "big"))
+        Raises UnsupportedKey if the key does not fit the template.
+        """
+        if not self.fits(key):
+            raise UnsupportedKey("the key is not of the type, size, curve and exponent of the template")
+        return replace(self, key=_fill(self.key, key.public_numbers(), (key.key_size + 7) // 8))
 
 
 def parse_public(data: bytes) -> TpmPublic:
@@ -185,13 +176,21 @@ def parse_public(data: bytes) -> TpmPublic:
     return TpmPublic(name_alg, attributes, auth_policy, symmetric, scheme, key)
 
 
+def _fill(
+    template: RsaKey | EccKey, numbers: rsa.RSAPublicNumbers | ec.EllipticCurvePublicNumbers, width: int
+) -> RsaKey | EccKey:
+    if isinstance(template, RsaKey) and isinstance(numbers, rsa.RSAPublicNumbers):
+        return replace(template, modulus=numbers.n.to_bytes(width, "big"))
+    if isinstance(template, EccKey) and isinstance(numbers, ec.EllipticCurvePublicNumbers):
+        return replace(template, x=numbers.x.to_bytes(width, "big"), y=numbers.y.to_bytes(width, "big"))
+    raise TypeError("the template is of another kind than the key")
+
+
 def _digest(alg: int, data: bytes) -> bytes:
     algorithm = HASHES.get(alg)
     if algorithm is None:
         raise UnsupportedKey(f"want a Name of SHA-256, SHA-384 or SHA-512, got TPM_ALG_ID {alg:#06x}")
-    digest = hashes.Hash(algorithm)
-    digest.update(data)
-    return digest.finalize()
+    return hashlib.new(algorithm.name, data).digest()
 
 
 def _read_symmetric(reader: Reader) -> Symmetric | None:
