@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from birthmark_server.errors import BirthmarkError
+from birthmark_server.store.errors import StoreFailed
 
 Work = TypeVar("Work")
 
@@ -76,7 +76,5 @@ class CommitQueue(Generic[Work]):
             raise
 
 
-class Interrupted(BirthmarkError):
+class Interrupted(StoreFailed):
     """Another thread's interruption took the commit with it: nothing was written."""
-
-    code = "store-failed"
