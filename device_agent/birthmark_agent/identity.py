@@ -36,11 +36,12 @@ _PROBE_BYTES: Final = 8192
 
 
 class Identities:
-    """Everything that this device knows of itself. settings: where all of it is. system: the system's clock."""
+    """Everything that this device knows of itself. settings: where all of it is. files, system: disk and clock, if not
+    the real ones."""
 
-    def __init__(self, settings: Settings, *, system: SystemClock | None = None) -> None:
+    def __init__(self, settings: Settings, *, files: Files | None = None, system: SystemClock | None = None) -> None:
         self.settings = settings
-        self.files = Files.at(settings.state)
+        self.files = files or Files.at(settings.state)
         self.slots = Slots(self.files)
         self.clock = Clock(
             self.files, image_time=settings.image_time, not_before=self._not_befores, system=system or LinuxClock()
