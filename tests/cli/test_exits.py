@@ -1,0 +1,78 @@
+"""What each kind of error ends the command with, as docs/operations.md says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from birthmark_server.ca import errors as ca
+from birthmark_server.cli import run
+from birthmark_server.cli.exits import Exit, exit_for
+from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.store import errors as store
+from birthmark_wire.errors import DecodeError
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (store.UnknownDevice("x"), Exit.NO),
+        (store.SameOperator("x"), Exit.NO_PERMISSION),
+        (store.AlreadyExists("x"), Exit.CANT_CREATE),
+        (store.ManifestConflict("x"), Exit.CANT_CREATE),
+        (store.StoreFailed("x"), Exit.UNAVAILABLE),
+        (store.JournalDamaged("x"), Exit.DATA),
+        (store.DeviceNotActive("x"), Exit.NO),
+        (store.StoreBusy("x", retry_after_s=1), Exit.TRY_AGAIN),
+        (ca.UntrustedCertificate("x"), Exit.NO_PERMISSION),
+        (ca.CertificateExpired("x"), Exit.NO_PERMISSION),
+        (ca.RequestRefused("x"), Exit.DATA),
+        (ca.CeremonyRefused("x"), Exit.CANT_CREATE),
+        (ca.KeyUnusable("x"), Exit.CONFIGURATION),
+        (Malformed("x"), Exit.DATA),
+        (Refused("x"), Exit.NO),
+        (Busy("x", retry_after_s=1), Exit.TRY_AGAIN),
+        (Misconfigured("x"), Exit.CONFIGURATION),
+        (BirthmarkError("x"), Exit.SOFTWARE),
+        (FileNotFoundError(2, "No such file", "x"), Exit.NO_INPUT),
+        (PermissionError(13, "Permission denied", "x"), Exit.NO_PERMISSION),
+        (OSError(28, "No space left on device", "x"), Exit.IO),
+        (ZeroDivisionError("x"), Exit.SOFTWARE),
+    ],
+)
+def test_an_error_ends_with_its_status(error: Exception, status: Exit) -> None:
+    assert exit_for(error) is status
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "sentence"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "lot.csv"),
+            66,
+            "birthmark: lot.csv: No such file or directory",
+        ),
+        (DecodeError("want a string", field="model"), 65, "birthmark: model: want a string"),
+        (KeyboardInterrupt(), 130, "birthmark: interrupted"),
+        (Refused("no"), 1, "birthmark: no"),
+        (SystemExit(2), 64, ""),
+        (SystemExit(0), 0, ""),
+        (SystemExit("odd"), 70, ""),
+    ],
+)
+def test_a_command_that_fails_says_one_sentence(
+    error: BaseException, status: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> None:
+        raise error
+
+    assert run(command) == status
+    assert capsys.readouterr().err.strip() == sentence
+
+
+def test_every_status_is_documented() -> None:
+    section = DOCS.read_text("utf-8").partition("## Exit statuses")[2]
+    documented = {int(number) for number in re.findall(r"\| (\d+) \|", section)}
+    assert documented == {int(status) for status in Exit}
