@@ -171,7 +171,8 @@ enum identity_status identity_read(X509 *certificate, const struct identity_rule
         return IDENTITY_NO_CERTIFICATE;
     }
     status = read_all(certificate, rules, now, out);
-    /* What OpenSSL could not read leaves errors behind, which the broker's next SSL call would take for its own. */
+    /* What OpenSSL could not read or verify leaves errors behind, which the broker's next SSL call would take for its
+     * own. */
     ERR_clear_error();
     return status;
 }

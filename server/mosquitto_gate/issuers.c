@@ -61,8 +61,6 @@ const X509 *issuers_signer(const struct issuers *issuers, X509 *leaf)
             signer = ca;
         }
     }
-    /* A refused signature leaves an error behind, which the broker's next SSL call would take for its own. */
-    ERR_clear_error();
     return signer;
 }
 

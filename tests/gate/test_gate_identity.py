@@ -9,6 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import ExtensionOID
 
 from birthmark_server.ca import oids
 from support.broker_pki import CONTROL_EKU, TRUST_DOMAIN, BrokerPki, Ca, Leaf
@@ -128,6 +129,25 @@ def test_a_uri_that_is_not_exactly_the_ids_is_refused(
     pki: BrokerPki, identify: Identify, uris: list[str], hosts: list[str]
 ) -> None:
     assert identify(pki.leaf(pki.fleet, ["dev-1"], uris=uris, hosts=hosts))[0] == "bad-uri"
+
+
+@pytest.mark.parametrize(
+    "oid", [ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.EXTENDED_KEY_USAGE], ids=["SAN", "EKU"]
+)
+@pytest.mark.parametrize("content", [b"", b"\x30\x03\x86\x7f\x01", b"\x30\x80", b"\x04\x00"], ids=repr)
+@pytest.mark.parametrize("authority", ["fleet", "infra"])
+def test_a_broken_extension_makes_nobody_of_its_holder(
+    pki: BrokerPki, identify: Identify, oid: x509.ObjectIdentifier, content: bytes, authority: str
+) -> None:
+    broken = x509.UnrecognizedExtension(oid, content)
+    whole = [] if oid == ExtensionOID.SUBJECT_ALTERNATIVE_NAME else [pki.uri("srv-a")]
+    leaf = pki.leaf(getattr(pki, authority), ["srv-a"], uris=whole, extensions=[broken])
+    assert identify(leaf)[0] != "ok"
+
+
+def test_a_reserved_id_is_no_devices(pki: BrokerPki, identify: Identify) -> None:
+    assert identify(pki.device("srv-a"))[0] == "reserved-name"
+    assert identify(pki.device("srv"))[0] == "ok"
 
 
 def test_a_signature_by_another_key_of_the_same_name_is_refused(pki: BrokerPki, identify: Identify) -> None:

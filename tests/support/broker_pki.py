@@ -143,10 +143,14 @@ class BrokerPki:
         purposes: Sequence[x509.ObjectIdentifier] = (),
         lifetime: timedelta = DAY,
         begins: timedelta = timedelta(minutes=-5),
+        extensions: Sequence[x509.UnrecognizedExtension] = (),
         signer: Ca | None = None,
         serial: int | None = None,
     ) -> Leaf:
-        """Return any certificate. names: the common names, each perhaps with its string type. signer: forges `ca`."""
+        """Return any certificate. names: the common names, each perhaps with its string type. signer: forges `ca`.
+
+        extensions: as they are, so that they can be broken.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             x509.CertificateBuilder()
@@ -169,6 +173,8 @@ class BrokerPki:
             builder = builder.add_extension(x509.SubjectAlternativeName(alt_names), critical=False)
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(list(purposes)), critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=False)
         certificate = builder.sign((signer or ca).key, hashes.SHA256())
         return self._write(certificate, ca, key)
 
