@@ -5,6 +5,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.store.tables import METADATA
 from store.contract import StoreContract

@@ -105,8 +105,8 @@ class Database:
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            connection.close()
+        for connection, cursor in idle:
+            _discard(connection, cursor)
         self._journal.close()
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
@@ -125,7 +125,7 @@ class Database:
         try:
             result = work(Transaction(self.back_end, cursor))
         except BaseException as error:
-            connection.close()
+            _discard(connection, cursor)
             self._translate(error, repeat=True)
             raise
         self._put(connection, cursor)
@@ -143,10 +143,10 @@ class Database:
                 self._journal.append(transaction.entries)
             cursor.execute("COMMIT")
         except BaseException as error:
-            if isinstance(error, BirthmarkError) and self._undone(cursor):
+            if self._undone(cursor) and isinstance(error, BirthmarkError | _Apart):
                 self._put(connection, cursor)
             else:
-                connection.close()  # undoes it too, on whichever side the trouble was
+                _discard(connection, cursor)
             self._translate(error, repeat=not committing)
             raise
         self._put(connection, cursor)
@@ -201,7 +201,7 @@ class Database:
             if not self._closed:
                 self._idle.append((connection, cursor))
                 return
-        connection.close()
+        _discard(connection, cursor)
 
     def _translate(self, error: BaseException, *, repeat: bool) -> None:
         """Raise the store's error for a driver's; return if it is none."""
@@ -216,8 +216,8 @@ class Database:
                 lost = StoreFailed(f"the database is gone: {_first_line(error)}")
                 with self._lock:
                     stale, self._idle = self._idle, []
-                for connection, _ in stale:
-                    connection.close()
+                for connection, cursor in stale:
+                    _discard(connection, cursor)
                 raise (_Again(lost) if repeat else lost) from error
             case Trouble.BUSY:
                 raise StoreBusy("the database was locked for too long", retry_after_s=_BUSY_RETRY_S) from error
@@ -255,6 +255,12 @@ class _Again(Exception):
     def __init__(self, final: BirthmarkError) -> None:
         super().__init__(str(final))
         self.final = final
+
+
+def _discard(connection: Connection, cursor: Cursor) -> None:
+    """Close both, the cursor first: SQLite keeps a connection alive for as long as a statement of it is."""
+    cursor.close()
+    connection.close()
 
 
 def _first_line(error: BaseException) -> str:

@@ -33,6 +33,8 @@ class Cursor(Protocol):
 
     def fetchall(self) -> list[Any]: ...
 
+    def close(self) -> None: ...
+
 
 class Connection(Protocol):
     """What we use of a DB-API connection."""

@@ -73,16 +73,17 @@ def from_json(told: object) -> Entry:
     """The inverse of to_json. Raise ValueError for anything that it cannot have made."""
     if not isinstance(told, dict):
         raise ValueError(f"want an object, got {type(told).__name__}")
-    entry_class: type[Any] | None = _KINDS.get(told.get("kind", ""))
+    kind = told.get("kind")
+    entry_class: type[Any] | None = _KINDS.get(kind) if isinstance(kind, str) else None
     if entry_class is None:
-        raise ValueError(f"want a kind of {', '.join(_KINDS)}, got {told.get('kind')!r}")
+        raise ValueError(f"want a kind of {', '.join(_KINDS)}, got {kind!r}")
     codecs = _CODECS[entry_class]
     if told.keys() != {"kind", *(name for name, _ in codecs)}:
-        raise ValueError(f"{told['kind']}: fields are not those of {entry_class.__name__}")
+        raise ValueError(f"{kind}: fields are not those of {entry_class.__name__}")
     try:
         entry: Entry = entry_class(**{name: decode(told[name]) for name, (_, decode) in codecs})
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"{told['kind']}: {error}") from error
+        raise ValueError(f"{kind}: {error}") from error
     return entry
 
 

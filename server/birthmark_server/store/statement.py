@@ -46,6 +46,10 @@ class Statement:
             values = constants | values
         return sql, values if names is None else [values[name] for name in names]
 
+    def sql(self, dialect: Dialect) -> str:
+        """The SQL text alone."""
+        return self._compile(dialect)[0]
+
     def _compile(self, dialect: Dialect) -> tuple[str, tuple[str, ...] | None, dict[str, Value]]:
         element = self._build if isinstance(self._build, ClauseElement) else self._build(_INSERTERS[dialect.name])
         compiler: Any = element  # its stub does not know column_keys

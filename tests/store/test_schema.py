@@ -1,0 +1,170 @@
+"""Opening and migrating, on both back ends: the migrations make what tables.py says, and nothing opens on a guess."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import make_url
+
+from birthmark_server.errors import Misconfigured
+from birthmark_server.store import migrate
+from birthmark_server.store.driver import BackEnd
+from birthmark_server.store.errors import StoreFailed
+from birthmark_server.store.open import open_store
+from birthmark_server.store.postgresql import PostgresqlBackEnd
+from birthmark_server.store.sql import admission, births, certificates, devices, events, issuance
+from birthmark_server.store.sqlite import SqliteBackEnd
+from birthmark_server.store.statement import LookUp, Statement, keys
+from birthmark_server.store.tables import METADATA
+from store.world import race
+from support.postgres import fresh_database, postgres_server
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/birthmark.db"
+
+
+@pytest.fixture
+def sqlite_file(tmp_path: Path) -> Path:
+    path = tmp_path / "birthmark.db"
+    path.touch(mode=0o600)
+    return path
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with postgres_server() as server, fresh_database(server) as url:
+        yield url
+
+
+def assert_migrations_make_the_tables(back_end: BackEnd) -> None:
+    assert migrate.schema_version(back_end) == ""
+    assert "birthmark database upgrade" in migrate.schema_problem(back_end)
+    for _ in range(2):
+        migrate.upgrade(back_end)
+        assert migrate.schema_version(back_end) == migrate.wanted_version()
+    assert migrate.schema_problem(back_end) == ""
+    with back_end.schema_connection() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, METADATA) == []
+
+
+def test_migrations_make_the_tables_on_sqlite(sqlite_file: Path) -> None:
+    assert_migrations_make_the_tables(SqliteBackEnd(sqlite_file))
+
+
+@pytest.mark.parts
+def test_migrations_make_the_tables_on_postgresql(postgres_url: str) -> None:
+    assert_migrations_make_the_tables(PostgresqlBackEnd(make_url(postgres_url)))
+
+
+def test_migrations_make_on_sqlite_exactly_what_the_tables_would(sqlite_file: Path, tmp_path: Path) -> None:
+    """compare_metadata sees neither partial indexes nor WITHOUT ROWID: the SQL does."""
+    migrated, direct = SqliteBackEnd(sqlite_file), SqliteBackEnd(tmp_path / "direct.db")
+    direct.path.touch(mode=0o600)
+    migrate.upgrade(migrated)
+    with direct.schema_connection() as connection:
+        METADATA.create_all(connection)
+    assert schema_sql(migrated) == schema_sql(direct)
+
+
+def schema_sql(back_end: SqliteBackEnd) -> set[str]:
+    connection = back_end.connect()
+    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name <> 'alembic_version'")
+    statements = {" ".join(sorted(sql.replace(",", " ").split())) for (sql,) in rows}
+    connection.close()
+    return statements
+
+
+def test_two_upgrades_at_once_make_one_schema(url: str, tmp_path: Path) -> None:
+    stores = race(*(lambda i=i: open_store(url, journal=tmp_path / f"j{i}", create=True) for i in range(4)))
+    for store in stores:
+        assert store.check() == []
+        store.close()
+
+
+def test_without_create_a_missing_or_empty_database_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="birthmark database upgrade"):
+        open_store(url, journal=tmp_path / "j")
+    (tmp_path / "birthmark.db").touch(mode=0o600)
+    with pytest.raises(Misconfigured, match=r"empty.*birthmark database upgrade"):
+        open_store(url, journal=tmp_path / "j")
+    assert not (tmp_path / "j").exists()
+
+
+def test_a_newer_schema_is_refused_with_what_to_do(url: str, tmp_path: Path) -> None:
+    store = open_store(url, journal=tmp_path / "j", create=True)
+    with sqlite3.connect(tmp_path / "birthmark.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    (problem,) = store.check()
+    store.close()
+    assert "9999" in problem
+    with pytest.raises(Misconfigured, match="run a newer one"):
+        open_store(url, journal=tmp_path / "j")
+
+
+def test_what_others_could_read_is_not_opened(url: str, tmp_path: Path) -> None:
+    open_store(url, journal=tmp_path / "j", create=True).close()
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in tmp_path.iterdir()} == {
+        "birthmark.db": "0o600",
+        "j": "0o600",
+    }
+    for name in ("birthmark.db", "j"):
+        (tmp_path / name).chmod(0o640)
+        with pytest.raises(Misconfigured, match=f"chmod 600 .*{name}"):
+            open_store(url, journal=tmp_path / "j")
+        (tmp_path / name).chmod(0o600)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["sqlite://", "sqlite:///:memory:", "sqlite:///x.db?mode=ro", "mysql://x/y", "no url", "postgresql+asyncpg:///x"],
+)
+def test_a_url_that_cannot_be_served_is_refused(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured):
+        open_store(bad, journal=tmp_path / "j", create=True)
+
+
+def test_an_unreachable_postgresql_is_named_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed, match="cannot open the database") as caught:
+        open_store(f"postgresql+psycopg://u:secret@/db?host={tmp_path}", journal=tmp_path / "j")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_reported(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "birthmark.db"
+    path.write_bytes(os.urandom(8192))
+    path.chmod(0o600)
+    with pytest.raises(StoreFailed, match="not a database"):
+        open_store(url, journal=tmp_path / "j")
+
+
+def test_no_request_looks_through_a_whole_table(sqlite_file: Path) -> None:
+    """Every statement on the way of an enrollment or a renewal finds its rows by an index."""
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    connection = back_end.connect()
+    seen = 0
+    for module in (admission, births, certificates, devices, events, issuance):
+        for name, thing in vars(module).items():
+            if name in {"_COUNT", "_ORPHANS"} or not isinstance(thing, Statement | LookUp):
+                continue  # these two are an operator's
+            statement = thing.of(["a", "b"]) if isinstance(thing, LookUp) else thing
+            sql = statement.sql(back_end.dialect)
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")).fetchall()
+            scans = [row[3] for row in plan if row[3].startswith("SCAN ") and row[3] not in ("SCAN CONSTANT ROW",)]
+            assert [scan for scan in scans if "anchor" not in scan] == [], f"{module.__name__}.{name}"
+            seen += 1
+    connection.close()
+    assert seen > 20
+
+
+def test_look_ups_take_any_number_of_keys() -> None:
+    assert keys([]) == {"key0": None}
+    assert keys(["a", "b"], name="n") == {"n0": "a", "n1": "b"}
