@@ -1,9 +1,12 @@
 """What a fleet's broker must refuse, tried by real clients on a real Mosquitto; each beside what must go on working."""
 
+import socket
+import subprocess
 from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import oids
 from support.broker_pki import BrokerPki, Ca, Leaf
@@ -292,6 +295,49 @@ class TestTakeOver:
     def _is_listed_with(server: Client, client_id: str) -> None:
         server.publish("$CONTROL/birthmark/v1", b"1 list")
         assert server.wait(lambda: any(b'"client":"%s"' % client_id.encode() in p for _, p in server.messages))
+
+
+class TestOtherProtocols:
+    """What else Mosquitto speaks leads to the same gate."""
+
+    @pytest.mark.parametrize("version", ["mqttv31", "mqttv311", "mqttv5"])
+    def test_mosquittos_own_clients_of_every_version_are_judged_alike(self, site: Site, version: str) -> None:
+        device_id = f"dev-{version}"
+        leaf = site.pki.device(device_id)
+        with site.connected(site.pki.control(), "srv-control") as server:
+            server.subscribe("devices/+/up/#")
+            assert self._publish(site, leaf, version, device_id, f"devices/{device_id}/up/hello", "mine") == 0
+            assert server.wait_message(f"devices/{device_id}/up/hello", b"mine")
+            before = len(site.broker.log())
+            self._publish(site, leaf, version, device_id, "devices/dev-60/up/hello", "forged")
+            site.broker.wait_log(f"refused write: reason=another-device id={device_id}", after=before)
+            assert self._publish(site, leaf, version, "dev-60", "devices/dev-60/up/hello", "forged") != 0
+            site.broker.wait_log(f"refused connect: reason=client-id-mismatch id={device_id}", after=before)
+            settle()
+            assert b"forged" not in [payload for _, payload in server.messages]
+
+    @staticmethod
+    def _publish(site: Site, leaf: Leaf, version: str, client_id: str, topic: str, payload: str) -> int:
+        root = site.pki.folder / "root.pem"
+        root.write_bytes(site.pki.root.certificate.public_bytes(Encoding.PEM))
+        command = ["mosquitto_pub", "-h", "localhost", "-p", str(site.broker.port), "-V", version, "-q", "1"]
+        command += ["--cafile", str(root), "--cert", str(leaf.chain), "--key", str(leaf.key)]
+        command += ["-i", client_id, "-t", topic, "-m", payload]
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode
+
+    def test_enhanced_authentication_is_no_way_around_the_gate(self, site: Site) -> None:
+        context = site.pki.client_context(site.pki.device("thief-61"))
+        method = b"\x15\x00\x01x"  # property 21, Authentication Method, "x"
+        name = b"\x00\x06dev-61"
+        body = b"\x00\x04MQTT\x05\x02\x00\x3c" + bytes([len(method)]) + method + name
+        with (
+            socket.create_connection(("localhost", site.broker.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as tls,
+        ):
+            tls.sendall(bytes([0x10, len(body)]) + body)
+            answer = tls.recv(1024)
+        assert answer[0] == 0x20
+        assert answer[3] == 0x8C  # bad authentication method
 
 
 class TestLog:

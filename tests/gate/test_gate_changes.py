@@ -172,9 +172,11 @@ class TestDenyFile:
 class TestTrust:
     """CA certificates come and go; the root stays."""
 
-    def test_a_new_fleet_ca_is_taken_up_by_sighup(self, pki: BrokerPki, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("with_crls", [True, False])
+    def test_a_new_fleet_ca_is_taken_up_by_sighup(self, pki: BrokerPki, tmp_path: Path, with_crls: bool) -> None:
         younger = Ca.make("Test Fleet CA 2", parent=pki.root)
-        crls = (pki.fleet.crl(), pki.infra.crl())
+        crls = (pki.fleet.crl(), pki.infra.crl()) if with_crls else ()
+        more_crls = (*crls, younger.crl()) if with_crls else ()
         with open_site(pki, tmp_path / "broker", crls=crls) as broker:
             site = Site(pki, broker)
             leaf = pki.device("dev-20", ca=younger)
@@ -183,7 +185,7 @@ class TestTrust:
             refused.close()
             with site.connected(pki.device("dev-21"), "dev-21") as old:
                 both = (pki.fleet.certificate, younger.certificate)
-                write_config(replace(broker.settings, fleet=both, crls=(*crls, younger.crl())))
+                write_config(replace(broker.settings, fleet=both, crls=more_crls))
                 before = len(broker.log())
                 broker.reload()
                 broker.wait_log("deny list version 1 in force", after=before)
