@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from birthmark_server.attestation.replay import replay_activation
 from birthmark_server.attestation.roots import TrustStore
@@ -63,6 +65,30 @@ def test_what_was_refused_once_stays_refused_with_the_same_code(name: str) -> No
     assert caught.value.code == case["code"]
 
 
+FUZZED = load("birth-rsa2048.json")
+SIGNED_OR_BOUND = (
+    "nonce",
+    "secret",
+    "csr",
+    "certify",
+    "certify-signature",
+    "quote",
+    "quote-signature",
+    "anchor-sha256",
+)
+SHOWN = ("request.ek_certificates.0", "request.ek_chain.0", "request.ak_public", "request.birth_key_public")
+
+
+@given(part=st.sampled_from(SIGNED_OR_BOUND + SHOWN), where=st.integers(0, 5000), flip=st.integers(1, 255))
+@settings(max_examples=150, deadline=None)
+def test_one_changed_byte_anywhere_is_refused_by_name(part: str, where: int, flip: int) -> None:
+    honest = parts_of(FUZZED)
+    damaged = apply({"part": part, "flip": flip, "offset": where}, honest, honest)
+    with pytest.raises(BirthmarkError) as caught:
+        judge(FUZZED, damaged)
+    assert caught.value.code not in ("refused", "malformed", "internal")
+
+
 def apply(change: dict[str, Any], parts: Parts, honest: Parts) -> Parts:
     """Return the parts with one change. `request.MEMBER` and `request.MEMBER.0` are members of the request."""
     name, *member = change["part"].split(".")
@@ -90,7 +116,8 @@ def edit(change: dict[str, Any], old: bytes, honest: Parts) -> bytes:
         return honest[change["copy"]]
     if "append" in change:
         return old + bytes.fromhex(change["append"])
-    octets, offset = bytes.fromhex(change["put"]), change["offset"] % len(old)
+    offset = change["offset"] % len(old)
+    octets = bytes((old[offset] ^ change["flip"],)) if "flip" in change else bytes.fromhex(change["put"])
     new = old[:offset] + octets + old[offset + len(octets) :]
     assert new != old, "this change changes nothing"
     return new

@@ -12,7 +12,7 @@ Source: TCG EK Credential Profile 2.5; field notes 1-9 in docs/attestation.md.
 from dataclasses import InitVar, dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -124,10 +124,7 @@ def shown_ek_hashes(request: EnrollRequest) -> tuple[str, ...]:
 
     Raises CertificateMalformed, TpmDecodeError, UnsupportedKey or WeakKey for what can't be read.
     """
-    hashes = [certificate.key_sha256 for certificate in _shown_certificates(request)]
-    if request.ek_public is not None:
-        hashes.append(_read_public(request.ek_public).key_sha256)
-    return tuple(dict.fromkeys(hashes))
+    return _read_shown(request.ek_certificates, request.ek_public).hashes
 
 
 def verify_endorsement(
@@ -138,11 +135,11 @@ def verify_endorsement(
     listed_ek: hashes of EKs that a manifest names for this device. They stand in for a certificate where the model
     does not require one; a certificate that is shown all the same must not be false, only unknown.
     """
-    template = _TEMPLATES[model.ek_template]
-    certificate = _certificate_of(request, template)
-    public, key, ek_sha256 = _rebuild(request, template, certificate)
-    check_device_key(key, "endorsement key")
-    listed = not model.require_ek_certificate and ek_sha256 in listed_ek
+    shown, template = _read_shown(request.ek_certificates, request.ek_public), _TEMPLATES[model.ek_template]
+    certificate = _certificate_of(shown, template)
+    ek = _rebuild(shown, template, certificate)
+    check_device_key(ek.key, "endorsement key")
+    listed = not model.require_ek_certificate and ek.key_sha256 in listed_ek
     path, manufacturer = None, ""
     if certificate is not None:
         try:
@@ -153,11 +150,11 @@ def verify_endorsement(
     elif model.require_ek_certificate:
         raise EkCertificateMissing(f"model {model.name} requires an EK certificate of template {model.ek_template}")
     elif not listed:
-        raise EkNotListed(f"no manifest names the endorsement key {ek_sha256}")
+        raise EkNotListed(f"no manifest names the endorsement key {ek.key_sha256}")
     return ProvenEndorsement(
-        public=public,
-        ek_sha256=ek_sha256,
-        other_ek_sha256=tuple(sha256 for sha256 in shown_ek_hashes(request) if sha256 != ek_sha256),
+        public=ek.public,
+        ek_sha256=ek.key_sha256,
+        other_ek_sha256=tuple(sha256 for sha256 in shown.hashes if sha256 != ek.key_sha256),
         assurance=Assurance.LISTED_KEY if path is None else Assurance.VENDOR_CERTIFICATE,
         vendor=None if path is None else path.anchor.vendor,
         path=path,
@@ -167,46 +164,60 @@ def verify_endorsement(
     )
 
 
-class _ShownPublic(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _PublicArea:
+    """An EK public area as it was shown, and its key."""
+
     public: TpmPublic
     key: PublicKey
     key_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The endorsement keys of one request. hashes: of each key once, certificates first."""
+
+    certificates: tuple[Certificate, ...]
+    area: _PublicArea | None
+    hashes: tuple[str, ...]
+
+
 @lru_cache(maxsize=256)
-def _read_public(data: bytes) -> _ShownPublic:
-    """Read an EK's public area; remembered, since one enrollment comes by here several times with the same bytes."""
-    public = parse_public(data)
-    key = public.public_key()
-    return _ShownPublic(public, key, key_sha256(key))
+def _read_shown(certificates: tuple[bytes, ...], ek_public: bytes | None) -> _Shown:
+    """Read all EKs of a request; remembered, since one enrollment comes by here three times with the same bytes."""
+    parsed = tuple(parse_certificate(strip_nv(data)) for data in certificates)
+    hashes = [certificate.key_sha256 for certificate in parsed]
+    area = None
+    if ek_public is not None:
+        public = parse_public(ek_public)
+        key = public.public_key()
+        area = _PublicArea(public, key, key_sha256(key))
+        hashes.append(area.key_sha256)
+    return _Shown(parsed, area, tuple(dict.fromkeys(hashes)))
 
 
-def _shown_certificates(request: EnrollRequest) -> list[Certificate]:
-    return [parse_certificate(strip_nv(data)) for data in request.ek_certificates]
-
-
-def _certificate_of(request: EnrollRequest, template: TpmPublic) -> Certificate | None:
+def _certificate_of(shown: _Shown, template: TpmPublic) -> Certificate | None:
     """Return the one certificate whose key is of the template's kind. The same key may be certified twice."""
-    fitting = [certificate for certificate in _shown_certificates(request) if template.fits(certificate.key)]
+    fitting = [certificate for certificate in shown.certificates if template.fits(certificate.key)]
     if len({certificate.key_sha256 for certificate in fitting}) > 1:
         raise EkAmbiguous(f"{len(fitting)} EK certificates of one template were shown")
     return fitting[0] if fitting else None
 
 
-def _rebuild(request: EnrollRequest, template: TpmPublic, certificate: Certificate | None) -> _ShownPublic:
+def _rebuild(shown: _Shown, template: TpmPublic, certificate: Certificate | None) -> _PublicArea:
     """Return the EK's public area: the template with the proven key. What the device shows may only agree with it."""
-    shown = None if request.ek_public is None else _read_public(request.ek_public)
-    if shown is not None and not template.fits(shown.key):
-        shown = None  # another of the TPM's EKs: reported, not used
-    source = certificate or shown
+    area = shown.area
+    if area is not None and not template.fits(area.key):
+        area = None  # another of the TPM's EKs: reported, not used
+    source = certificate or area
     if source is None:
         raise EkMissing("neither an EK certificate nor an EK public area of the model's template was shown")
     public = template.with_key(source.key)
-    if shown is not None and shown.key_sha256 != source.key_sha256:
+    if area is not None and area.key_sha256 != source.key_sha256:
         raise EkKeyMismatch("the EK public area is not the key in the EK certificate")
-    if shown is not None and shown.public != public:
+    if area is not None and area.public != public:
         raise EkTemplateMismatch("the EK public area is not what the model's template makes of its key")
-    return _ShownPublic(public, source.key, source.key_sha256)
+    return _PublicArea(public, source.key, source.key_sha256)
 
 
 def _verify_certificate(

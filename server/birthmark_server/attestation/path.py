@@ -86,7 +86,7 @@ class Roots(Protocol):
         """Return the intermediates of that subject which the operator keeps. They are not trusted."""
 
     def check_link(self, child: Certificate, issuer: Certificate) -> None:
-        """Do as `check_signature`; may remember what held."""
+        """Do as `check_link`; may remember what held."""
 
 
 def find_path(leaf: Certificate, *, shown: Iterable[Certificate], roots: Roots, now: datetime) -> TrustPath:
@@ -104,23 +104,6 @@ def find_path(leaf: Certificate, *, shown: Iterable[Certificate], roots: Roots, 
         else:
             return TrustPath(anchor, intermediates)
     raise failure or EkUntrusted(f"no path to a trusted root from a certificate by {describe_name(leaf.issuer)}")
-
-
-def check_signature(child: Certificate, issuer: Certificate) -> None:
-    """Check the child's signature with the issuer's key, over the child's original bytes.
-
-    Raises ChainAlgorithm, ChainSignature. SHA-1 passes here; `find_path` refuses it where the vendor's entry does.
-    """
-    kind, algorithm = _algorithm(child)
-    try:
-        if kind == _RSA and isinstance(issuer.key, rsa.RSAPublicKey):
-            issuer.key.verify(child.signature, child.tbs, padding.PKCS1v15(), algorithm)
-        elif kind == _ECDSA and isinstance(issuer.key, ec.EllipticCurvePublicKey):
-            issuer.key.verify(child.signature, child.tbs, ec.ECDSA(algorithm))
-        else:
-            raise ChainSignature(f"an {kind} signature can't be by the key of {issuer.title}")
-    except InvalidSignature:
-        raise ChainSignature(f"not signed by {issuer.title}") from None
 
 
 def _candidates(
@@ -145,26 +128,54 @@ def _check_path(
 ) -> None:
     downward = (anchor.certificate, *reversed(intermediates), leaf)
     for depth, (issuer, child) in enumerate(pairwise(downward)):
-        check_ca(issuer, below=len(intermediates) - depth, now=now)
+        below = len(intermediates) - depth
+        if issuer.path_length is not None and below > issuer.path_length:
+            raise ChainPathLength(f"{issuer.title} allows {issuer.path_length} CAs below itself, got {below}")
+        check_dates(issuer, now=now)
         if isinstance(_algorithm(child)[1], hashes.SHA1) and not anchor.vendor.allow_sha1:
             raise ChainAlgorithm(f"{child.title} is signed with SHA-1, {anchor.vendor.name} refuses it")
         roots.check_link(child, issuer)
 
 
-def check_ca(ca: Certificate, *, below: int, now: datetime) -> None:
-    """Refuse what may not issue EK certificates, or CAs that do. below: how many CAs stand between it and the EK."""
+def check_dates(ca: Certificate, *, now: datetime) -> None:
+    """Refuse a CA that is not valid at `now`. Raises ChainDates."""
+    if not ca.not_before <= now <= ca.not_after:
+        raise ChainDates(f"{ca.title} is valid from {ca.not_before:%Y-%m-%d} to {ca.not_after:%Y-%m-%d}")
+
+
+def check_link(child: Certificate, issuer: Certificate) -> None:
+    """Check that `issuer` is a CA for endorsement keys and signed `child`, whatever the day and the rest of the path."""
+    check_ca(issuer)
+    check_signature(child, issuer)
+
+
+def check_ca(ca: Certificate) -> None:
+    """Refuse what may not issue EK certificates, or CAs that do."""
     if not ca.is_ca or ca.may(_KEY_CERT_SIGN) is False:
         raise ChainNotCa(f"{ca.title} is not a CA certificate")
     if ca.purposes is not None and not ca.purposes & {TCG_EK_CERTIFICATE, _ANY_EXTENDED_KEY_USAGE}:
         raise ChainNotCa(f"{ca.title} may not issue endorsement keys: its extended key usage is {sorted(ca.purposes)}")
-    if ca.path_length is not None and below > ca.path_length:
-        raise ChainPathLength(f"{ca.title} allows {ca.path_length} CAs below itself, got {below}")
     if ca.extension(x509.NAME_CONSTRAINTS) is not None:
         raise ChainNameConstraints(f"{ca.title} has name constraints")
     refuse_critical(ca, _CA_EXTENSIONS)
-    if not ca.not_before <= now <= ca.not_after:
-        raise ChainDates(f"{ca.title} is valid from {ca.not_before:%Y-%m-%d} to {ca.not_after:%Y-%m-%d}")
     check_ca_key(ca.key, "CA key")
+
+
+def check_signature(child: Certificate, issuer: Certificate) -> None:
+    """Check the child's signature with the issuer's key, over the child's original bytes.
+
+    Raises ChainAlgorithm, ChainSignature. SHA-1 passes here; `find_path` refuses it where the vendor's entry does.
+    """
+    kind, algorithm = _algorithm(child)
+    try:
+        if kind == _RSA and isinstance(issuer.key, rsa.RSAPublicKey):
+            issuer.key.verify(child.signature, child.tbs, padding.PKCS1v15(), algorithm)
+        elif kind == _ECDSA and isinstance(issuer.key, ec.EllipticCurvePublicKey):
+            issuer.key.verify(child.signature, child.tbs, ec.ECDSA(algorithm))
+        else:
+            raise ChainSignature(f"an {kind} signature can't be by the key of {issuer.title}")
+    except InvalidSignature:
+        raise ChainSignature(f"not signed by {issuer.title}") from None
 
 
 def refuse_critical(certificate: Certificate, evaluated: frozenset[str]) -> None:

@@ -8,13 +8,14 @@ import hashlib
 import json
 from datetime import datetime
 
+from birthmark_server.attestation.ak import check_ak
 from birthmark_server.attestation.csr import verify_csr
+from birthmark_server.attestation.device_key import check_device_public
 from birthmark_server.attestation.ek import VersionedRoots, verify_endorsement
 from birthmark_server.attestation.evidence import ACTIVATION, RENEWAL
 from birthmark_server.attestation.verify import (
     VerifiedDevice,
     VerifiedKey,
-    open_challenge,
     verify_activation,
     verify_new_key,
 )
@@ -47,7 +48,6 @@ def replay_activation(evidence: Evidence, *, roots: VersionedRoots) -> VerifiedD
     request = EnrollRequest.decode(parts.octets("request"))
     listed_ek = frozenset(policy["ek_listed"])
     endorsement = verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
-    opened = open_challenge(request, endorsement=endorsement, secret=parts.octets("secret"))
     pending = PendingEnrollment(
         enrollment_id=parts.text("enrollment-id"),
         source=parts.text("source"),
@@ -57,8 +57,8 @@ def replay_activation(evidence: Evidence, *, roots: VersionedRoots) -> VerifiedD
         secret_sha256=hashlib.sha256(parts.octets("secret")).digest(),
         ek_sha256=endorsement.ek_sha256,
         other_ek_sha256=endorsement.other_ek_sha256,
-        ak_name=opened.ak_name,
-        key_name=opened.key_name,
+        ak_name=check_ak(request.ak_public).name,
+        key_name=check_device_public(request.birth_key_public).name,
         assurance=endorsement.assurance,
         device_id=parts.text("device-id"),
         serial=parts.text("serial"),

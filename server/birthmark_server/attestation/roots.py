@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
 from birthmark_server.attestation.certificate import Certificate, parse_certificate
-from birthmark_server.attestation.path import Anchor, check_ca, check_signature
+from birthmark_server.attestation.path import Anchor, check_ca, check_dates, check_link, check_signature
 from birthmark_server.attestation.vendor import Vendor, parse_vendor, write_vendor
 from birthmark_server.errors import BirthmarkError, Misconfigured
 
@@ -69,8 +69,8 @@ class TrustStore:
         self.entries = tuple(entries)
         self._anchors = _by_subject(anchors, lambda anchor: anchor.certificate.subject)
         self._intermediates = _by_subject(intermediates, lambda certificate: certificate.subject)
-        # Signatures under a key that leads to a root are checked once; a link that fails raises and is not remembered.
-        self._links: Callable[[Certificate, Certificate], None] = lru_cache(_REMEMBERED_LINKS)(check_signature)
+        # A link under a CA that leads to a root is checked once; a link that fails raises and is not remembered.
+        self._links: Callable[[Certificate, Certificate], None] = lru_cache(_REMEMBERED_LINKS)(check_link)
 
     @classmethod
     def load(cls, folder: Path) -> "TrustStore":
@@ -120,7 +120,7 @@ class TrustStore:
         return self._intermediates.get(subject, ())
 
     def check_link(self, child: Certificate, issuer: Certificate) -> None:
-        """Do as path.check_signature; remember the last links that held."""
+        """Do as path.check_link; remember the last links that held."""
         self._links(child, issuer)
 
 
@@ -154,7 +154,8 @@ def add(
     if not _VENDOR_FOLDER.fullmatch(vendor_folder):
         raise Misconfigured(f"want 1 to 32 of a-z, 0-9 and '-' as the vendor's folder, got {vendor_folder!r}")
     parsed = read_certificate(certificate, source="certificate")
-    check_ca(parsed, below=0, now=now)
+    check_ca(parsed)
+    check_dates(parsed, now=now)
     self_signed = parsed.issuer == parsed.subject
     if self_signed:
         check_signature(parsed, parsed)
