@@ -7,10 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+
+Job = Callable[[], object]
 
 PROCESSES = 2
 """Load processes. The machine has two cores; one process would be the bottleneck itself."""
+
+
+class JobFailed(RuntimeError):
+    """A job of the load raised; the message is what it raised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ def cpu_s(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def run(jobs: Sequence[Callable[[], object]], *, at_once: int, server_pids: Sequence[int]) -> Load:
+def run(jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int]) -> Load:
     """Do each job once, `at_once` at a time over PROCESSES processes; a job that fails ends the run.
 
     The jobs are made before and reach the load processes by fork, so making devices costs the measured time nothing.
@@ -49,7 +56,7 @@ def run(jobs: Sequence[Callable[[], object]], *, at_once: int, server_pids: Sequ
         worker.start()
     for _, sender in answers:
         sender.close()  # so that a worker's death ends recv() below
-    spent_ms = [ms for receiver, _ in answers for ms in receiver.recv()]
+    spent_ms = [ms for receiver, _ in answers for ms in _received(receiver)]
     wall_s, cpu = time.perf_counter() - began, cpu_s(server_pids) - cpu_before
     for worker in workers:
         worker.join()
@@ -62,12 +69,24 @@ def run(jobs: Sequence[Callable[[], object]], *, at_once: int, server_pids: Sequ
     )
 
 
-def _work(jobs, at_once, answer) -> None:  # type: ignore[no-untyped-def] # runs in the forked child
-    def timed(job: Callable[[], object]) -> float:
+def _received(answer: "Connection[object, list[float] | str]") -> list[float]:
+    told = answer.recv()
+    if isinstance(told, str):
+        raise JobFailed(told)
+    return told
+
+
+def _work(jobs: Sequence[Job], at_once: int, answer: "Connection[list[float] | str, object]") -> None:
+    """In the forked child: do the jobs, tell how long each took, or why one failed."""
+
+    def timed(job: Job) -> float:
         began = time.perf_counter()
         job()
         return (time.perf_counter() - began) * 1000
 
     with ThreadPoolExecutor(at_once) as threads:
-        answer.send(list(threads.map(timed, jobs)))
+        try:
+            answer.send(list(threads.map(timed, jobs)))
+        except Exception as error:  # noqa: BLE001 - for the parent to raise
+            answer.send(repr(error))
     answer.close()

@@ -35,6 +35,7 @@ running=(
     libstrongswan-extra-plugins
     postgresql        # the store's other back end
     softhsm2          # PKCS#11: CA keys in a token
+    haproxy           # a TLS front before the server
 )
 
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
@@ -84,7 +85,7 @@ disable_services() {
     command -v systemctl >/dev/null || return 0
     for package in "$@"; do
         case $package in
-            mosquitto | postgresql) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            mosquitto | postgresql | haproxy) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
         esac
     done
 }

@@ -1,0 +1,84 @@
+"""The bench's own pieces, without timings: what it counts, how it runs its load, what it prints."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, func, select
+
+from benchmark import bare, growth, load
+from benchmark.device_cost import Agent, Handshake
+from benchmark.report import Figures, lines, table
+from benchmark.server_cost import Enroll
+from birthmark_server.store.tables import Certificates, Devices, table_of
+from support.server import Installation
+
+LOAD = load.Load(per_s=100.0, p50_ms=10.0, p99_ms=20.0, server_cpu_ms=3.0)
+
+
+def figures() -> Figures:
+    floor = (bare.Operation("sign", 1, 100.0), bare.Operation("verify", 2, 450.0))
+    return Figures(Enroll(LOAD, floor), LOAD, LOAD, Handshake(2.0, 5.0, 1.0), Agent(44.0, 0.5), 1.1)
+
+
+def test_floor_counts_every_operation_of_an_enrollment() -> None:
+    floor = bare.enrollment_floor(runs=1)
+    assert len(floor) == 6
+    assert all(operation.cpu_us > 0 for operation in floor)
+
+
+def test_ratio_is_over_each_operation_as_often_as_it_is_needed() -> None:
+    enroll = figures().enroll
+    assert enroll is not None
+    assert (enroll.crypto_ms, enroll.cpu_over_crypto) == (1.0, 3.0)
+
+
+def test_json_has_the_agreed_keys() -> None:
+    told = figures().as_json()
+    assert set(told) == {"enroll", "renew", "renew_front", "handshake", "agent", "growth"}
+    assert set(told["enroll"]) == {"per_s", "p50_ms", "p99_ms", "server_cpu_ms", "cpu_over_crypto", "operations"}
+    assert set(told["renew"]) == set(told["renew_front"]) == {"per_s", "server_cpu_ms"}
+    assert set(told["handshake"]) == {"software_ms", "tpm_ms", "tpm_signatures"}
+    assert set(told["agent"]) == {"rss_mb", "start_s"}
+    assert set(told["growth"]) == {"enroll_100k_over_1k"}
+
+
+def test_a_section_that_was_not_run_is_not_told() -> None:
+    only = Figures(renew=LOAD)
+    assert set(only.as_json()) == {"renew"}
+    assert table(only).row_count == len(lines(only)) == 2
+
+
+def test_load_does_each_job_once_and_counts_the_cpu_of_the_server_only() -> None:
+    done = multiprocessing.get_context("fork").Value("i", 0)
+
+    def job() -> None:
+        with done.get_lock():
+            done.value += 1
+
+    measured = load.run([job] * 10, at_once=4, server_pids=[os.getppid()])
+    assert done.value == 10
+    assert measured.per_s > 0
+
+
+def test_load_ends_with_the_first_job_that_fails() -> None:
+    def job() -> None:
+        raise RuntimeError("refused")
+
+    with pytest.raises(load.JobFailed, match="refused"):
+        load.run([job] * 4, at_once=2, server_pids=[])
+
+
+def test_copies_of_a_device_are_devices_of_their_own(tmp_path: Path) -> None:
+    with Installation.create(tmp_path) as site:
+        growth.fill(site, 50)
+        assert not site.store.check()
+        engine = create_engine(site.database_url)
+        with engine.connect() as connection:
+            counts = [
+                connection.execute(select(func.count()).select_from(table_of(row))).scalar()
+                for row in (Devices, Certificates)
+            ]
+        engine.dispose()
+    assert counts == [50, 100]
