@@ -144,7 +144,7 @@ def check_dates(ca: Certificate, *, now: datetime) -> None:
 
 
 def check_link(child: Certificate, issuer: Certificate) -> None:
-    """Check that `issuer` is a CA for endorsement keys and signed `child`, whatever the day and the rest of the path."""
+    """Check that `issuer` is a CA for endorsement keys and signed `child`, whatever the day and the path's rest."""
     check_ca(issuer)
     check_signature(child, issuer)
 
