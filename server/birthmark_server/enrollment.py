@@ -397,8 +397,7 @@ def _ek_certificate(request: EnrollRequest, verified: VerifiedDevice) -> bytes |
     """Return the EK certificate that `verified` rests on, DER; None where a manifest vouched for the key."""
     if verified.assurance is not Assurance.VENDOR_CERTIFICATE:
         return None
-    for shown in request.ek_certificates:
-        certificate = parse_certificate(strip_nv(shown))
-        if certificate.key_sha256 == verified.ek_sha256:
-            return certificate.der
-    return None
+    shown = [strip_nv(data) for data in request.ek_certificates]
+    if len(shown) == 1:  # then it is that one
+        return shown[0]
+    return next((der for der in shown if parse_certificate(der).key_sha256 == verified.ek_sha256), None)

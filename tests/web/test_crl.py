@@ -1,0 +1,106 @@
+"""CRLs: signed, numbered, made anew in time, and cached by whoever wants to."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from birthmark_server.domain import Caller, CertificateRecord, RevocationReason
+from birthmark_server.store.errors import StoreFailed
+from birthmark_server.web.crl import CrlPublisher
+from birthmark_server.web.doors import Answer, Call, Router
+from birthmark_server.web.errors import NoSuchResource
+from support.core import Core
+from support.server import Clock, Installation
+
+
+@pytest.fixture
+def core(tmp_path: Path) -> Iterator[Core]:
+    clock = Clock()
+    with Installation.create(tmp_path) as site, site.services(clock) as services:
+        services.crls.refresh()
+        yield Core(site, services, clock)
+
+
+def fetch(core: Core, name: str, *, if_none_match: str = "", if_modified_since: str = "") -> Answer:
+    route, argument = Router(core.services.crls.routes()).find("GET", f"/pki/crl/{name}")
+    call = Call("r", "192.0.2.1", argument=argument, if_none_match=if_none_match, if_modified_since=if_modified_since)
+    return route.handler(call, Caller("r", "192.0.2.1"))
+
+
+def parsed(answer: Answer) -> x509.CertificateRevocationList:
+    return x509.load_der_x509_crl(answer.body)
+
+
+def test_a_revoked_certificate_is_on_its_issuers_next_list(core: Core) -> None:
+    tpm, device_id = core.listed()
+    idevid = core.enroll(tpm)
+    birth = core.site.pki.authority.birth
+    before = parsed(fetch(core, f"{birth.name}.crl"))
+    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.services.crls.refresh()
+    after = parsed(fetch(core, f"{birth.name}.crl"))
+    serial = idevid.certificate.serial_number
+    assert before.get_revoked_certificate_by_serial_number(serial) is None
+    assert after.get_revoked_certificate_by_serial_number(serial) is not None
+    number = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in (before, after)]
+    assert number[1] > number[0]
+    assert after.is_signature_valid(birth.certificate.public_key())  # type: ignore[arg-type]
+
+
+def test_every_issuer_and_the_root_have_a_list(core: Core) -> None:
+    authority = core.site.pki.authority
+    for issuer in authority.issuers:
+        assert parsed(fetch(core, f"{issuer.name}.crl")).issuer == issuer.certificate.subject
+    assert fetch(core, "root.crl").body == authority.root_crl
+    for name in ("nobody.crl", authority.birth.name, "..crl"):
+        with pytest.raises(NoSuchResource):
+            fetch(core, name)
+
+
+def test_a_cache_that_has_the_list_gets_nothing_twice(core: Core) -> None:
+    name = f"{core.site.pki.authority.fleet.name}.crl"
+    headers = dict(fetch(core, name).headers)
+    assert headers["Cache-Control"].startswith("public, max-age=")
+    for given in (
+        {"if_none_match": headers["ETag"]},
+        {"if_none_match": f'"other", W/{headers["ETag"]}'},
+        {"if_none_match": "*"},
+        {"if_modified_since": headers["Last-Modified"]},
+        {"if_modified_since": format_datetime(core.clock() + timedelta(hours=1), usegmt=True)},
+    ):
+        answer = fetch(core, name, **given)
+        assert (answer.status, answer.body) == (304, b""), given
+    for given in (
+        {"if_none_match": '"other"'},
+        {"if_none_match": '"other"', "if_modified_since": headers["Last-Modified"]},
+        {"if_modified_since": "yesterday"},
+        {"if_modified_since": format_datetime(core.clock() - timedelta(hours=1), usegmt=True)},
+    ):
+        assert fetch(core, name, **given).status == 200, given
+
+
+def test_lists_are_made_anew_well_before_they_end(core: Core) -> None:
+    publisher = CrlPublisher(
+        store=core.store,
+        authority=core.site.pki.authority,
+        lifetime=timedelta(hours=1),
+        refresh=timedelta(days=1),
+        now=core.clock,
+    )
+    assert publisher.interval == timedelta(minutes=15)
+
+
+def test_a_list_that_can_not_be_made_leaves_the_old_one(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"{core.site.pki.authority.fleet.name}.crl"
+    old = fetch(core, name).body
+
+    def fail(*_: object, **__: object) -> Iterator[CertificateRecord]:
+        raise StoreFailed("no database")
+
+    monkeypatch.setattr(core.store, "revoked_certificates", fail)
+    core.services.crls.refresh()
+    assert fetch(core, name).body == old
