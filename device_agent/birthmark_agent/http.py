@@ -183,12 +183,12 @@ def explain_failure(error: Exception, where: str) -> AgentError:
     if isinstance(error, AgentError):
         return error
     if isinstance(error, ssl.SSLCertVerificationError):
-        in_time = error.verify_code not in _VERIFY_CODES_OF_TIME
-        return TlsFailed(
-            f"{where}: its certificate does not stand: {error.verify_message}", peer=False, time=not in_time
-        )
+        time = error.verify_code in _VERIFY_CODES_OF_TIME
+        return TlsFailed(f"{where}: its certificate does not stand: {error.verify_message}", peer=False, time=time)
+    if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return Unreachable(f"{where}: the connection was cut")
     if isinstance(error, ssl.SSLError):
-        reason = (error.reason or str(error)).lower().replace("_", " ")
+        reason = (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
         if "alert" in reason:
             return TlsFailed(f"{where} refused us: {reason}", peer=True)
         return TlsFailed(f"{where}: TLS failed: {reason}", peer=False)
