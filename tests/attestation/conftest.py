@@ -1,4 +1,4 @@
-"""Fixtures of real emulated TPMs for the tests of this folder that are marked `parts`; Hypothesis without a stopwatch."""
+"""Real emulated TPMs for the tests of this folder that are marked `parts`; Hypothesis without a stopwatch."""
 
 from hypothesis import settings
 
