@@ -26,6 +26,7 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
+from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.settings import Settings
@@ -144,6 +145,10 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store)),
             ):
                 await stack.enter_async_context(_background(task))
+            if settings.broker.control:
+                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
+                link.start()
+                stack.push_async_callback(asyncio.to_thread, link.stop)
             log.info(
                 "serving",
                 extra={"fields": {"https": addresses.https, "crl": addresses.crl, "front": addresses.front}},

@@ -119,6 +119,11 @@ class BrokerSettings(Section):
     control: bool = Field(False, description="Whether this server connects to the broker itself.")
     control_host: str = Field("", description="Where the server finds the broker, if not at `host`.")
     control_port: int = Field(0, ge=0, le=65_535, description="And at which port, if not at `port`.")
+    control_replica: str = Field(
+        "server",
+        pattern="^[a-z0-9-]{1,32}$",
+        description="What tells this server's connection from other servers' with the same control certificate.",
+    )
     control_certificate: str = Field("", description="PEM file: the control certificate and its CA's.")
     control_key: str = Field("", description="PEM file: the control key.")
     deny_file: str = Field(

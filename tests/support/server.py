@@ -157,8 +157,8 @@ class Installation:
 
     # -- the server
 
-    def settings(self, *, port: int = 0, extra: str = "", server: str = "") -> Path:
-        """Write a settings file and return its path. extra: more TOML; server: more lines for its [server]."""
+    def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:
+        """Write a settings file and return its path. extra: more TOML; server, broker: more lines for those tables."""
         self._written += 1
         chain, key = self.pki.server().write(self.folder, f"server{self._written}")
         secret = self.folder / "passphrase"
@@ -183,6 +183,7 @@ passphrase = "file:{secret}"
 roots = "{self.folder / "tpm-roots"}"
 [broker]
 host = "localhost"
+{broker}
 {extra}
 """
         )
@@ -198,9 +199,9 @@ host = "localhost"
             services.store.close()
 
     @contextmanager
-    def start(self, *, port: int = 0, extra: str = "", server: str = "") -> "Iterator[Server]":
+    def start(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> "Iterator[Server]":
         """Run `birthmark serve` until the end of the with block, and see that it ends well."""
-        settings = self.settings(port=port, extra=extra, server=server)
+        settings = self.settings(port=port, extra=extra, server=server, broker=broker)
         log = settings.with_suffix(".log")
         with log.open("wb") as stderr:
             process = subprocess.Popen(

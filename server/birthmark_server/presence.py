@@ -1,0 +1,45 @@
+"""The server's ear on the broker: what a device says there is a sign of life, and noted as one.
+
+Trusts the gate for who speaks on a device's topics. What the payload says counts for nothing here; rotation over MQTT
+comes with campaigns.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from birthmark_server.broker.link import BrokerLink, control_context
+from birthmark_server.errors import Misconfigured
+from birthmark_server.settings import BrokerSettings
+from birthmark_server.store.protocol import Store
+
+SIGNS_OF_LIFE: Final = ("hello", "status")
+
+
+def open_link(broker: BrokerSettings, *, anchors: Path, store: Store) -> BrokerLink:
+    """Return this server's connection to the broker, not yet started. Raise Misconfigured if its certificate can't be
+    used. anchors: PEM, what the broker's certificate must lead to."""
+
+    def heard(device_id: str, leaf: str, payload: bytes, at: datetime) -> None:  # noqa: ARG001 - see the module
+        if leaf in SIGNS_OF_LIFE:
+            store.touch_device(device_id, at=at)
+
+    certificate = Path(broker.control_certificate)
+    try:
+        context = control_context(
+            anchors=anchors, certificate=certificate, key=Path(broker.control_key), server_name=broker.host
+        )
+        subject = x509.load_pem_x509_certificate(certificate.read_bytes()).subject
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"can't use the control certificate {certificate}: {error}") from None
+    name = str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    return BrokerLink(
+        host=broker.control_host or broker.host,
+        port=broker.control_port or broker.port,
+        client_id=f"{name}.{broker.control_replica}",
+        context=context,
+        on_message=heard,
+    )

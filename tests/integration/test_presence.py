@@ -1,0 +1,59 @@
+"""The server beside a real broker: it hears its devices, and a broker that is down keeps nobody from enrolling."""
+
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+
+from birthmark_server.domain import CertificateProfile
+from birthmark_wire import topics
+from support.mosquitto import free_port, running_broker
+from support.mqtt_client import connected
+from support.server import Installation
+
+pytestmark = pytest.mark.parts
+
+
+def control_lines(site: Installation, port: int) -> str:
+    chain, key = site.infra(CertificateProfile.CONTROL, "srv-control").write(site.folder, "control")
+    return f'port = {port}\ncontrol = true\ncontrol_certificate = "{chain}"\ncontrol_key = "{key}"\n'
+
+
+def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
+    with Installation.create(tmp_path) as site:
+        chain, key = site.pki.broker().write(tmp_path, "broker")
+        authority = site.pki.authority
+        with (
+            running_broker(
+                tmp_path / "mosquitto",
+                certificate=chain,
+                key=key,
+                roots=[authority.root],
+                fleet=[authority.fleet.certificate],
+                infra=[authority.infra.certificate],
+                trust_domain=authority.namespace.trust_domain,
+            ) as broker,
+            site.start(broker=control_lines(site, broker.port)) as server,
+        ):
+            tpm = site.listed_device("SN-ALIVE")
+            ldevid = server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-alive")
+            born = site.store.get_device("dev-sn-alive").last_seen_at
+            context = ssl.create_default_context(cafile=str(site.pki.root_pem))
+            context.load_cert_chain(*ldevid.write(tmp_path, "device"))
+            until = time.monotonic() + 10
+            while 'event="broker connected"' not in server.log and time.monotonic() < until:
+                time.sleep(0.05)
+            with connected(broker.port, context, "dev-sn-alive") as client:
+                client.paho.publish(topics.up("dev-sn-alive", "hello"), b"{}", qos=1)
+                while site.store.get_device("dev-sn-alive").last_seen_at == born and time.monotonic() < until:
+                    time.sleep(0.05)
+            assert site.store.get_device("dev-sn-alive").last_seen_at != born
+
+
+def test_a_broker_that_is_down_keeps_nobody_from_enrolling(tmp_path: Path) -> None:
+    with (
+        Installation.create(tmp_path) as site,
+        site.start(broker=control_lines(site, free_port())) as server,
+    ):
+        assert server.enroll(site.listed_device("SN-ALONE")).der
