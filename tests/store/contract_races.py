@@ -33,6 +33,17 @@ ROUNDS = 5
 class RaceContract:
     """`store` has MODEL; `world` opens it again."""
 
+    def test_what_one_replica_began_another_finishes(self, store: Store, world: World) -> None:
+        other = world.open()
+        begun = pending(1)
+        store.add_pending(begun, most_per_source=8)
+        other.commit_birth(birth(other.get_pending(begun.enrollment_id), device(1)))
+        known = store.get_device("dev-000001")
+        nonce = give_nonce(store, known.device_id)
+        other.commit_issuance(issuance(known, "x", nonce))
+        assert store.get_pending(begun.enrollment_id).answer == b"the answer"
+        assert len(store.device_certificates(known.device_id)) == 2
+
     def test_of_two_ends_of_one_enrollment_exactly_one_wins(self, store: Store, world: World) -> None:
         stores = [store, world.open(), store, world.open()]
         for number in range(ROUNDS):

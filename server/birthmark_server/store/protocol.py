@@ -5,6 +5,10 @@ synchronous_commit=on). Uniqueness and one-use are the database's own constraint
 `domain`'s; table rows stay inside. Methods are synchronous and thread-safe: the web room calls them from workers.
 What is issued or revoked is written to the journal (journal.py) before the transaction commits, so that a restored
 backup forgets no certificate and un-revokes nothing.
+
+Epochs are the store's to give: 1 when a device comes on record, one more with every change of where it stands, of its
+keys or of one of its certificates' standing. 0 is no device's epoch: it says "not on record when this began".
+Besides the errors named here, any method may raise StoreBusy, StoreFailed, and Malformed for a text with NUL in it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -103,12 +107,14 @@ class Store(Protocol):
     def list_denied(self) -> list[DenyEntry]: ...
 
     def request_swap(self, swap: BoardSwap) -> None:
-        """Record an unapproved swap, replacing an unapproved one. Raise UnknownDevice, AlreadyExists (an approved one
-        is pending, or the new EK belongs to a device, a manifest entry or the deny list)."""
+        """Record an unapproved swap, replacing an unapproved or expired one. Raise UnknownDevice, DeviceNotActive,
+        AlreadyExists (an approved one is pending, or the new EK belongs to a device, a manifest entry, another swap
+        or the deny list)."""
 
     def approve_swap(self, device_id: str, *, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
         """Approve what is pending: revoke all certificates of the device, raise its epoch, deny its old EKs (the
-        device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap; SameOperator if `by` also asked."""
+        device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap; SameOperator if `by` also asked;
+        DeviceNotActive or AlreadyExists if what held when it was asked for holds no longer."""
 
     # -- enrollment
     def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
@@ -126,11 +132,15 @@ class Store(Protocol):
         """Raise UnknownEnrollment. Expired ones are returned: the caller judges by expires_at."""
 
     def commit_birth(self, birth: Birth) -> None:
-        """In one transaction: take the pending enrollment (AlreadyConsumed if it was), lock the device row and
-        require state ACTIVE and epoch == expected_epoch (DeviceNotActive, EpochChanged; for a new device require that
-        none of id, serial, EK is on record or denied: DuplicateDevice, DeniedDevice), count the batch (BatchClosed,
-        QuotaExhausted), at most one new birth key a day per device (RekeyQuota), revoke what is replaced, write
-        certificate, evidence and answer. Nothing at all is written if any of these fails."""
+        """In one transaction: take the pending enrollment (UnknownEnrollment; AlreadyConsumed if it was), lock the
+        device row and require state ACTIVE and epoch == expected_epoch (DeviceNotActive, EpochChanged; for a new
+        device, expected_epoch 0, require that none of id, serial, EK is on record: DuplicateDevice), use up the swap
+        (SwapNotApproved; without one, EK, serial and model are those on record: DuplicateDevice), require that none
+        of id, serial, EK is denied (DeniedDevice), count a new device in its batch (BatchClosed, QuotaExhausted), at
+        most one new birth key a day per device (RekeyQuota; a swapped board is not counted), revoke what is replaced
+        (all, if the birth key is another one, whatever revoke_previous says), write certificate, evidence and answer.
+        The device's state, epoch, batch, enrolled_at and last_seen_at are the store's; EKs once seen are kept.
+        Nothing at all is written if any of these fails."""
 
     # -- operational certificates
     def add_est_nonce(self, nonce: EstNonce) -> None: ...
@@ -178,16 +188,19 @@ class Store(Protocol):
 
     # -- revocation
     def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
-        """Set REVOKED, raise the epoch, revoke every certificate; return those newly revoked. Raise UnknownDevice."""
+        """Set REVOKED (a DENIED one stays so), raise the epoch, revoke every certificate; return those newly revoked.
+        Raise UnknownDevice."""
 
     def readmit_device(self, device_id: str, *, at: datetime) -> Device:
         """Set a REVOKED device ACTIVE again; its certificates stay revoked. Raise UnknownDevice, DeviceNotRevoked."""
 
     def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
-        """Revoke one certificate; the device stays active. Revoking twice keeps the first. Raise UnknownCertificate."""
+        """Revoke one certificate; the device stays active, its epoch rises, so that nothing begun under this
+        certificate ends well. Revoking twice keeps the first. Raise UnknownCertificate."""
 
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
-        """What a CRL issued at `at` must list: revoked, and not expired before the previous issue (RFC 5280 §3.3)."""
+        """What a CRL issued at `at` must list, ordered by sha256: revoked, and not expired more than 30 days ago,
+        which is a CRL beyond its validity (RFC 5280 §3.3) for every publishing interval up to that."""
 
     def next_crl_number(self, issuer_sha256: str) -> int:
         """Return 1, 2, 3, ...: each once."""
@@ -207,7 +220,8 @@ class Store(Protocol):
         """Delete expired challenges, nonces and stored answers; return how many."""
 
     def replay(self, entries: Iterable[Entry]) -> int:
-        """Apply journal entries (journal.py) that are not in the database yet, in order; return how many were."""
+        """Apply journal entries (journal.py) that are not in the database yet; return how many were. Order matters
+        little: see sql/replay.py. open_store does it for this replica's own journal."""
 
     def check(self) -> list[str]:
         """Return what is wrong with the database (schema version, integrity), one sentence each; empty when well."""
