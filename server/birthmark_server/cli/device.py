@@ -20,6 +20,7 @@ from birthmark_server.cli.output import (
     show,
     show_one,
 )
+from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import (
     BoardSwap,
@@ -33,6 +34,7 @@ from birthmark_server.errors import Malformed
 from birthmark_server.store.protocol import Store
 
 app = typer.Typer(no_args_is_help=True, help="Devices on record: look, swap a board, deny, revoke, readmit.")
+app.command("add-software")(add_software)
 
 SWAP_WINDOW: Final = timedelta(hours=24)
 """How long after its approval the new board may come (design: within 24 hours)."""
