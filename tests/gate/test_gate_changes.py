@@ -232,6 +232,33 @@ class TestRestart:
             assert device.wait_message("devices/dev-30/down/cmd", b"before")
             assert device.wait_message("devices/dev-30/down/cmd", b"after")
 
+    def test_a_subscription_from_before_the_gate_brings_nothing(self, own: Site) -> None:
+        conf = own.broker.written.conf
+        with_gate = conf.read_text()
+        lines = [line for line in with_gate.splitlines() if not line.startswith("plugin")]
+        thief, control = own.pki.device("thief-1"), own.pki.control()
+        own.broker.stop()
+        conf.write_text("\n".join(lines).replace("allow_anonymous false", "allow_anonymous true"))
+        own.broker.start()
+        with own.connected(thief, "thief-1", clean_start=False, session_expiry_s=3600) as before:
+            assert before.subscribe("devices/#") == 1
+        own.broker.stop()
+        conf.write_text(with_gate)
+        own.broker.start()
+        with (
+            own.connected(control, "srv-control") as server,
+            own.connected(own.pki.device("dev-1"), "dev-1") as device,
+        ):
+            server.subscribe("devices/+/up/#")
+            device.publish("devices/dev-1/up/hello", b"while the thief is away")
+            with own.connected(thief, "thief-1", clean_start=False, session_expiry_s=3600) as after:
+                assert after.session_present
+                device.publish("devices/dev-1/up/hello", b"while the thief is there")
+                assert server.wait_message("devices/dev-1/up/hello", b"while the thief is there")
+                own.broker.wait_log("refused read: reason=another-device id=thief-1")
+                settle()
+                assert after.messages == []
+
     def test_a_broker_that_lost_power_comes_up_again(self, own: Site) -> None:
         with own.connected(own.pki.device("dev-31"), "dev-31"):
             own.broker.kill()
