@@ -148,9 +148,10 @@ class Agent:
         self._hurried = 0
         try:
             self._serve(life)
-        except AgentError as error:
+        except AgentError:
+            # Nobody is asked why yet: a broker that restarts ends all of a fleet's connections at one moment. If it was
+            # our identity, the next connection is refused, and then the server is asked.
             life.session.close(announce=False)
-            self._judge(life.slot.identity, error)
             raise
 
     def _connect(self, slot: Slot) -> Session:

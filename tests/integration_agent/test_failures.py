@@ -159,3 +159,14 @@ def test_a_wrong_root_is_named_before_anything_is_shown(site: AgentSite, server:
         refused = device.cli("enroll", "--again", check=False)
     assert refused.returncode == 76
     assert "its certificate does not stand" in refused.stderr
+
+
+def test_a_broker_that_restarts_makes_nobody_ask_the_server(site: AgentSite, server: Server) -> None:
+    device = site.device("FAIL-9")
+    with device.running() as agent:
+        agent.wait_log("connected broker")
+        since = len(server.log)
+        site.broker.stop()
+        site.broker.start()
+        agent.wait_log("connected broker", count=2)
+    assert " path=" not in server.log[since:]
