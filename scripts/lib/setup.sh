@@ -107,7 +107,6 @@ make_gate() {
 }
 
 setup() {
-    [[ -x /usr/bin/python3 ]] || refuse "/usr/bin/python3 is missing; Birthmark is set up on Debian 12 or later"
     command -v apt-get >/dev/null || refuse "apt-get is missing; Birthmark is set up on Debian 12 or later"
     mkdir -p "$root/.birthmark"
     exec 9>"$root/.birthmark/setup.lock"

@@ -196,6 +196,7 @@ def _settings(plan: _Plan) -> str:
             "ca.passphrase": plan.passphrase,
             "tpm.roots": "tpm-roots",
             "broker.host": plan.broker_name,
+            "broker.control": True,
             "broker.control_certificate": "control.pem",
             "broker.control_key": "control.key",
         }
