@@ -34,6 +34,7 @@ running=(
     libstrongswan-standard-plugins
     libstrongswan-extra-plugins
     postgresql        # the store's other back end
+    haproxy           # a TLS front before the server, by RFC 9440
     softhsm2          # PKCS#11: CA keys in a token
     haproxy           # a TLS front before the server
 )
@@ -111,10 +112,12 @@ setup() {
     mkdir -p "$root/.birthmark"
     exec 9>"$root/.birthmark/setup.lock"
     flock 9 # two scripts at once: the second waits, then finds all done
-    install_packages "${building[@]}"
-    make_venv
-    if [[ ${1:-} != --venv ]]; then
-        install_packages "${running[@]}"
+    if [[ ${1:-} == --venv ]]; then
+        install_packages "${building[@]}"
+        make_venv
+    else
+        install_packages "${building[@]}" "${running[@]}"
+        make_venv
         make_gate
     fi
     exec 9>&-
