@@ -34,8 +34,8 @@ enum issuers_status issuers_load(const char *path, struct issuers *out);
 void issuers_release(struct issuers *issuers);
 
 /* Return the certificate whose key signed `leaf`, or NULL. Borrowed from `issuers`.
- * Does not prove that either of them is valid now, nor that `leaf` is anything but signed. May leave errors in OpenSSL's
- * queue.
+ * Does not prove that either of them is valid now, nor that `leaf` is anything but signed. May leave errors in
+ * OpenSSL's queue.
  */
 const X509 *issuers_signer(const struct issuers *issuers, X509 *leaf);
 
