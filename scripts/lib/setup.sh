@@ -34,7 +34,6 @@ running=(
     libstrongswan-standard-plugins
     libstrongswan-extra-plugins
     postgresql        # the store's other back end
-    haproxy           # a TLS front before the server, by RFC 9440
     softhsm2          # PKCS#11: CA keys in a token
     haproxy           # a TLS front before the server
 )
