@@ -1,0 +1,44 @@
+"""The house itself: locks that name versions and hashes and nothing of a machine, scripts that can be run."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCKS = sorted((ROOT / "requirements").glob("*.lock"))
+PINNED = re.compile(r"[a-z0-9][a-z0-9-]*==[0-9][^ ]*( ;.*)? \\")
+HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}( \\)?")
+COMMENT = re.compile(r"    # ( +|via.*).*")
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", lock.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_a_lock_holds_versions_and_hashes_and_nothing_of_a_machine(lock: Path) -> None:
+    for line in lock.read_text().splitlines():
+        assert PINNED.fullmatch(line) or HASH.fullmatch(line) or COMMENT.fullmatch(line), line
+
+
+def test_the_locks_of_server_and_agent_are_subsets_of_the_one_that_is_tested() -> None:
+    everything = pins(ROOT / "requirements" / "dev.lock")
+    for lock in LOCKS:
+        assert pins(lock).items() <= everything.items()
+
+
+def test_a_device_gets_nothing_of_the_server() -> None:
+    assert not {"aiohttp", "sqlalchemy", "sqlmodel", "typer", "pydantic"} & set(
+        pins(ROOT / "requirements" / "agent.lock")
+    )
+
+
+@pytest.mark.parametrize("name", ["demo", "test", "check", "lock"])
+def test_a_script_can_be_run_and_says_what_it_does(name: str) -> None:
+    script = ROOT / "scripts" / name
+    assert os.access(script, os.X_OK)
+    first, second, *_ = script.read_text().splitlines()
+    assert first == "#!/usr/bin/env bash"
+    assert second.startswith("# ")
