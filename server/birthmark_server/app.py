@@ -7,6 +7,7 @@ background tasks, the workers and the database, in this order.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -155,6 +156,10 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             )
             if ready is not None:
                 ready(addresses)
+            # What is there now stays; what requests make is mostly freed without the collector's help. Looking less
+            # often saves 3 % of an enrollment's CPU.
+            gc.freeze()
+            gc.set_threshold(50_000, 20, 50)
             notify_systemd("READY=1")
             await stop.wait()
             notify_systemd("STOPPING=1")

@@ -8,16 +8,8 @@ import pytest
 from birthmark_server.admission import ClaimContradicts, ClaimWithoutStation, NotExpected, OtherEndorsementKey
 from birthmark_server.attestation.errors import ActivationSecret, AttestBinding, CsrKey, EkUntrusted
 from birthmark_server.domain import Batch, BoardSwap, DenyEntry, DeviceModel, DeviceState, RevocationReason
-from birthmark_server.enrollment import (
-    TRANSITIONS,
-    BirthRevoked,
-    ChallengeExpired,
-    Event,
-    OtherStation,
-    State,
-    WrongServer,
-    require_legal,
-)
+from birthmark_server.enrollment import BirthRevoked, OtherStation, WrongServer
+from birthmark_server.enrollment_states import TRANSITIONS, ChallengeExpired, Event, State, require_legal
 from birthmark_server.store.errors import (
     AlreadyConsumed,
     BatchClosed,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import birthmark_server
-from birthmark_server.enrollment import TRANSITIONS, Event, State
+from birthmark_server.enrollment_states import TRANSITIONS, Event, State
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Refused
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import BORN, Door

@@ -6,7 +6,7 @@ as a URN. Trouble of our own (5xx) tells the client nothing but the request id u
 
 from typing import Final
 
-from birthmark_server.enrollment import ChallengeExpired
+from birthmark_server.enrollment_states import ChallengeExpired
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 from birthmark_server.web import errors as web
