@@ -95,7 +95,7 @@ class Witness:
                 continue
             genuine = device.assurance is Assurance.VENDOR_CERTIFICATE
             if Stage.PROVEN not in progress.reached and genuine and self._store.device_evidence(device.device_id):
-                progress.reach(Stage.PROVEN, f"EK {device.ek_sha256[:8]}")
+                progress.reach(Stage.PROVEN, device.ek_sha256[:8])
             records = self._store.device_certificates(device.device_id)
             self._look_at_certificates(progress, records)
             self._look_at_connection(progress, records, ear)

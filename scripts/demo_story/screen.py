@@ -162,5 +162,5 @@ def _cell(one: Progress, number: int, *, wide: bool) -> Text:
     stage = STAGES[number]
     if stage in one.reached:
         after_s, word = one.reached[stage]
-        return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word if wide else "", "dim"))
+        return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word if wide else "", "dim"), no_wrap=True)
     return Text("…" if number == len(one.reached) else "", style="yellow")
