@@ -8,9 +8,13 @@ from typing import ClassVar
 
 
 class BirthmarkError(Exception):
-    """Something went wrong that has a name. The message says what was seen and what was wanted."""
+    """Something went wrong that has a name. The message says what was seen and what was wanted.
+
+    told: what a client hears in place of the message, where that is for our own people; empty where it may hear all.
+    """
 
     code: ClassVar[str] = "internal"
+    told: ClassVar[str] = ""
 
 
 class Malformed(BirthmarkError):

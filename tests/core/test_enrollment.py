@@ -287,6 +287,7 @@ def test_a_denied_device_stays_out_by_serial_and_by_its_other_ek(core: Core) -> 
         core.begin(tpm)
     with pytest.raises(DeniedDevice):
         core.begin(other)
+    assert "stolen" in core.refusals("denied-device")[0].detail  # the reason is for the operators
 
 
 def test_a_serial_that_was_denied_before_the_device_came_is_refused_at_birth(core: Core) -> None:

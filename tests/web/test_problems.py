@@ -9,7 +9,7 @@ import pytest
 
 import birthmark_server
 from birthmark_server.errors import BirthmarkError, Busy, Misconfigured
-from birthmark_server.store.errors import StoreBusy, StoreFailed, UnknownDevice
+from birthmark_server.store.errors import DeniedDevice, StoreBusy, StoreFailed, UnknownDevice
 from birthmark_server.web.errors import BodyTooLarge, TooManyRequests
 from birthmark_server.web.problems import TABLE, answer_for, code_of, status_of
 from birthmark_wire.errors import DecodeError
@@ -93,3 +93,11 @@ def test_est_gets_plain_text_unless_it_takes_problem_documents() -> None:
     assert b"r-9" in plain.body
     problem = answer_for(UnknownDevice("gone"), request_id="r", est=True, accept="*/*, application/problem+json")
     assert problem.media_type == "application/problem+json"
+
+
+@pytest.mark.parametrize("est", [False, True])
+def test_why_a_device_is_denied_is_not_for_the_client(est: bool) -> None:
+    answer = answer_for(DeniedDevice("device dev-1 is denied: stolen, see case 4711"), request_id="r", est=est)
+    assert b"4711" not in answer.body
+    assert b"dev-1" not in answer.body
+    assert b"denied-device" in answer.body

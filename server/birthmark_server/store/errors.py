@@ -112,6 +112,7 @@ class DeniedDevice(StoreRefused):
     """The deny list names it."""
 
     code = "denied-device"
+    told = "this device is not let in"  # why it is denied is between operators
 
 
 class DeviceNotActive(StoreRefused):

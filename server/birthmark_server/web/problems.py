@@ -60,7 +60,8 @@ def answer_for(error: Exception, *, request_id: str, est: bool = False, accept: 
     est: RFC 7030 §4.2.3 asks for a plain-text explanation; a client that accepts problem documents gets one instead.
     """
     status, title = status_of(error)
-    detail = str(error) if status < 500 or isinstance(error, Busy) else "the server's log has it under this request id"
+    ours = status >= 500 and not isinstance(error, Busy)
+    detail = "the server's log has it under this request id" if ours else _told(error)
     headers = [("Retry-After", str(error.retry_after_s))] if isinstance(error, Busy) else []
     if status in (405, 413, 408):
         headers.append(("Connection", "close"))  # what follows on this connection may be the rest of this request
@@ -79,3 +80,8 @@ def answer_for(error: Exception, *, request_id: str, est: bool = False, accept: 
     if isinstance(error, DecodeError) and error.field:
         members["field"] = error.field
     return Answer(status, write_json(members), PROBLEM_MIME, tuple(headers))
+
+
+def _told(error: Exception) -> str:
+    """Return what a client may hear of `error`; the log and the book of refusals have the whole message."""
+    return (error.told if isinstance(error, BirthmarkError) else "") or str(error)
