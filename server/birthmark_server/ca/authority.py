@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import keys
 from birthmark_server.ca.errors import (
+    UNREADABLE,
     AuthorityBroken,
     CertificateExpired,
     CertificateNotYetValid,
@@ -138,7 +139,7 @@ class Authority:
         try:
             certificate = x509.load_der_x509_certificate(der)
             key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-        except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        except UNREADABLE as error:
             raise UntrustedCertificate(f"not a certificate of ours: {error}") from None
         issuer = self._by_key_id.get(key_id or b"")
         if issuer is None:

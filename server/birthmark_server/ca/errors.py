@@ -1,8 +1,19 @@
 """What the certification authority refuses, and what can be wrong with its keys and folders."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+from cryptography import x509
 
 from birthmark_server.errors import BirthmarkError, Misconfigured, Refused
+
+UNREADABLE: Final = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that `cryptography` raises while it reads a certificate that is none of ours: not every one is a ValueError."""
 
 
 class ProfileViolation(Refused):

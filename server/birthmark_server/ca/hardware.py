@@ -21,6 +21,7 @@ from cryptography import x509
 
 from birthmark_server.ca import oids
 from birthmark_server.ca.der import object_identifier, octet_string, sequence
+from birthmark_server.ca.errors import UNREADABLE
 
 _HW_TYPE: Final = object_identifier(oids.TCG_TPM20.dotted_string)
 _MANUFACTURER: Final = re.compile(r"(?:id:)?([0-9A-Fa-f]{8})", re.ASCII)
@@ -47,7 +48,7 @@ def _from_certificate(der: bytes) -> bytes | None:
         key_id = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         serial_number = certificate.serial_number
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except UNREADABLE:
         return None
     manufacturer = _manufacturer(names)
     if key_id is None or manufacturer is None:

@@ -158,7 +158,7 @@ def _certificate_key_sha256(text: str) -> str:
     try:
         certificate = x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, x509.InvalidVersion) as error:
         raise _Fault("ek_certificate", f"want base64 of a DER certificate: {error}") from None
     return hashlib.sha256(spki).hexdigest()
 
