@@ -50,6 +50,10 @@ static enum denylist_status load_open(struct denyfile *file, int descriptor)
     needed = denylist_lines_needed(text, length);
     lines = calloc(needed + 1, sizeof *lines);
     status = lines == NULL ? DENYLIST_NO_MEMORY : denylist_parse(text, length, lines, needed, &list);
+    /* A backup put back, or a copy kept by someone, must not let the revoked in again. */
+    if (status == DENYLIST_OK && list.version < file->list.version) {
+        status = DENYLIST_OLDER;
+    }
     if (status != DENYLIST_OK) {
         free(lines);
         free(text);

@@ -1,6 +1,6 @@
 /* The deny list on disk: read at start, on SIGHUP and whenever the file has changed.
  *
- * Rules: a list in force is only ever replaced by a complete one; while the file can't be read the old list stays.
+ * Rules: a list in force is only ever replaced by a complete one that is not older; else the old list stays.
  * Memory is the file's size, at most DENYLIST_FILE_MAX, and belongs to this room.
  */
 #ifndef BIRTHMARK_GATE_DENYFILE_H
@@ -20,7 +20,7 @@ struct denyfile {
     uint32_t *lines;
 };
 
-/* Read the file and put its list in force.
+/* Read the file and put its list in force. DENYLIST_OLDER: its version is below that of the list in force.
  * file [in,out]  path set, the rest zero before the first call
  */
 enum denylist_status denyfile_load(struct denyfile *file);

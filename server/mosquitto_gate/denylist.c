@@ -141,6 +141,8 @@ const char *denylist_status_name(enum denylist_status status)
         return "is not in ascending order, or has an entry twice";
     case DENYLIST_BAD_END:
         return "is cut short: its last line is not 'end COUNT'";
+    case DENYLIST_OLDER:
+        return "is older than the list in force (birthmark broker sync writes a newer one)";
     }
     return "unknown status";
 }

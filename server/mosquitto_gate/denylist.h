@@ -37,6 +37,7 @@ enum denylist_status {
     DENYLIST_BAD_ENTRY,
     DENYLIST_UNSORTED, /* not in strictly ascending order, or an entry twice */
     DENYLIST_BAD_END,  /* no last line, another count, or more after it */
+    DENYLIST_OLDER,    /* its version is below that of the list in force (denyfile.h) */
 };
 
 /* How many line offsets denylist_parse() can need for `text`. */

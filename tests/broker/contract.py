@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from birthmark_server.broker.control import BrokerControl
+from birthmark_server.broker.denyfile import Denials
 from birthmark_server.broker.policy import Role
 from support.gate_site import Site
 from support.mqtt_client import WAIT_S
@@ -79,7 +80,7 @@ class BrokerControlContract:
         refused = site.client(site.pki.device("dev-6"), "dev-6").connect()
         assert refused.refused
         refused.close()
-        allowed = control.set_denied(devices=[], serials=[])
+        allowed = control.set_denied(Denials)
         assert until(lambda: control.health().deny_version == allowed.version)
         with site.connected(site.pki.device("dev-6"), "dev-6") as client:
             assert client.up

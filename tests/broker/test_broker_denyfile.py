@@ -3,6 +3,7 @@
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark_server.broker.denyfile import DenyFile, DenyList, decode, encode
+from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList, decode, encode
 from birthmark_server.broker.errors import DenyFileMalformed
 
 _IDS = st.from_regex(r"[a-z0-9-]{1,64}", fullmatch=True)
@@ -85,8 +86,8 @@ def test_each_change_raises_the_version_and_what_is_denied_already_changes_nothi
     assert file.add(devices=["a"]).version == 2
     assert file.add(devices=["a"]).version == 2
     assert file.add(serials=["1f"]) == DenyList.of(3, devices=["a"], serials=["1f"]) == file.read()
-    assert file.replace(devices=[], serials=["1f"]) == DenyList.of(4, serials=["1f"])
-    assert file.replace(devices=[], serials=["1f"]).version == 4
+    assert file.replace(lambda: Denials(serials=["1f"])).version > 3
+    assert file.read().entries == ("serial 1f",)
 
 
 def test_a_bad_value_leaves_the_file_as_it_was(tmp_path: Path) -> None:
@@ -104,7 +105,43 @@ def test_a_damaged_file_is_not_added_to_but_can_be_replaced(tmp_path: Path) -> N
     with pytest.raises(DenyFileMalformed):
         file.add(devices=["a"])
     assert file.path.read_bytes() == b"garbage"
-    assert file.replace(devices=["a"], serials=[]).devices == {"a"}
+    assert file.replace(lambda: Denials(devices=["a"])).devices == {"a"}
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"garbage")], ids=["lost", "damaged"])
+def test_a_list_written_anew_is_above_all_that_the_gate_ever_saw(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    file = DenyFile(tmp_path / "deny", clock=lambda: 1_800_000_000.25)
+    file.create()
+    seen = file.add(devices=["a"]).version
+    damage(file.path)
+    assert file.replace(lambda: Denials(devices=["a"])).version == 1_800_000_000_250 > seen
+    assert file.add(devices=["b"]).version == 1_800_000_000_251
+
+
+def test_the_version_rises_even_where_the_clock_does_not(tmp_path: Path) -> None:
+    file = DenyFile(tmp_path / "deny", clock=lambda: 0.001)
+    file.create()
+    assert [file.replace(Denials).version for _ in range(3)] == [2, 3, 4]
+
+
+def test_a_revocation_during_a_replacement_is_kept(tmp_path: Path) -> None:
+    """The order of `device revoke` (database, then file) against that of `broker sync` (file's lock, then database)."""
+    DenyFile(tmp_path / "deny").create()
+    database: set[str] = set()
+    revoked = threading.Thread(target=DenyFile(tmp_path / "deny").add, kwargs={"devices": ["a"]})
+
+    def read() -> Denials:
+        seen = frozenset(database)
+        database.add("a")
+        revoked.start()
+        revoked.join(0.2)  # it waits for the lock
+        return Denials(devices=seen)
+
+    DenyFile(tmp_path / "deny").replace(read)
+    revoked.join()
+    assert DenyFile(tmp_path / "deny").read().devices == database
 
 
 def test_the_broker_can_read_it_whatever_the_umask(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from birthmark_server.ca import errors as ca
 from birthmark_server.cli import run
+from birthmark_server.cli.cut_off import BrokerNotTold
 from birthmark_server.cli.exits import Exit, exit_for
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
@@ -18,6 +19,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 @pytest.mark.parametrize(
     ("error", "status"),
     [
+        (BrokerNotTold("x"), Exit.BROKER_NOT_TOLD),
         (store.UnknownDevice("x"), Exit.NO),
         (store.SameOperator("x"), Exit.NO_PERMISSION),
         (store.AlreadyExists("x"), Exit.CANT_CREATE),

@@ -1,11 +1,14 @@
 """Who acts is proven by a certificate and its key; a board swap takes two of them."""
 
 import json
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.passphrase import read
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
@@ -23,20 +26,18 @@ def open_database(installation: Path) -> SqlStore:
     return open_store(f"sqlite:///{data}/birthmark.db", journal=data / "journal")
 
 
-@pytest.fixture
-def device(installation: Path) -> str:
-    """A device on record."""
+def put_on_record(installation: Path, number: int, *, ek_sha256: str = "") -> str:
     store = open_database(installation)
     store.add_software_device(
         Device(
-            device_id="sw-42",
-            serial="SN-42",
+            device_id=f"sw-{number}",
+            serial=f"SN-{number}",
             model="EDGE-7",
             batch="",
             state=DeviceState.ACTIVE,
             epoch=1,
             assurance=Assurance.NONE,
-            ek_sha256="",
+            ek_sha256=ek_sha256,
             other_ek_sha256=(),
             ak_public=b"",
             birth_spki_sha256="",
@@ -44,7 +45,23 @@ def device(installation: Path) -> str:
         )
     )
     store.close()
-    return "sw-42"
+    return f"sw-{number}"
+
+
+@pytest.fixture
+def device(installation: Path) -> str:
+    """A device on record."""
+    return put_on_record(installation, 42)
+
+
+@pytest.fixture
+def deny_file(installation: Path) -> DenyFile:
+    """The gate's deny file, which the settings name."""
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
+    file = DenyFile(installation / "deny")
+    file.create()
+    return file
 
 
 def operator(installation: Path, name: str) -> str:
@@ -160,19 +177,68 @@ def test_a_revoked_device_can_be_readmitted_and_an_active_one_can_not(birthmark:
     assert birthmark("device", "readmit", device).status == 73
 
 
-def test_what_is_revoked_is_in_the_gates_deny_file(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:
-    deny = installation / "deny"
-    deny.write_text("birthmark-deny 1 1\nend 0\n")
-    config = installation / "birthmark.toml"
-    config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
-    assert birthmark("certificate", "issue", "control", "replica", "--folder", str(tmp_path)).status == 0
-    records = json.loads(birthmark("certificate", "list", "--profile", "control", "--json").out)
-    replica = next(record for record in records if "srv-replica" in record["subject"])
+def issue_replica(birthmark: Birthmark, folder: Path) -> dict[str, str]:
+    assert birthmark("certificate", "issue", "control", "replica", "--folder", str(folder)).status == 0
+    records: list[dict[str, str]] = json.loads(birthmark("certificate", "list", "--profile", "control", "--json").out)
+    return next(record for record in records if "srv-replica" in record["subject"])
+
+
+def test_what_is_revoked_is_in_the_gates_deny_file(birthmark: Birthmark, deny_file: DenyFile, tmp_path: Path) -> None:
+    replica = issue_replica(birthmark, tmp_path)
     assert birthmark("certificate", "revoke", replica["sha256"], "--reason", "superseded").status == 0
-    assert f"serial {replica['serial_number']}\n" in deny.read_text()
-    deny.write_text("lost")
+    assert deny_file.read().serials == {replica["serial_number"]}
+    seen = deny_file.read().version
+    deny_file.path.write_text("lost")
     assert json.loads(birthmark("broker", "sync", "--json").out)["serials"] == 1
-    assert f"serial {replica['serial_number']}\n" in deny.read_text()
+    assert deny_file.read().serials == {replica["serial_number"]}
+    assert deny_file.read().version > seen
+
+
+def test_a_revocation_that_does_not_reach_the_broker_says_so_by_its_status(
+    birthmark: Birthmark, installation: Path, deny_file: DenyFile, tmp_path: Path
+) -> None:
+    replica = issue_replica(birthmark, tmp_path)
+    revoke = ("certificate", "revoke", replica["sha256"], "--reason", "superseded")
+    deny_file.path.unlink()
+    done = birthmark(*revoke)
+    assert (done.status, "revoked: control" in done.err, "birthmark broker sync" in done.err) == (3, True, True)
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace('deny_file = "deny"', ""))
+    done = birthmark(*revoke)
+    assert (done.status, "set [broker] deny_file" in done.err) == (3, True)
+    config.write_text(config.read_text().replace("[broker]", '[broker]\ndeny_file = "deny"'))
+    assert birthmark("broker", "sync").status == 0
+    assert birthmark(*revoke).status == 0
+    assert deny_file.read().serials == {replica["serial_number"]}
+
+
+def test_a_revocation_during_a_sync_is_kept(
+    birthmark: Birthmark, deny_file: DenyFile, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`device deny` comes while `broker sync` has read the devices, and not yet written what it read."""
+    read_devices, late = SqlStore.list_devices, list[threading.Thread]()
+
+    def list_devices(self: SqlStore, **page: Any) -> list[Device]:
+        found = read_devices(self, **page)
+        if not late:
+            late.append(threading.Thread(target=DenyFile(deny_file.path).add, kwargs={"devices": [device]}))
+            late[0].start()
+            late[0].join(0.2)
+        return found
+
+    monkeypatch.setattr(SqlStore, "list_devices", list_devices)
+    assert birthmark("broker", "sync").status == 0
+    late[0].join()
+    assert deny_file.read().devices == {device}
+
+
+def test_every_device_that_a_denial_meets_is_cut_off(
+    birthmark: Birthmark, installation: Path, deny_file: DenyFile
+) -> None:
+    devices = {put_on_record(installation, number, ek_sha256=f"{number}" * 64) for number in range(3)}
+    done = birthmark("device", "deny", "--ek", "0" * 64, "--ek", "1" * 64, "--serial", "SN-2", "--reason", "stolen")
+    assert (done.status, all(device in done.err for device in devices)) == (0, True)
+    assert deny_file.read().devices == devices
 
 
 def test_a_pair_is_never_written_over_another(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark_server.broker.denyfile import DenyList, encode
+from birthmark_server.broker.denyfile import Denials, DenyList, encode
 from birthmark_server.ca import oids
 from support.broker_pki import BrokerPki
 from support.gate_site import Site, open_site
@@ -143,6 +143,6 @@ def _keep_busy(site: Site) -> None:
         assert clients[10].wait_end()
         assert clients[9].ended
         assert clients[14].wait_end()
-        broker.deny.replace(devices=[], serials=[])
+        broker.deny.replace(Denials)
         for client in clients:
             client.close()

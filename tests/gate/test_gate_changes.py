@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark_server.broker.denyfile import Denials
 from birthmark_server.broker.mosquitto import write_config
 from support.broker_pki import BrokerPki, Ca, Leaf
 from support.gate_site import Site, open_site
@@ -156,10 +157,23 @@ class TestDenyFile:
         settle(1.2)
         own.refusal(denied, "dev-15", "serial-denied")
         before = len(own.broker.log())
-        own.broker.deny.replace(devices=[], serials=[])
+        own.broker.deny.replace(Denials)
         own.broker.wait_log("in force, 0 entries", after=before)
         with own.connected(denied, "dev-15") as again:
             assert again.up
+
+    def test_an_older_file_is_refused_and_one_written_anew_is_taken(self, own: Site) -> None:
+        denied = own.pki.device("dev-17")
+        older = own.broker.deny.path.read_bytes()
+        own.broker.deny.add(serials=[denied.serial])
+        own.broker.wait_log("version 2 in force")
+        own.broker.deny.path.write_bytes(older)
+        own.broker.wait_log("is older than the list in force")
+        own.refusal(denied, "dev-17", "serial-denied")
+        before = len(own.broker.log())
+        own.broker.deny.replace(lambda: Denials(devices=["dev-18"]))
+        own.broker.wait_log("in force, 1 entries", after=before)
+        own.refusal(own.pki.device("dev-18"), "dev-18", "device-denied")
 
     def test_a_client_that_left_before_is_not_cut(self, own: Site) -> None:
         with own.connected(own.pki.device("dev-16"), "dev-16"):

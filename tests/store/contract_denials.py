@@ -23,8 +23,8 @@ class DenialContract:
 
     def test_a_denial_of_nobody_on_record_stands_as_it_was_made(self, store: Store) -> None:
         entry = denial(device_id="dev-9", serial="SN-9", ek_sha256=(ek(9), ek(9, 1)))
-        store.deny(entry)
-        store.deny(entry)
+        assert store.deny(entry) == []
+        assert store.deny(entry) == []
         assert store.list_denied() == [entry]
 
     @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ class DenialContract:
     def test_a_denial_that_names_two_devices_denies_both_under_their_own_names(self, store: Store) -> None:
         bear(store, 1)
         bear(store, 2)
-        store.deny(denial(device_id="dev-000001", ek_sha256=(ek(2, 1),)))
+        bear(store, 3)
+        met = store.deny(denial(device_id="dev-000001", ek_sha256=(ek(2, 1),)))
+        assert sorted(met) == ["dev-000001", "dev-000002"]
         assert store.count_devices()[DeviceState.DENIED] == 2
         for number in (1, 2):
             found = store.denied_match(device_id=f"dev-{number:06}", serial="")

@@ -4,12 +4,12 @@ Every back end passes tests/broker/contract.py.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from birthmark_server.broker.denyfile import DenyFile, DenyList
+from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.policy import Role
 from birthmark_wire.encoding import JsonObject
 from birthmark_wire.errors import DecodeError
@@ -52,8 +52,9 @@ class BrokerControl(Protocol):
         """Refuse these from now on, devices by id and certificates by serial number; idempotent. Durable when it
         returns, in force within two seconds, and whoever is connected with one of them is cut off then."""
 
-    def set_denied(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
-        """Make the deny list exactly this, as the database has it: after a restart or a restore, or to let in again."""
+    def set_denied(self, read_denials: Callable[[], Denials]) -> DenyList:
+        """Make the deny list exactly what `read_denials` returns, as the database has it: after a restart or a restore,
+        or to let in again. It is called while no deny() can write, so that none is lost."""
 
     def kick(self, device_id: str) -> int:
         """Cut every connection of a device now; return how many. It may come back at once: deny() comes first."""
@@ -89,9 +90,9 @@ class MosquittoControl:
         """See BrokerControl. The gate looks at the file once a second."""
         return self._deny_file.add(devices=devices, serials=serials)
 
-    def set_denied(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
+    def set_denied(self, read_denials: Callable[[], Denials]) -> DenyList:
         """See BrokerControl."""
-        return self._deny_file.replace(devices=devices, serials=serials)
+        return self._deny_file.replace(read_denials)
 
     def kick(self, device_id: str) -> int:
         """See BrokerControl."""

@@ -11,14 +11,17 @@ make a file that was cut short, or is not ours, unreadable: the gate then keeps 
 
 Rules: a change is on the disk before the call returns, and it is there whole: temporary file, fsync, rename, fsync of
 the folder. Writers take turns by a lock beside the file, so two server processes lose none of each other's entries.
-VERSION rises with every write; the gate reports the one in force, and that is how a writer knows that it was read.
+VERSION rises with every write. The gate takes no file that is older than the list in force, and reports the version of
+that list: so a writer knows that it was read. A list that is written anew, when nobody can say what the gate saw last,
+gets the Unix time in milliseconds: far above all that was counted up to then.
 """
 
 import fcntl
 import os
 import re
+import time
 from bisect import bisect_left
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,6 +36,14 @@ _ENTRY: Final = r"(?:device [a-z0-9-]{1,64}|serial [1-9a-f][0-9a-f]{0,39})"
 _ONE_ENTRY: Final = re.compile(_ENTRY, re.ASCII)
 _ENTRIES: Final = re.compile(rf"(?:{_ENTRY}\n)*", re.ASCII)
 _MODE: Final = 0o644  # no secret, and the broker runs as another user
+
+
+@dataclass(frozen=True, slots=True)
+class Denials:
+    """Who is to be denied. devices: by id. serials: of certificates, lower-case hex without leading zeros."""
+
+    devices: Collection[str] = ()
+    serials: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +116,11 @@ def decode(data: bytes) -> DenyList:
 
 
 class DenyFile:
-    """The deny file at `path`."""
+    """The deny file at `path`. clock: Unix time in seconds."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._clock = clock
 
     def read(self) -> DenyList:
         """Return the list on disk. Raises OSError, DenyFileMalformed."""
@@ -128,19 +140,24 @@ class DenyFile:
             new = old.with_more(devices=devices, serials=serials)
             return old if new is old else self._write(new)
 
-    def replace(self, *, devices: Collection[str], serials: Collection[str]) -> DenyList:
-        """Make the list exactly this, as the database has it; return what is now on disk.
+    def replace(self, read_denials: Callable[[], Denials]) -> DenyList:
+        """Make the list exactly what `read_denials` returns, as the database has it; return what is now on disk.
 
-        A file that is missing or damaged is replaced too. An entry leaves the list only this way: when its certificate
-        has expired, or its device was let in again.
+        read_denials: called under the lock. Whoever revokes writes to the database first and then adds here: it is
+        either in what is read, or it is added to what was written. Never lost in between.
+
+        A file that is missing, damaged or older than the gate's list is replaced too: the new version is above all
+        that were ever written, as long as this machine's clock is right. An entry leaves the list only this way: when
+        its certificate has expired, or its device was let in again.
         """
         with self._lock():
             try:
-                old = self.read()
+                last = self.read().version
             except (OSError, DenyFileMalformed):
-                old = DenyList(version=0)
-            new = DenyList.of(old.version + 1, devices=devices, serials=serials)
-            return old if old.version and new.entries == old.entries else self._write(new)
+                last = 0
+            wanted = read_denials()
+            version = max(last + 1, int(self._clock() * 1000))
+            return self._write(DenyList.of(version, devices=wanted.devices, serials=wanted.serials))
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -56,7 +56,7 @@ def application() -> typer.Typer:
         rich_markup_mode="rich",
         help="Give every device an identity at birth, and keep it trustworthy for life.",
         epilog="Begin with: birthmark init --help. Is all well? birthmark doctor. "
-        "Exit status: 0 done, 1 no, 64 and up as in sysexits.h.",
+        "Exit status: 0 done, 1 no, 3 the broker was not told, 64 and up as in sysexits.h.",
     )
 
     @app.callback()

@@ -12,7 +12,6 @@ from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.cli.cut_off import sync
-from birthmark_server.cli.operator import open_public_authority
 from birthmark_server.cli.output import Json, print_json, say
 from birthmark_server.cli.workplace import now, workplace
 from birthmark_server.errors import Misconfigured
@@ -51,7 +50,7 @@ def config(
     place = workplace(context)
     values = place.settings()
     home = place.config_path.resolve().parent
-    authority = open_public_authority(Path(values.ca.folder), now=now())
+    authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
     wanted = MosquittoSettings(
         folder=folder.absolute(),
         plugin=(gate or (_SOURCE_PLUGIN if _SOURCE_PLUGIN.exists() else _INSTALLED_PLUGIN)).absolute(),
@@ -94,7 +93,7 @@ def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
     values = place.settings()
     if not values.broker.deny_file:
         raise Misconfigured("[broker] deny_file is not set: `birthmark broker config` says where the file is")
-    authority = open_public_authority(Path(values.ca.folder), now=now())
+    authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
     with place.store() as store:
         denied = sync(values, store, authority, now=now())
     if as_json:

@@ -109,5 +109,5 @@ def revoke(
     """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all."""
     with workplace(context).store() as store:
         record = store.revoke_certificate(sha256.lower(), reason=reason, at=now())
-        cut_off(workplace(context).settings(), [record])
     say(f"revoked: {record.profile} of {record.device_id or record.subject}, serial number {record.serial_number}")
+    cut_off(workplace(context).settings(), [record])

@@ -17,7 +17,6 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import broker_check
-from birthmark_server.cli.operator import open_public_authority
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import BirthmarkError
@@ -146,7 +145,7 @@ def _journal(settings: Settings, now: datetime) -> Findings:
 def _authorities(settings: Settings, now: datetime) -> Findings:
     folder = Path(settings.ca.folder)
     if settings.ca.passphrase.startswith("credential:") and "CREDENTIALS_DIRECTORY" not in os.environ:
-        authority = open_public_authority(folder, now=now)
+        authority = Authority.load(folder, passphrase=None, now=now)
         seen = "their passphrase is given to the service only; certificates were checked, keys were not"
         yield Finding(State.WELL, "CA keys", seen)
     else:

@@ -5,39 +5,62 @@ serial number, so that a device that is let in again comes back with its next ce
 denied for good.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import ClassVar
 
-from birthmark_server.broker.denyfile import DenyFile, DenyList
+from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
+from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca.authority import Authority
-from birthmark_server.cli.output import say
 from birthmark_server.domain import CertificateProfile, CertificateRecord, DeviceState
+from birthmark_server.errors import BirthmarkError
 from birthmark_server.settings import Settings
 from birthmark_server.store.protocol import Store
 
 _ON_THE_BROKER = (CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE, CertificateProfile.CONTROL)
 
 
-def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_id: str = "") -> None:
-    """Deny these certificates, and the device of that id altogether; say so where no deny file is set."""
+class BrokerNotTold(BirthmarkError):
+    """It is revoked in the database, and the broker does not know it: whoever is connected may stay so."""
+
+    code: ClassVar[str] = "broker-not-told"
+
+
+def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_ids: Collection[str] = ()) -> None:
+    """Deny these certificates, and the devices of these ids altogether.
+
+    Raises BrokerNotTold, saying what to do, where the deny file is not set or can't be written. Call it last: what the
+    database has decided stands either way.
+    """
     serials = {record.serial_number for record in revoked if record.profile in _ON_THE_BROKER}
-    if not settings.broker.deny_file:
-        say("the broker is not told: set [broker] deny_file, or give it the next CRL")
+    if not serials and not denied_ids:
         return
-    DenyFile(Path(settings.broker.deny_file)).add(devices={denied_id} - {""}, serials=serials)
+    if not settings.broker.deny_file:
+        raise BrokerNotTold("the broker is not told: set [broker] deny_file, or give it the next CRL")
+    try:
+        DenyFile(Path(settings.broker.deny_file)).add(devices=denied_ids, serials=serials)
+    except (OSError, DenyFileMalformed) as error:
+        raise BrokerNotTold(
+            f"the broker is not told: {settings.broker.deny_file}: {error}; mend that, then: birthmark broker sync"
+        ) from None
 
 
 def sync(settings: Settings, store: Store, authority: Authority, *, now: datetime) -> DenyList:
-    """Make the deny file exactly what the database says; return it."""
-    serials = {
-        record.serial_number
-        for issuer in authority.issuers
-        for record in store.revoked_certificates(issuer.sha256, at=now)
-        if record.profile in _ON_THE_BROKER
-    }
-    devices, after = set[str](), ""
-    while page := store.list_devices(state=DeviceState.DENIED, after=after, limit=1000):
-        devices |= {device.device_id for device in page}
-        after = page[-1].device_id
-    return DenyFile(Path(settings.broker.deny_file)).replace(devices=devices, serials=serials)
+    """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
+    revocation at the same moment is in what was read, or is added afterwards."""
+
+    def read() -> Denials:
+        serials = {
+            record.serial_number
+            for issuer in authority.issuers
+            for record in store.revoked_certificates(issuer.sha256, at=now)
+            if record.profile in _ON_THE_BROKER
+        }
+        devices, after = set[str](), ""
+        while page := store.list_devices(state=DeviceState.DENIED, after=after, limit=1000):
+            devices |= {device.device_id for device in page}
+            after = page[-1].device_id
+        return Denials(devices=devices, serials=serials)
+
+    return DenyFile(Path(settings.broker.deny_file)).replace(read)

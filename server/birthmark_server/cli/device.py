@@ -137,9 +137,10 @@ def revoke(
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
         revoked = store.revoke_device(device_id, reason=reason, at=now())
-        cut_off(workplace(context).settings(), revoked)
+        certificates = store.device_certificates(device_id)
     say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
     say(f"to let it enroll again: birthmark device readmit {device_id}")
+    cut_off(workplace(context).settings(), certificates)
 
 
 @app.command()
@@ -173,14 +174,16 @@ def deny(
         if device_id:
             store.get_device(device_id)
         actor = workplace(context).actor(store, operator)
-        store.deny(
+        met = store.deny(
             DenyEntry(
                 device_id=device_id, serial=serial, ek_sha256=keys, reason=reason, denied_by=actor, denied_at=now()
             )
         )
-        for denied in _now_denied(store, device_id, serial, keys):
-            cut_off(workplace(context).settings(), store.device_certificates(denied), denied_id=denied)
+        certificates = [record for met_id in met for record in store.device_certificates(met_id)]
     say(f"denied for good, says {actor}: {', '.join(filter(None, (device_id, serial, *keys)))}")
+    if met:
+        say(f"devices on record that this ends: {', '.join(met)}")
+    cut_off(workplace(context).settings(), certificates, denied_ids=met)
 
 
 @app.command()
@@ -208,8 +211,8 @@ def swap(
     with workplace(context).store() as store:
         name = workplace(context).operator(store, operator).name
         if approve:
-            _approve(store, device_id, name)
-            cut_off(workplace(context).settings(), store.device_certificates(device_id))
+            old = _approve(store, device_id, name)
+            cut_off(workplace(context).settings(), old)
         else:
             _ask(store, device_id, _sha256(new_ek), name)
 
@@ -219,20 +222,15 @@ def _ask(store: Store, device_id: str, new_ek: str, name: str) -> None:
     say(f"{name} asks for a new board for {device_id}; another operator: birthmark device swap {device_id} --approve")
 
 
-def _approve(store: Store, device_id: str, name: str) -> None:
+def _approve(store: Store, device_id: str, name: str) -> list[CertificateRecord]:
+    """Return the old board's certificates, all revoked now."""
     at = now()
     approved = store.approve_swap(device_id, by=name, at=at, expires_at=at + SWAP_WINDOW)
     say(
         f"{approved.requested_by} asked, {name} approved: the TPM with EK {approved.new_ek_sha256} may enroll as "
         f"{device_id} until {moment(approved.expires_at)}"
     )
-
-
-def _now_denied(store: Store, device_id: str, serial: str, keys: tuple[str, ...]) -> set[str]:
-    """Return the ids of the devices on record that this deny entry meets."""
-    facts = store.admission_facts(keys, at=now()).device if keys else None
-    entry = store.denied_match(device_id=device_id, serial=serial) if device_id or serial else None
-    return {found for found in (device_id, entry and entry.device_id, facts and facts.device_id) if found}
+    return store.device_certificates(device_id)
 
 
 def _sha256(value: str) -> str:

@@ -1,12 +1,14 @@
 """What the exit status says: sysexits.h, so that a script can tell "try again" from "you may not" without reading text.
 
-0 done; 1 the answer is no (`doctor` found something, nothing of that name is on record); the rest below.
+0 done; 1 the answer is no (`doctor` found something, nothing of that name is on record); 3 revoked, but the broker was
+not told; the rest below.
 """
 
 from enum import IntEnum
 from typing import Final
 
 from birthmark_server.ca import errors as ca
+from birthmark_server.cli.cut_off import BrokerNotTold
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 
@@ -16,6 +18,8 @@ class Exit(IntEnum):
 
     DONE = 0
     NO = 1
+    BROKER_NOT_TOLD = 3
+    """Revoked in the database; the broker does not know it yet."""
     USAGE = 64
     """The command line is wrong."""
     DATA = 65
@@ -41,6 +45,7 @@ class Exit(IntEnum):
 
 # The first class that fits decides, so subclasses stand before their bases.
 _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
+    (BrokerNotTold, Exit.BROKER_NOT_TOLD),
     (store.NotFound, Exit.NO),
     (store.SameOperator, Exit.NO_PERMISSION),
     (store.Conflict, Exit.CANT_CREATE),

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 import typer
 from cryptography import x509
@@ -20,12 +20,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
 
-from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
-from birthmark_server.ca.errors import AuthorityBroken
+from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.files import read_private
-from birthmark_server.ca.issuer import Issuer
-from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
-from birthmark_server.ca.profile import CaKind
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Malformed, Refused
 from birthmark_server.store.protocol import Store
@@ -55,7 +51,9 @@ def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) 
     """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority."""
     key, certificate = _read(path)
     _prove_possession(key, certificate)
-    leaf = open_public_authority(ca_folder, now=now).verify_leaf(certificate.public_bytes(Encoding.DER), now=now)
+    leaf = Authority.load(ca_folder, passphrase=None, now=now).verify_leaf(
+        certificate.public_bytes(Encoding.DER), now=now
+    )
     if leaf.profile is not CertificateProfile.OPERATOR:
         raise NotAnOperator(f"{path}: want an operator's certificate, got that of a {leaf.profile} named {leaf.name}")
     known = store.certificate_by_sha256(leaf.sha256)
@@ -64,50 +62,6 @@ def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) 
     if known[0].revoked_at is not None:
         raise NotAnOperator(f"{path}: the certificate of {leaf.name} was revoked at {known[0].revoked_at}")
     return OperatorCertificate(leaf.name, leaf.sha256)
-
-
-def open_public_authority(folder: Path, *, now: datetime) -> Authority:
-    """Open a CA folder for verifying only: no passphrase is asked for, and nothing can be signed."""
-    layout = Layout.read(folder / AUTHORITY_FILE)
-    root = read_certificate(folder / "root.pem")
-    verify_ca(root, kind=CaKind.ROOT, namespace=layout.namespace, root=root, now=now)
-    issuers = []
-    for entry in layout.entries:
-        certificate = read_certificate(folder / f"{entry.name}.pem")
-        verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=root, now=now)
-        issuers.append(
-            Issuer(
-                name=entry.name,
-                kind=entry.kind,
-                certificate=certificate,
-                signer=_PublicKeyOnly(certificate),
-                namespace=layout.namespace,
-            )
-        )
-    return Authority(layout=layout, root=root, root_crl=_read_root_crl(folder), issuers=tuple(issuers))
-
-
-def _read_root_crl(folder: Path) -> bytes:
-    try:
-        return (folder / "root.crl").read_bytes()
-    except OSError as error:
-        raise AuthorityBroken(f"{folder / 'root.crl'}: {error.strerror}") from None
-
-
-class _PublicKeyOnly:
-    """A CaSigner that has no key."""
-
-    def __init__(self, certificate: x509.Certificate) -> None:
-        key = certificate.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise TypeError("verify_ca lets elliptic curve keys through only")
-        self._key = key
-
-    def public_key(self) -> ec.EllipticCurvePublicKey:
-        return self._key
-
-    def sign(self, data: bytes) -> NoReturn:  # noqa: ARG002
-        raise TypeError("this authority was opened for verifying only")
 
 
 def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:

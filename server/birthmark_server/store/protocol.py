@@ -100,9 +100,10 @@ class Store(Protocol):
 
     def list_batches(self) -> list[Batch]: ...
 
-    def deny(self, entry: DenyEntry) -> None:
+    def deny(self, entry: DenyEntry) -> list[str]:
         """Add to the deny list. If a device on record matches (by id, serial or any EK), set its state to DENIED,
-        raise its epoch and revoke all its certificates, and add its own id, serial and EKs to the entry."""
+        raise its epoch and revoke all its certificates, and add its own id, serial and EKs to the entry. Return the
+        ids of all devices that it met, those that were denied before included."""
 
     def list_denied(self) -> list[DenyEntry]: ...
 

@@ -58,6 +58,23 @@ static void the_list_in_force_stays_while_the_file_is_unreadable(void)
     denyfile_release(&file);
 }
 
+static void an_older_file_does_not_replace_the_list_in_force(void)
+{
+    struct denyfile file = {.path = path};
+
+    put("birthmark-deny 1 8\ndevice a\nend 1\n");
+    CHECK(denyfile_load(&file) == DENYLIST_OK);
+    put("birthmark-deny 1 7\nend 0\n");
+    CHECK(denyfile_changed(&file));
+    CHECK(denyfile_load(&file) == DENYLIST_OLDER && file.stale && !denyfile_changed(&file));
+    CHECK(file.list.version == 8 && denylist_has(&file.list, "device", "a"));
+    put("birthmark-deny 1 8\ndevice a\nend 1\n");
+    CHECK(denyfile_load(&file) == DENYLIST_OK && !file.stale); /* the same again, as at SIGHUP */
+    put("birthmark-deny 1 1800000000000\nend 0\n");
+    CHECK(denyfile_load(&file) == DENYLIST_OK && !denylist_has(&file.list, "device", "a"));
+    denyfile_release(&file);
+}
+
 static void a_folder_or_a_device_is_no_deny_file(void)
 {
     struct denyfile folder = {.path = "/tmp"};
@@ -74,6 +91,7 @@ int main(void)
     CHECK(descriptor >= 0 && close(descriptor) == 0);
     RUN(a_changed_file_is_noticed_and_read);
     RUN(the_list_in_force_stays_while_the_file_is_unreadable);
+    RUN(an_older_file_does_not_replace_the_list_in_force);
     RUN(a_folder_or_a_device_is_no_deny_file);
     CHECK(unlink(path) == 0);
     return 0;

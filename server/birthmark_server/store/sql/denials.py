@@ -67,10 +67,11 @@ _USE_SWAP: Final = Statement(
 # -- the deny list
 
 
-def deny(tx: Transaction, entry: DenyEntry) -> None:
+def deny(tx: Transaction, entry: DenyEntry) -> list[str]:
     tx.lock_fleet()
+    met = devices_with(tx, entry.device_id, entry.serial, entry.ek_sha256)
     extra: list[DenyEntry] = []
-    for device in devices_with(tx, entry.device_id, entry.serial, entry.ek_sha256):
+    for device in met:
         if entry.device_id in ("", device.device_id) and entry.serial in ("", device.serial):
             entry = _including(entry, device)
         else:  # the entry names two devices at once: each is denied under its own names
@@ -81,6 +82,7 @@ def deny(tx: Transaction, entry: DenyEntry) -> None:
     for each in (entry, *extra):
         put_denial(tx, each)
         tx.tell(each)
+    return [device.device_id for device in met]
 
 
 def _including(entry: DenyEntry, device: Device) -> DenyEntry:

@@ -76,8 +76,8 @@ class SqlStore(Store):
     def list_batches(self) -> list[Batch]:
         return self._read(setup.list_batches)
 
-    def deny(self, entry: DenyEntry) -> None:
-        self._write(denials.deny, entry)
+    def deny(self, entry: DenyEntry) -> list[str]:
+        return self._write(denials.deny, entry)
 
     def list_denied(self) -> list[DenyEntry]:
         return self._read(denials.list_denied)
