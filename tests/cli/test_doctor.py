@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from birthmark_server.cli import checks
 from birthmark_server.settings import load
 from cli.conftest import Birthmark
+from support.tpm_vendor import VendorCa
 
 
 def findings(birthmark: Birthmark, what: str) -> list[dict[str, Any]]:
@@ -98,6 +99,20 @@ def test_a_tpm_vendors_root_is_added_and_seen(birthmark: Birthmark, tmp_path: Pa
     assert (entry["vendor"], entry["kind"]) == ("acme", "root")
     (finding,) = findings(birthmark, "TPM roots")
     assert finding["state"] == "well"
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"), [((), "intermediate"), (("--trust",), "root"), (("--intermediate",), "intermediate")]
+)
+def test_a_ca_below_another_is_a_root_only_where_that_is_asked_for(
+    birthmark: Birthmark, tmp_path: Path, option: tuple[str, ...], kind: str
+) -> None:
+    below = tmp_path / "below.der"
+    below.write_bytes(VendorCa.create().intermediate.der)
+    words = ("tpm-roots", "add", "acme", str(below), "--name", "Acme", "--manufacturer", "id:41434D45")
+    assert birthmark(*words, *option).status == 0
+    (entry,) = json.loads(birthmark("tpm-roots", "list", "--json").out)
+    assert entry["kind"] == kind
 
 
 def test_a_tpm_vendor_must_say_which_tpms_are_its_own(birthmark: Birthmark, tmp_path: Path) -> None:

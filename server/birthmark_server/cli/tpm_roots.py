@@ -31,12 +31,17 @@ def add(
         list[str] | None,
         typer.Option(metavar="id:XXXXXXXX", help="A new vendor's TPM manufacturer ids, as in its EK certificates."),
     ] = None,
-    intermediate: Annotated[
-        bool,
-        typer.Option("--intermediate", help="Keep it for building paths; it is not trusted by itself."),
-    ] = False,
+    trust: Annotated[
+        bool | None,
+        typer.Option(
+            "--trust/--intermediate",
+            help="Trust a CA that another one issued as if it were a root, or keep it for building paths only. "
+            "[default: a self-signed one is a root, any other an intermediate]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Add a TPM vendor's root. A root vouches only for TPMs of the manufacturer ids that its vendor is given.
+    """Add a TPM vendor's CA certificate. A root vouches only for TPMs of the manufacturer ids that its vendor is given.
 
     Take roots from the manufacturer's own site and compare the fingerprint by another way. The running server reads the
     folder at its next start.
@@ -49,7 +54,7 @@ def add(
         vendor=_new_vendor(vendor, name, manufacturer or []),
         certificate=certificate.read_bytes(),
         now=now(),
-        trust=not intermediate,
+        trust=trust,
     )
     say(f"{entry.kind} added for {entry.vendor}: {entry.subject}, sha256 {entry.sha256}")
 
