@@ -19,7 +19,6 @@ building=(
     mosquitto-dev     # headers of the broker's plugin interface, for our gate
     libmosquitto-dev
     libssl-dev        # the gate reads client certificates
-    uthash-dev        # the gate's tables
     git
 )
 running=(
