@@ -33,18 +33,17 @@ from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.settings import Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
-from birthmark_server.web.app import CertificateSource, HttpShell, certificate_from_tls
+from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell, Peers
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route, Router
 from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
-from birthmark_server.web.front import certificate_from_front
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import time_routes
-from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
+from birthmark_server.web.tls import ConnectionObserver, listening_sockets, server_context, tls_protocol_factory
 
 log = logging.getLogger("birthmark.app")
 
@@ -187,11 +186,11 @@ async def _open_doors(
 
     async def listen(
         http: HttpShell,
-        source: CertificateSource,
+        peers: Peers,
         sockets: list[socket.socket],
         wrap: Callable[[Listener], Callable[[], asyncio.BaseProtocol]],
     ) -> None:
-        listener = http.listener(source)
+        listener = http.listener(peers)
         stack.push_async_callback(listener.shutdown, settings.server.shutdown_grace_s)
         for sock in sockets:
             server = await loop.create_server(wrap(listener), sock=sock)
@@ -209,27 +208,33 @@ async def _open_doors(
         intermediates=[issuer.certificate for issuer in authority.issuers],
         min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
     )
-    connections = ConnectionLimit(most=limits.connections, most_per_source=limits.connections_per_source)
+
+    def connections(most_per_source: int) -> ConnectionLimit:
+        """Each listener has a limit of its own: connections that fill one leave the others' places free."""
+        return ConnectionLimit(most=limits.connections, most_per_source=most_per_source)
+
     https = listening_sockets(settings.server.listen)
     await listen(
         devices,
-        certificate_from_tls,
+        OVER_TLS,
         https,
         partial(
             tls_protocol_factory,
             loop,
             context,
-            connections=connections,
+            connections=connections(limits.connections_per_source),
             handshake_timeout_s=limits.handshake_timeout_s,
         ),
     )
     crl: list[socket.socket] = []
     if settings.crl.listen:
         crl = listening_sockets(settings.crl.listen)
-        await listen(shell(services.crls.routes()), lambda _: None, crl, lambda listener: listener)
+        watch = ConnectionObserver(connections(limits.connections_per_source))
+        await listen(shell(services.crls.routes()), OVER_TCP, crl, lambda listener: partial(listener, watch))
     if settings.front.listen:
         path = Path(settings.front.listen)
-        await listen(devices, certificate_from_front, [unix_socket(path)], lambda listener: listener)
+        front = ConnectionObserver(connections(limits.connections))  # they all come from one: the front
+        await listen(devices, THROUGH_FRONT, [unix_socket(path)], lambda listener: partial(listener, front))
     return Addresses(_address(https), _address(crl), settings.front.listen)
 
 

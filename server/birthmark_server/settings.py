@@ -176,7 +176,12 @@ class LimitSettings(Section):
         50.0, gt=0, description="Requests per second and source (address, IPv6 /64, or client certificate)."
     )
     burst: int = Field(200, ge=1, description="Requests that a source may make at once before that rate holds.")
-    connections: int = Field(2000, ge=1, description="Open connections; more are closed at once.")
+    connections: int = Field(
+        2000,
+        ge=1,
+        description="Open connections of each listener (HTTPS, CRL, front); more are closed at once. The process needs "
+        "that many file descriptors for each.",
+    )
     connections_per_source: int = Field(200, ge=1, description="Open connections of one address (IPv6: /64).")
     handshake_timeout_s: float = Field(10.0, gt=0, le=120, description="How long a TLS handshake may take.")
     idle_timeout_s: float = Field(
@@ -191,7 +196,8 @@ class FrontSettings(Section):
     listen: str = Field(
         "",
         description="Path of a Unix socket (mode 0660) for the front. Who can open it is believed: the front must "
-        "strip Client-Cert and Client-Cert-Chain from what clients send.",
+        "strip Client-Cert and Client-Cert-Chain from what clients send, and set X-Forwarded-For to the client's "
+        "address alone (docs/tls-front.md).",
     )
 
 

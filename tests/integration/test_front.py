@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from birthmark_server.domain import CertificateProfile, RevocationReason
+from birthmark_wire.enrollment import ENROLLMENTS_PATH, JSON_MIME
 from birthmark_wire.est import BASE_PATH
 from support.front import running_front
 from support.pki import Leaf
@@ -78,6 +79,20 @@ def test_a_claim_beside_a_certificate_does_not_count(front: Server, device: tupl
         client.connection.endheaders()
         response = client.connection.getresponse()
         assert (response.status, b"certificate-misused" in response.read()) == (403, True)
+
+
+def test_strangers_are_told_apart_by_the_address_that_the_front_saw(front: Server) -> None:
+    """What a client claims of its address is replaced: it can neither hide in another's name nor spend its limits."""
+    body = front.site.listed_device("SN-CROWD").enroll_request(server_name="localhost").encode()
+    with front.connect() as client:
+        for n in range(9):
+            claimed = f"203.0.113.{n}"
+            reply = client.ask("POST", ENROLLMENTS_PATH, body, content_type=JSON_MIME, x_forwarded_for=claimed)
+    assert (reply.status, reply.code) == (429, "too-many-pending")
+    assert front.site.store.list_refusals(code="not-expected") == []
+    with front.connect() as client:
+        assert client.begin(front.site.tpm()).code == "not-expected"
+    assert front.site.store.list_refusals(code="not-expected")[0].source == "127.0.0.1"
 
 
 def test_each_request_carries_the_certificate_of_its_own_connection(front: Server) -> None:

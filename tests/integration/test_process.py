@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
+import resource
 import signal
 import socket
 import subprocess
@@ -59,12 +61,27 @@ def test_requests_that_have_begun_finish_after_sigterm(tmp_path: Path) -> None:
             assert server.process.wait(15) == 0
 
 
-def test_a_client_certificate_comes_through_a_front_by_rfc_9440(tmp_path: Path) -> None:
-    class UnixConnection(http.client.HTTPConnection):
-        def connect(self) -> None:
-            self.sock = socket.socket(socket.AF_UNIX)
-            self.sock.connect(str(path))
+class AtFront(http.client.HTTPConnection):
+    """What a front says to the server, over its Unix socket."""
 
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(str(self.path))
+
+    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> int:
+        """One request; return the status."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.request(method, path, body or None, named)
+        response = self.getresponse()
+        response.read()
+        return response.status
+
+
+def test_a_client_certificate_comes_through_a_front_by_rfc_9440(tmp_path: Path) -> None:
     with Installation.create(tmp_path / "s") as site:
         path = tmp_path / "front.sock"
         with site.start(extra=f'[front]\nlisten = "{path}"\n') as server:
@@ -78,12 +95,50 @@ def test_a_client_certificate_comes_through_a_front_by_rfc_9440(tmp_path: Path) 
                 ({"Client-Cert": ":!!:"}, 400),
                 ({"Client-Cert": f":{base64.b64encode(site.pki.birth().der).decode()}:"}, 403),
             ]:
-                front = UnixConnection("localhost")
-                front.request("GET", f"{BASE_PATH}/nonce", headers=headers)
+                front = AtFront(path)
+                front.request("GET", f"{BASE_PATH}/nonce", headers={"X-Forwarded-For": "192.0.2.1", **headers})
                 assert front.getresponse().status == status, headers
                 front.close()
             # On the public door the header is nothing.
             assert server.ask("GET", f"{BASE_PATH}/nonce", client_cert=passed_on).status == 403
+
+
+def test_behind_a_front_each_address_is_a_source_of_its_own(tmp_path: Path) -> None:
+    with Installation.create(tmp_path / "s") as site:
+        victim = site.listed_device("SN-VICTIM")
+        path = tmp_path / "front.sock"
+        with site.start(extra=f'[front]\nlisten = "{path}"\n[limits]\nrequests_per_s = 0.1\nburst = 10\n'):
+            front = AtFront(path)
+
+            def begin(address: str) -> int:
+                body = victim.enroll_request(server_name="localhost").encode()
+                return front.ask("POST", ENROLLMENTS_PATH, body, content_type=JSON_MIME, x_forwarded_for=address)
+
+            assert [begin("203.0.113.66") for _ in range(12)] == [201] * 8 + [429] * 4  # challenges, then requests
+            assert begin("198.51.100.7") == 201
+            assert front.ask("GET", "/healthz", x_forwarded_for="203.0.113.66") == 429
+            assert front.ask("GET", "/healthz", x_forwarded_for="2001:db8::1") == 200
+            assert front.ask("GET", "/healthz") == 400  # from nobody is not from everybody
+            front.close()
+
+
+@pytest.mark.parametrize("door", ["crl", "front"])
+def test_connections_that_fill_one_door_leave_the_others_open(tmp_path: Path, door: str) -> None:
+    with Installation.create(tmp_path / "s") as site:
+        path = tmp_path / "front.sock"
+        extra = (
+            f'[crl]\nlisten = "127.0.0.1:{site.crl_port}"\n[front]\nlisten = "{path}"\n'
+            "[limits]\nconnections = 50\nconnections_per_source = 20\n"
+        )
+        with site.start(extra=extra) as server, contextlib.ExitStack() as stack:
+            resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (160, 160))
+            for _ in range(200):
+                sock = stack.enter_context(socket.socket(socket.AF_INET if door == "crl" else socket.AF_UNIX))
+                sock.settimeout(2)
+                with contextlib.suppress(BlockingIOError):  # a full backlog
+                    sock.connect(("127.0.0.1", site.crl_port) if door == "crl" else str(path))
+            assert server.ask("GET", "/healthz").status == 200
+            assert "too-many-connections" in server.log
 
 
 def serve_until_it_fails(settings: Path) -> str:

@@ -16,8 +16,10 @@ import ssl
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
+from typing import Final
 
 from aiohttp import web
 
@@ -27,14 +29,23 @@ from birthmark_server.settings import LimitSettings
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.doors import Answer, Call, Route, Router, identify
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
+from birthmark_server.web.front import address_from_front, certificate_from_front
 from birthmark_server.web.limits import TokenBuckets, source_of
 from birthmark_server.web.listener import Listener, make_request_ids, to_response
 from birthmark_server.web.problems import answer_for, code_of
 
 log = logging.getLogger("birthmark.web")
 
-CertificateSource = Callable[[web.BaseRequest], bytes | None]
-"""Where a listener finds the client certificate (DER) whose key has been proven: its TLS layer, or a trusted front."""
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """Where a listener finds who asks: its own transport and TLS layer, or a trusted front. Both raise Malformed.
+
+    certificate: DER, one whose key has been proven and whose chain was verified; None without one. address: IP.
+    """
+
+    certificate: Callable[[web.BaseRequest], bytes | None]
+    address: Callable[[web.BaseRequest], str]
 
 
 class HttpShell:
@@ -59,22 +70,23 @@ class HttpShell:
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
 
-    def listener(self, certificate_of: CertificateSource) -> Listener:
+    def listener(self, peers: Peers) -> Listener:
         """Return a protocol factory for `loop.create_server`."""
 
         async def handle(request: web.BaseRequest) -> web.Response:
-            return await self._handle(request, certificate_of)
+            return await self._handle(request, peers)
 
         return Listener(handle, idle_timeout_s=self._limits.idle_timeout_s, request_ids=self._request_ids)
 
-    async def _handle(self, request: web.BaseRequest, certificate_of: CertificateSource) -> web.Response:
+    async def _handle(self, request: web.BaseRequest, peers: Peers) -> web.Response:
         """Answer one request, whatever happens, and leave one line in the log."""
         began = time.perf_counter()
-        request_id, address = next(self._request_ids), source_of(request.remote or "local")
+        request_id, address = next(self._request_ids), "unknown"
         method, path = request.method, request.rel_url.raw_path
         route, outcome = None, {}
         try:
-            certificate = certificate_of(request)
+            address = source_of(peers.address(request))
+            certificate = peers.certificate(request)
             self._buckets.take(address if certificate is None else sha256(certificate).hexdigest())
             route, argument = self._router.find(method, path)
             call = await self._read_call(request, request_id, address, certificate, argument)
@@ -134,6 +146,11 @@ class HttpShell:
         return body
 
 
+def address_from_tcp(request: web.BaseRequest) -> str:
+    """Return the address at the other end of this connection."""
+    return request.remote or "unknown"
+
+
 def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     """Return the client certificate that this connection's handshake verified."""
     transport = request.transport
@@ -141,3 +158,8 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
         return None
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
+
+
+OVER_TLS: Final = Peers(certificate_from_tls, address_from_tcp)
+OVER_TCP: Final = Peers(lambda _: None, address_from_tcp)
+THROUGH_FRONT: Final = Peers(certificate_from_front, address_from_front)

@@ -17,7 +17,7 @@ MOST_SOURCES: Final = 100_000
 
 
 def source_of(address: str) -> str:
-    """Return the key under which an address is counted; addresses that are none (a Unix socket's) count as one."""
+    """Return the key under which an address is counted; those that are none count as they are."""
     if ":" not in address:
         return address
     try:

@@ -14,6 +14,7 @@ from multidict import CIMultiDict
 from birthmark_server.errors import BirthmarkError, Malformed
 from birthmark_server.web.doors import Answer
 from birthmark_server.web.problems import answer_for
+from birthmark_server.web.tls_alerts import Observer, peer_address
 
 log = logging.getLogger("birthmark.web")
 
@@ -40,11 +41,12 @@ class Listener:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def __call__(self) -> RequestHandler:
-        """Return the protocol of one connection."""
+    def __call__(self, observer: Observer | None = None) -> RequestHandler:
+        """Return the protocol of one connection. observer: decides about it, where no TLS layer below asks one."""
         return _Connection(
             self._server,
             request_ids=self._request_ids,
+            observer=observer,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._idle_timeout_s,
             access_log=None,
@@ -82,13 +84,36 @@ class Listener:
 
 
 class _Connection(RequestHandler):
-    """aiohttp's HTTP protocol, with problem documents for what is not HTTP."""
+    """aiohttp's HTTP protocol, held to the listener's limits, with problem documents for what is not HTTP."""
 
-    __slots__ = ("_request_ids",)
+    __slots__ = ("_address", "_observer", "_refused", "_request_ids")
 
-    def __init__(self, manager: web.Server, *, request_ids: Iterator[str], **settings: Any) -> None:
+    def __init__(
+        self, manager: web.Server, *, request_ids: Iterator[str], observer: Observer | None, **settings: Any
+    ) -> None:
         super().__init__(manager, **settings)
         self._request_ids = request_ids
+        self._observer = observer
+        self._address = ""
+        self._refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to read, unless the observer does not let the peer in."""
+        if self._observer is not None:
+            self._address = peer_address(transport)
+            if not self._observer.opened(self._address):
+                self._refused = True
+                transport.abort()  # type: ignore[attr-defined]  # a selector's transport
+                return
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, and tell the observer. One that was not let in never began."""
+        if self._refused:
+            return
+        super().connection_lost(exc)
+        if self._observer is not None:
+            self._observer.closed(self._address)
 
     def handle_error(
         self,

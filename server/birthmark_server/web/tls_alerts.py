@@ -36,6 +36,12 @@ class Observer(Protocol):
         """A handshake failed."""
 
 
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """Return the IP address at the other end, empty where it has none (a Unix socket)."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 class TlsProtocol(asyncio.sslproto.SSLProtocol):
     """One server-side TLS connection, between a TCP transport and an HTTP protocol."""
 
@@ -47,8 +53,7 @@ class TlsProtocol(asyncio.sslproto.SSLProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin the handshake, unless the observer does not let the peer in."""
         if self.observer is not None:
-            peer = transport.get_extra_info("peername")
-            self._address = str(peer[0]) if isinstance(peer, tuple) else ""
+            self._address = peer_address(transport)
             if not self.observer.opened(self._address):
                 self.observer = None
                 private: Any = self
