@@ -30,7 +30,7 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
-from birthmark_server.settings import Settings
+from birthmark_server.settings import RefusalSettings, Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell, Peers
@@ -142,7 +142,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             addresses = await _open_doors(settings, services, pool, stack)
             for task in (
                 _repeat("crl", services.crls.interval, services.crls.refresh),
-                _repeat("purge", PURGE_EVERY, partial(_purge, services.store)),
+                _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))
             if settings.broker.control:
@@ -256,8 +256,10 @@ def _address(sockets: list[socket.socket]) -> str:
     return ":".join(str(part) for part in sockets[0].getsockname()[:2]) if sockets else ""
 
 
-def _purge(store: Store) -> None:
-    purged = store.purge_expired(at=utc_now())
+def _purge(store: Store, refusals: RefusalSettings) -> None:
+    now = utc_now()
+    purged = store.purge_expired(at=now)
+    purged += store.purge_refusals(before=now - timedelta(seconds=refusals.keep_s), most_bytes=refusals.most_bytes)
     if purged:
         log.info("purged", extra={"fields": {"rows": purged}})
 

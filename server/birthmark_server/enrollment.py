@@ -88,10 +88,11 @@ class EnrollmentPolicy:
 
 @dataclass(slots=True)
 class _Trail:
-    """What a request has shown so far, for the book of refusals."""
+    """What a request has shown so far, for the book of refusals. proven: the EK is a genuine TPM's, or listed."""
 
     device_id: str = ""
     ek_sha256: str = ""
+    proven: bool = False
     evidence: bytes = field(default=b"", repr=False)
 
 
@@ -153,7 +154,7 @@ class EnrollmentService:
         trail.device_id = admitted.device_id
         model = self._model(admitted.model)
         endorsement = verify_endorsement(request, model=model, roots=self._roots, listed_ek=admitted.listed_ek, now=now)
-        trail.ek_sha256 = endorsement.ek_sha256
+        trail.ek_sha256, trail.proven = endorsement.ek_sha256, True
         require_proven(admitted, endorsement.ek_sha256)
         secret = self._random(SECRET_BYTES)
         opened = open_challenge(request, endorsement=endorsement, secret=secret, random=self._random)
@@ -196,7 +197,7 @@ class EnrollmentService:
     def _finish(self, enrollment_id: str, body: bytes, caller: Caller, trail: _Trail) -> bytes:
         now = self._now()
         pending = self._store.get_pending(enrollment_id)
-        trail.device_id, trail.ek_sha256 = pending.device_id, pending.ek_sha256
+        trail.device_id, trail.ek_sha256, trail.proven = pending.device_id, pending.ek_sha256, True
         state = state_of(pending, now=now)
         if state is not State.CHALLENGED:
             return self._repeat(pending, state, body)
@@ -331,6 +332,7 @@ class EnrollmentService:
             device_id=trail.device_id,
             ek_sha256=trail.ek_sha256,
             evidence=trail.evidence,
+            proven=trail.proven,
         )
 
 

@@ -168,6 +168,17 @@ class CrlSettings(Section):
     )
 
 
+class RefusalSettings(Section):
+    """The book of refusals (`birthmark refusal list`): how much of it stays in the database."""
+
+    keep_s: int = Field(365 * DAY_S, ge=DAY_S, description="How long an entry is kept.")
+    most_bytes: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        description="Beyond this size entries are thrown away: the oldest that name no device, then the oldest.",
+    )
+
+
 class LimitSettings(Section):
     """What one peer may ask of us before anything is computed for it."""
 
@@ -218,6 +229,7 @@ class Settings(Section):
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
+    refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})
     log: LogSettings = LogSettings.model_validate({})

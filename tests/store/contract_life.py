@@ -245,6 +245,16 @@ class RevocationContract:
         assert listed == {"CN=revoked", "CN=just expired"}
         assert list(store.revoked_certificates("17" * 32, at=NOW)) == []
 
+    def test_the_number_of_revoked_certificates_rises_with_each_revocation(self, store: Store) -> None:
+        first, second, other = certificate("1"), certificate("2"), certificate("3", issuer_sha256="16" * 32)
+        for record in (first, second, other):
+            store.add_infrastructure_certificate(record)
+        counts = [store.count_revoked(ISSUER)]
+        for record in (first, first, other, second):
+            store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW - DAY)
+            counts.append(store.count_revoked(ISSUER))
+        assert counts == [0, 1, 1, 1, 2]
+
     def test_crl_numbers_count_up_for_each_issuer(self, store: Store) -> None:
         assert [store.next_crl_number(ISSUER) for _ in range(3)] == [1, 2, 3]
         assert store.next_crl_number("16" * 32) == 1
@@ -266,6 +276,26 @@ class RefusalContract:
         assert store.list_refusals(code="denied", limit=1) == [told[3]]
         assert store.list_refusals(device_id="d2") == [told[2]]
         assert store.list_refusals(since=NOW + 2 * MINUTE) == [told[3], told[2]]
+
+    def test_old_refusals_are_purged(self, store: Store) -> None:
+        for i in range(3):
+            store.record_refusal(Refusal(NOW + i * HOUR, f"r{i}", "d", "s", "c", "why", "dev-1"))
+        assert store.purge_refusals(before=NOW, most_bytes=1 << 20) == 0
+        assert store.purge_refusals(before=NOW + HOUR, most_bytes=1 << 20) == 1
+        assert [refusal.request_id for refusal in store.list_refusals()] == ["r2", "r1"]
+
+    def test_refusals_beyond_their_room_are_purged_those_of_no_device_first(self, store: Store) -> None:
+        for i in range(1100):
+            store.record_refusal(Refusal(NOW + i * MINUTE, f"r{i}", "d", "s", "c", "", evidence=bytes(4096)))
+            if i % 100 == 0:
+                store.record_refusal(Refusal(NOW, f"d{i}", "d", "s", "c", "", f"dev-{i}", evidence=bytes(4096)))
+        room = 20 * (4096 + 512)
+        assert store.purge_refusals(before=NOW, most_bytes=room) == 1091
+        kept = [refusal.request_id for refusal in store.list_refusals()]
+        assert sorted(kept) == sorted([f"d{i}" for i in range(0, 1100, 100)] + [f"r{i}" for i in range(1091, 1100)])
+        assert store.purge_refusals(before=NOW, most_bytes=room) == 0
+        assert store.purge_refusals(before=NOW, most_bytes=2 * (4096 + 512)) == 18
+        assert [refusal.request_id for refusal in store.list_refusals()] == ["d1000", "d900"]
 
     def test_a_strangers_text_is_kept_whatever_it_holds(self, store: Store) -> None:
         store.record_refusal(Refusal(NOW, "r", "d", "s", "c", "a\0b\ud800c", "x\0", evidence=b"\0\xff"))

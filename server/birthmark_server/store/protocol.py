@@ -203,6 +203,10 @@ class Store(Protocol):
         """What a CRL issued at `at` must list, ordered by sha256: revoked, and not expired more than 30 days ago,
         which is a CRL beyond its validity (RFC 5280 §3.3) for every publishing interval up to that."""
 
+    def count_revoked(self, issuer_sha256: str) -> int:
+        """How many certificates of this issuer were ever revoked: it rises with each revocation, by whatever process,
+        so a list made when it was the same lacks nothing. Cheap: counted in an index."""
+
     def next_crl_number(self, issuer_sha256: str) -> int:
         """Return 1, 2, 3, ...: each once."""
 
@@ -219,6 +223,11 @@ class Store(Protocol):
     # -- housekeeping
     def purge_expired(self, *, at: datetime) -> int:
         """Delete expired challenges, nonces and stored answers; return how many."""
+
+    def purge_refusals(self, *, before: datetime, most_bytes: int) -> int:
+        """Delete refusals from before `before`, then as many as it takes until the rest is no larger than `most_bytes`:
+        the oldest that name no device, then the oldest. Return how many. Strangers can write many entries, and must
+        not wash those of devices away."""
 
     def replay(self, entries: Iterable[Entry]) -> int:
         """Apply journal entries (journal.py) that are not in the database yet; return how many were. Order matters

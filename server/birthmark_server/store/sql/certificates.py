@@ -66,6 +66,11 @@ _REVOKED: Final = Statement(
     .order_by(_CERTIFICATES.c.sha256)
     .limit(_CRL_PAGE)
 )
+_COUNT_REVOKED: Final = Statement(
+    select(func.count()).where(
+        _CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), _CERTIFICATES.c.revoked_at_us.is_not(None)
+    )
+)
 _NEXT_NUMBER: Final = Statement(
     lambda insert: (
         insert(_CRL_NUMBERS)
@@ -138,6 +143,11 @@ def revoked_certificates(database: Database, issuer_sha256: str, at: datetime) -
 def _revoked_page(tx: Transaction, issuer_sha256: str, expired_since: int, after: str) -> list[CertificateRecord]:
     rows = tx.rows(_REVOKED, issuer=issuer_sha256, expired_since=expired_since, after=after)
     return [certificate_from(row) for row in rows]
+
+
+def count_revoked(tx: Transaction, issuer_sha256: str) -> int:
+    ((number,),) = tx.rows(_COUNT_REVOKED, issuer=issuer_sha256)
+    return int(number)
 
 
 # -- writing

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, bindparam, delete, exists, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, bindparam, delete, exists, func, select
 
 from birthmark_server.domain import Evidence, Refusal
 from birthmark_server.store.database import Database, Transaction
@@ -59,6 +59,25 @@ _PURGES: Final = (
 )
 
 
+REFUSAL_BYTES: Final = 512
+"""What an entry takes beside its evidence and its detail: its other columns, and its places in three indexes."""
+
+_REFUSAL_SIZES: Final = select(
+    _REFUSALS.c.id,
+    func.sum(func.length(_REFUSALS.c.evidence) + func.length(_REFUSALS.c.detail) + REFUSAL_BYTES)
+    .over(order_by=((_REFUSALS.c.device_id == "").asc(), _REFUSALS.c.id.desc()))
+    .label("so_far"),
+).subquery()
+_PURGE_OLD_REFUSALS: Final = _purge(_REFUSALS, "id", _REFUSALS.c.at_us < bindparam("limit"))
+_PURGE_MANY_REFUSALS: Final = Statement(
+    delete(_REFUSALS).where(
+        _REFUSALS.c.id.in_(
+            select(_REFUSAL_SIZES.c.id).where(_REFUSAL_SIZES.c.so_far > bindparam("limit")).limit(_PURGE_AT_ONCE)
+        )
+    )
+)
+
+
 def add_evidence(tx: Transaction, evidence: Evidence, *, device_id: str, certificate_sha256: str, at: datetime) -> None:
     """Keep what a decision rested on. certificate_sha256: what was issued on it, empty if nothing new was."""
     values = evidence_values(evidence, device_id=device_id, certificate_sha256=certificate_sha256, at=at)
@@ -96,3 +115,15 @@ def purge_expired(database: Database, at: datetime) -> int:
 
 def _run_purge(tx: Transaction, statement: Statement, at: datetime) -> int:
     return tx.run(statement, now=to_us(at))
+
+
+def purge_refusals(database: Database, before: datetime, most_bytes: int) -> int:
+    total = 0
+    for statement, limit in ((_PURGE_OLD_REFUSALS, to_us(before)), (_PURGE_MANY_REFUSALS, most_bytes)):
+        while gone := database.write(_run_refusal_purge, statement, limit):
+            total += gone
+    return total
+
+
+def _run_refusal_purge(tx: Transaction, statement: Statement, limit: int) -> int:
+    return tx.run(statement, limit=limit)

@@ -160,6 +160,9 @@ class SqlStore(Store):
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
         return certificates.revoked_certificates(self._database, issuer_sha256, at)
 
+    def count_revoked(self, issuer_sha256: str) -> int:
+        return self._read(certificates.count_revoked, issuer_sha256)
+
     def next_crl_number(self, issuer_sha256: str) -> int:
         return self._write(certificates.next_crl_number, issuer_sha256)
 
@@ -178,6 +181,9 @@ class SqlStore(Store):
     # -- housekeeping
     def purge_expired(self, *, at: datetime) -> int:
         return events.purge_expired(self._database, at)
+
+    def purge_refusals(self, *, before: datetime, most_bytes: int) -> int:
+        return events.purge_refusals(self._database, before, most_bytes)
 
     def replay(self, entries: Iterable[Entry]) -> int:
         return replay(self._database, entries)
