@@ -8,12 +8,12 @@ from hashlib import sha256
 import pytest
 
 from birthmark_server.admission import NotExpected
+from birthmark_server.attestation.errors import AkUnrestricted
 from birthmark_server.domain import Caller, CertificateProfile, Refusal
-from birthmark_server.errors import Refused
 from birthmark_server.refusals import EXCERPT_BYTES, RefusalBook, excerpt
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.protocol import Store
-from support.core import Core, station
+from support.core import STRANGER, Core, station
 from support.server import sha256_hex
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -147,11 +147,10 @@ def test_what_a_station_relays_is_kept_whole(core: Core) -> None:
 
 def test_what_shows_a_proven_ek_is_kept_whole(core: Core) -> None:
     tpm, device_id = core.listed()
-    challenge = core.begin(tpm)
-    wrong = replace(challenge, nonce=bytes(32))
-    body = core.answer(tpm, wrong)
-    with pytest.raises(Refused):
-        core.finish(challenge, body)
+    request = tpm.enroll_request(server_name="localhost")
+    body = replace(request, ak_public=request.birth_key_public).encode()
+    with pytest.raises(AkUnrestricted):
+        core.services.enrollment.begin(body, STRANGER)
     kept = core.store.list_refusals(device_id=device_id)[0]
     assert kept.evidence == body
     assert len(body) > EXCERPT_BYTES
