@@ -24,6 +24,7 @@ from birthmark_server.attestation.ek import shown_ek_hashes, strip_nv, verify_en
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.issuer import Issuer
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import IDevIdRequest
 from birthmark_server.domain import (
@@ -232,6 +233,7 @@ class EnrollmentService:
         born = self._store.certificate_by_sha256(sha256(EnrollResult.decode(pending.answer).chain[0]).hexdigest())
         if born is None or born[0].revoked_at is not None:
             raise BirthRevoked("the birth certificate of this answer is revoked: begin again")
+        self._issuer(born[0])
         return pending.answer
 
     def _birth(self, pending: PendingEnrollment, verified: VerifiedDevice, body: bytes, now: datetime) -> Birth:
@@ -271,7 +273,7 @@ class EnrollmentService:
             swap=swap,
             evidence=verified.evidence,
             request_sha256=sha256(body).hexdigest(),
-            answer=self._result(verified.device_id, born.der).encode(),
+            answer=self._result(verified.device_id, born).encode(),
             answer_expires_at=now + self._policy.answer_ttl,
             at=now,
         )
@@ -280,12 +282,17 @@ class EnrollmentService:
         """Return the device's birth certificate that still stands: a birth key has one, however often it is proven."""
         for record in self._store.device_certificates(device_id):
             living = record.revoked_at is None and record.not_before <= now <= record.not_after
-            if living and record.profile is CertificateProfile.IDEVID and self._still_ours(record):
+            ours = self._authority.issuer_with(record.issuer_sha256) is not None
+            if living and ours and record.profile is CertificateProfile.IDEVID:
                 return record
         return None
 
-    def _still_ours(self, record: CertificateRecord) -> bool:
-        return record.issuer_sha256 == self._authority.birth.sha256
+    def _issuer(self, idevid: CertificateRecord) -> Issuer:
+        """Return the Birth CA that issued it: with one for each year or lot, not always the one that issues today."""
+        issuer = self._authority.issuer_with(idevid.issuer_sha256)
+        if issuer is None:
+            raise BirthRevoked("the Birth CA of this answer is no longer ours: begin again")
+        return issuer
 
     def _issue(self, verified: VerifiedDevice, request: bytes, now: datetime) -> CertificateRecord:
         issuer = self._authority.birth
@@ -302,11 +309,11 @@ class EnrollmentService:
             issuer.issue(token), issuer=issuer, profile=token.profile, device_id=verified.device_id, issued_at=now
         )
 
-    def _result(self, device_id: str, idevid: bytes) -> EnrollResult:
+    def _result(self, device_id: str, idevid: CertificateRecord) -> EnrollResult:
         policy = self._policy
         return EnrollResult(
             device_id=device_id,
-            chain=(idevid, *self._authority.chain_for(self._authority.birth)),
+            chain=(idevid.der, *self._authority.chain_for(self._issuer(idevid))),
             anchors=(self._anchor,),
             trust_domain=self._authority.namespace.trust_domain,
             est_url=policy.public_url + BASE_PATH,

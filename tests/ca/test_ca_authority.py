@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.crl import build_crl
 from birthmark_server.ca.errors import (
     AuthorityBroken,
     CertificateExpired,
@@ -25,6 +26,7 @@ from birthmark_server.ca.profile import BACKDATED, NEVER, CaKind
 from birthmark_server.ca.requests import LDevIdRequest
 from birthmark_server.ca.signer import BuilderKey
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import Misconfigured
 from support.leaves import leaf_of
 from support.pki import PASSPHRASE, Pki, make_pki
 
@@ -196,6 +198,42 @@ def test_a_settings_file_with_an_unknown_member_is_refused(tmp_path: Path) -> No
     path.write_text(json.dumps({**json.loads(path.read_text()), "extra": 1}))
     with pytest.raises(AuthorityBroken, match="extra"):
         Authority.load(pki.folder, passphrase=PASSPHRASE, now=pki.now)
+
+
+def test_an_authority_that_the_root_revoked_is_not_there(tmp_path: Path) -> None:
+    pki = make_pki(tmp_path / "ca")
+    old, leaf = pki.authority.fleet, pki.device()
+    pki.add(CaKind.FLEET, label="next")
+    pki.revoke(old.name)
+    authority = Authority.load(pki.folder, passphrase=PASSPHRASE, now=pki.now)
+    assert authority.fleet.name == "fleet-next"
+    assert (authority.issuer_with(old.sha256), authority.revoked) == (None, (old.certificate,))
+    assert old.certificate.public_bytes(Encoding.PEM) not in authority.bundle_pem()
+    with pytest.raises(UntrustedCertificate, match="none of our authorities"):
+        authority.verify_leaf(leaf.der, now=pki.now)
+
+
+@pytest.mark.parametrize("kind", [CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA])
+def test_a_folder_whose_only_authority_of_a_kind_is_revoked_does_not_open(tmp_path: Path, kind: CaKind) -> None:
+    pki = make_pki(tmp_path / "ca")
+    pki.revoke(next(issuer.name for issuer in pki.authority.issuers if issuer.kind is kind))
+    with pytest.raises(Misconfigured, match=f"no {kind} CA"):
+        Authority.load(pki.folder, passphrase=None, now=pki.now)
+
+
+def test_a_root_crl_that_is_not_the_roots_is_refused(tmp_path: Path) -> None:
+    pki, other = make_pki(tmp_path / "ca"), make_pki(tmp_path / "other")
+    path = pki.folder / "root.crl"
+    genuine = path.read_bytes()
+    changed = bytearray(genuine)
+    changed[-1] ^= 1
+    of_leaves = build_crl(pki.authority.fleet, [], number=9, now=pki.now, next_update=pki.now + timedelta(days=1))
+    for data in ((other.folder / "root.crl").read_bytes(), bytes(changed), of_leaves, b"", b"garbage", genuine[:-1]):
+        path.write_bytes(data)
+        with pytest.raises(AuthorityBroken, match=r"root\.crl"):
+            Authority.load(pki.folder, passphrase=PASSPHRASE, now=pki.now)
+    path.write_bytes(genuine)
+    Authority.load(pki.folder, passphrase=PASSPHRASE, now=pki.now)
 
 
 def test_a_certificate_in_the_place_of_another_kind_is_refused(tmp_path: Path) -> None:

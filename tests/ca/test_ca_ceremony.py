@@ -5,6 +5,7 @@ import itertools
 import stat
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,13 @@ from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files
 from birthmark_server.ca.authority import Authority
-from birthmark_server.ca.ceremony import authority_complete, authority_init, demo_init, is_complete
+from birthmark_server.ca.ceremony import (
+    authority_add,
+    authority_complete,
+    authority_init,
+    demo_init,
+    is_complete,
+)
 from birthmark_server.ca.errors import (
     AuthorityBroken,
     CeremonyRefused,
@@ -313,6 +320,81 @@ def test_the_root_revokes_an_issuing_ca(tmp_path: Path) -> None:
     assert root_crl(folder=root, passphrase=ROOT_PASSPHRASE, now=NOW + timedelta(days=3)).number == 3
     with pytest.raises(RequestRefused, match="was revoked"):
         sign(root, CaKind.FLEET, tmp_path / "server" / "fleet-2026.csr", tmp_path / "again.pem")
+
+
+def test_next_years_birth_ca_comes_into_a_folder_in_use(tmp_path: Path) -> None:
+    server, root = tmp_path / "server", make_root(tmp_path / "safe")
+    complete(server, root, sign_all(root, make_requests(server), tmp_path / "stick"))
+    later = NOW + timedelta(days=365)
+    made = authority_add(folder=server, kind=CaKind.BIRTH, passphrase=PASSPHRASE, now=later)
+    again = authority_add(folder=server, kind=CaKind.BIRTH, passphrase=PASSPHRASE, now=later)
+    assert made.requests == again.requests == ((CaKind.BIRTH, server / "birth-2027.csr"),)
+    waiting = Authority.load(server, passphrase=PASSPHRASE, now=later)
+    assert waiting.birth.name == "birth-2026"  # until the root has signed, all is as it was
+    with pytest.raises(AuthorityBroken, match="still without a certificate: birth-2027"):
+        complete(server, root, [])
+    root_sign(
+        folder=root,
+        request=server / "birth-2027.csr",
+        kind=CaKind.BIRTH,
+        out=tmp_path / "new.pem",
+        passphrase=ROOT_PASSPHRASE,
+        now=later,
+    )
+    authority_complete(
+        folder=server,
+        root=root / "root.pem",
+        root_crl=root / "root.crl",
+        certificates=[tmp_path / "new.pem"],
+        now=later,
+    )
+    authority = Authority.load(server, passphrase=PASSPHRASE, now=later)
+    assert [issuer.name for issuer in authority.issuers if issuer.kind is CaKind.BIRTH] == ["birth-2026", "birth-2027"]
+    assert authority.birth.name == "birth-2027"
+    assert not (server / "authority.next.json").exists()
+
+
+def test_a_ca_is_added_under_a_free_name_and_the_passphrase_of_the_others(tmp_path: Path) -> None:
+    server, root = tmp_path / "server", make_root(tmp_path / "safe")
+    complete(server, root, sign_all(root, make_requests(server), tmp_path / "stick"))
+    with pytest.raises(CeremonyRefused, match="birth-2026 already"):
+        authority_add(folder=server, kind=CaKind.BIRTH, passphrase=PASSPHRASE, now=NOW)
+    with pytest.raises(KeyUnusable):
+        authority_add(folder=server, kind=CaKind.BIRTH, passphrase=b"another", now=NOW, label="b")
+    with pytest.raises(CeremonyRefused, match="root"):
+        authority_add(folder=server, kind=CaKind.ROOT, passphrase=PASSPHRASE, now=NOW, label="b")
+    assert not (server / "authority.next.json").exists()
+
+
+def test_only_a_crl_of_this_root_comes_in_and_none_older_than_the_one_that_is_kept(tmp_path: Path) -> None:
+    server, root, other = tmp_path / "server", make_root(tmp_path / "safe"), make_root(tmp_path / "other")
+    certificates = sign_all(root, make_requests(server), tmp_path / "stick")
+    bring = partial(authority_complete, folder=server, root=root / "root.pem", certificates=certificates, now=NOW)
+    with pytest.raises(AuthorityBroken, match="not signed by this root"):
+        bring(root_crl=other / "root.crl")
+    assert not (server / "root.crl").exists()
+    first = tmp_path / "first.crl"
+    first.write_bytes((root / "root.crl").read_bytes())
+    bring(root_crl=first)
+    root_crl(folder=root, passphrase=ROOT_PASSPHRASE, now=NOW + timedelta(days=1))
+    bring(root_crl=root / "root.crl")
+    assert crl_number(server / "root.crl") == 2
+    with pytest.raises(CeremonyRefused, match="number 2, is kept"):
+        bring(root_crl=first)
+
+
+def test_a_certificate_that_was_revoked_on_its_way_does_not_come_in(tmp_path: Path) -> None:
+    server, root = tmp_path / "server", make_root(tmp_path / "safe")
+    certificates = sign_all(root, make_requests(server), tmp_path / "stick")
+    root_revoke(
+        folder=root,
+        certificate=certificates[0],
+        reason=RevocationReason.KEY_COMPROMISE,
+        passphrase=ROOT_PASSPHRASE,
+        now=NOW,
+    )
+    with pytest.raises(AuthorityBroken, match="revoked by this root's CRL 2"):
+        complete(server, root, certificates)
 
 
 def test_the_root_revokes_only_what_it_signed(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from birthmark_server.ca.authority import Authority
 from cli.conftest import Birthmark, Ran
 
 NAMES = ("--organization", "Example Ltd", "--server-name", "enroll.example.com", "--broker-name", "mqtt.example.com")
@@ -112,3 +114,43 @@ def test_an_interrupted_run_is_finished(birthmark: Birthmark, installation: Path
     assert birthmark("init", str(installation), "--demo", config=None).status == 0
     assert (installation / "broker" / "broker.pem").exists()
     assert birthmark("config", "check").status == 0
+
+
+def test_one_more_birth_ca_is_added_to_an_installation_in_use(
+    birthmark: Birthmark, installation: Path, tmp_path: Path
+) -> None:
+    root = installation / "ca" / "root"
+    demo_passphrase = f"file:{installation / 'ca.passphrase'}"
+    add = ("init", str(installation), "--add", "birth")
+    asked = birthmark(*add, "--label", "lot-2", config=None)
+    assert (asked.status, "birthmark root sign birth-lot-2.csr --kind birth" in asked.err) == (0, True), asked.err
+    assert birthmark("certificate", "list").status == 0
+    request, out = installation / "ca" / "birth-lot-2.csr", root / "birth-lot-2.pem"
+    words = ("--kind", "birth", "--folder", str(root), "--out", str(out), "--passphrase", demo_passphrase)
+    assert birthmark("root", "sign", str(request), *words, config=None).status == 0
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    for name in ("root.pem", "root.crl", "birth-lot-2.pem"):
+        (stick / name).write_bytes((root / name).read_bytes())
+    done = birthmark(*add, "--signed", str(stick), config=None)
+    assert (done.status, "restart birthmark" in done.err) == (0, True), done.err
+    assert birthmark(*add, "--label", "lot-2", config=None).status == 73
+    assert Authority.load(installation / "ca", passphrase=None, now=datetime.now(UTC)).birth.name == "birth-lot-2"
+    revoke(birthmark, installation, "birth")
+    (found,) = [finding for finding in json.loads(birthmark("doctor", "--json").out) if finding["what"] == "CAs"]
+    assert "revoked by the root" in found["seen"]
+
+
+def revoke(birthmark: Birthmark, installation: Path, kind: str) -> None:
+    """Have the root revoke the first CA of that kind, and put its CRL into the CA folder."""
+    ca = installation / "ca"
+    certificate = min(ca.glob(f"{kind}-2*.pem"))
+    words = ("--folder", str(ca / "root"), "--passphrase", f"file:{installation / 'ca.passphrase'}")
+    assert birthmark("root", "revoke", str(certificate), "--reason", "keyCompromise", *words, config=None).status == 0
+    (ca / "root.crl").write_bytes((ca / "root" / "root.crl").read_bytes())
+
+
+def test_nothing_is_issued_below_a_ca_that_the_root_revoked(birthmark: Birthmark, installation: Path) -> None:
+    revoke(birthmark, installation, "infra")
+    done = birthmark("certificate", "issue", "station", "line-9", "--folder", str(installation))
+    assert (done.status, "no infra CA" in done.err) == (78, True), done.err

@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from birthmark_server.ca.authority import Authority
-from birthmark_server.ca.ceremony import demo_init
+from birthmark_server.ca.ceremony import authority_add, authority_complete, demo_init
 from birthmark_server.ca.issuer import Issuer, to_der
 from birthmark_server.ca.namespace import Namespace
+from birthmark_server.ca.profile import CaKind
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
-from birthmark_server.domain import CertificateProfile, CertificateRecord
+from birthmark_server.ca.root_ceremony import root_revoke, root_sign
+from birthmark_server.domain import CertificateProfile, CertificateRecord, RevocationReason
 
 PASSPHRASE = b"correct horse battery staple"
 TRUST_DOMAIN = "fleet.example"
@@ -108,6 +110,36 @@ class Pki:
         """A broker certificate for localhost, 127.0.0.1 and ::1."""
         return self.infra(
             CertificateProfile.BROKER, "srv-broker", dns_names=("localhost",), ip_addresses=("127.0.0.1", "::1")
+        )
+
+    def add(self, kind: CaKind, *, label: str) -> None:
+        """One more issuing CA in the folder, signed by the root in there; who opens the folder next has it."""
+        made = authority_add(folder=self.folder, kind=kind, passphrase=PASSPHRASE, now=self.now, label=label)
+        root, ((_, request),) = self.folder / "root", made.requests
+        out = root / f"{request.stem}.pem"
+        root_sign(folder=root, request=request, kind=kind, out=out, passphrase=PASSPHRASE, now=self.now)
+        self.take_in(out)
+
+    def revoke(self, name: str) -> None:
+        """The root takes an issuing CA back; who opens the folder next knows it."""
+        root_revoke(
+            folder=self.folder / "root",
+            certificate=self.folder / f"{name}.pem",
+            reason=RevocationReason.KEY_COMPROMISE,
+            passphrase=PASSPHRASE,
+            now=self.now,
+        )
+        self.take_in()
+
+    def take_in(self, *certificates: Path) -> None:
+        """Bring the root's newest CRL into the folder, and what it signed."""
+        root = self.folder / "root"
+        authority_complete(
+            folder=self.folder,
+            root=root / "root.pem",
+            root_crl=root / "root.crl",
+            certificates=certificates,
+            now=self.now,
         )
 
     def _issue(

@@ -2,7 +2,7 @@
 
 Loading proves the folder: the root is self-signed and of its profile, each authority's certificate is signed by that
 root, is exactly what its profile and the installation's names say, and belongs to the key beside it. What is wrong is
-refused at the start, not at the first device.
+refused at the start, not at the first device. An authority that the root's CRL revokes is as good as not there.
 """
 
 import os
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import keys
+from birthmark_server.ca.crl import RootCrl, verify_root_crl
 from birthmark_server.ca.errors import (
     UNREADABLE,
     AuthorityBroken,
@@ -53,17 +54,27 @@ class VerifiedLeaf:
 class Authority:
     """The installation's certificates and issuers."""
 
-    def __init__(self, *, layout: Layout, root: x509.Certificate, root_crl: bytes, issuers: tuple[Issuer, ...]) -> None:
-        """issuers: proven, at least one of each kind. Use `load`."""
+    def __init__(
+        self,
+        *,
+        layout: Layout,
+        root: x509.Certificate,
+        root_crl: RootCrl,
+        issuers: tuple[Issuer, ...],
+        revoked: tuple[x509.Certificate, ...],
+    ) -> None:
+        """issuers: proven, at least one of each kind. revoked: those that the root took back. Use `load`."""
         self.namespace: Namespace = layout.namespace
         self.demo = layout.demo
         self.root = root
-        self.root_crl = root_crl
+        self.root_crl = root_crl.der
         self.issuers = issuers
+        self.revoked = revoked
         self.birth = _newest(issuers, CaKind.BIRTH)
         self.fleet = _newest(issuers, CaKind.FLEET)
         self.infra = _newest(issuers, CaKind.INFRA)
         self._by_key_id = {issuer.key_id: issuer for issuer in issuers}
+        self._by_sha256 = {issuer.sha256: issuer for issuer in issuers}
 
     @classmethod
     def load(
@@ -72,17 +83,22 @@ class Authority:
         """Open every authority in the folder. Raise AuthorityBroken or KeyUnusable saying what is wrong.
 
         passphrase: None to open the folder for verifying only; whatever would sign raises KeyUnusable then.
-        Of several of one kind the newest issues; the older ones still verify, and sign their CRLs.
+        Of several of one kind the newest issues; the older ones still verify, and sign their CRLs. One that root.crl
+        revokes does neither.
         """
         layout = Layout.read(folder / AUTHORITY_FILE)
         root = read_certificate(folder / "root.pem")
         verify_ca(root, kind=CaKind.ROOT, namespace=layout.namespace, root=root, now=now)
-        issuers = []
+        root_crl = _read_root_crl(folder / "root.crl", root)
+        issuers, revoked = [], []
         for entry in layout.entries:
             certificate = read_certificate(folder / f"{entry.name}.pem")
             if now > certificate.not_valid_after_utc:
                 continue  # a retired authority: nothing under it is valid, and its key may be gone
             verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=root, now=now)
+            if certificate.serial_number in root_crl.revoked:
+                revoked.append(certificate)
+                continue
             signer = _signer(folder, entry.key, certificate, passphrase)
             if signer.public_key() != certificate.public_key():
                 raise AuthorityBroken(f"{entry.name}: the key is not the certificate's")
@@ -96,11 +112,7 @@ class Authority:
                     random=random,
                 )
             )
-        try:
-            root_crl = (folder / "root.crl").read_bytes()
-        except OSError as error:
-            raise AuthorityBroken(f"{folder / 'root.crl'}: {error.strerror}") from None
-        return cls(layout=layout, root=root, root_crl=root_crl, issuers=tuple(issuers))
+        return cls(layout=layout, root=root, root_crl=root_crl, issuers=tuple(issuers), revoked=tuple(revoked))
 
     @property
     def anchor_sha256(self) -> bytes:
@@ -128,6 +140,10 @@ class Authority:
             if issuer.name == name:
                 return issuer
         raise AuthorityBroken(f"no authority is called {name!r}")
+
+    def issuer_with(self, sha256: str) -> Issuer | None:
+        """Return the authority whose certificate has this SHA-256, hex; None if it is not ours, expired or revoked."""
+        return self._by_sha256.get(sha256)
 
     def verify_leaf(self, der: bytes, *, now: datetime) -> VerifiedLeaf:
         """Prove that a leaf certificate is ours and in time, and say which role it has.
@@ -171,6 +187,15 @@ def read_certificate(path: Path) -> x509.Certificate:
         raise AuthorityBroken(f"{path}: want one certificate in PEM: {error}") from None
 
 
+def _read_root_crl(path: Path, root: x509.Certificate) -> RootCrl:
+    try:
+        return verify_root_crl(path.read_bytes(), root=root)
+    except OSError as error:
+        raise AuthorityBroken(f"{path}: {error.strerror}") from None
+    except AuthorityBroken as broken:
+        raise AuthorityBroken(f"{path}: {broken}") from None
+
+
 def verify_ca(
     certificate: x509.Certificate, *, kind: CaKind, namespace: Namespace, root: x509.Certificate, now: datetime
 ) -> None:
@@ -204,5 +229,5 @@ def _signer(folder: Path, key: str, certificate: x509.Certificate, passphrase: b
 def _newest(issuers: tuple[Issuer, ...], kind: CaKind) -> Issuer:
     of_kind = [issuer for issuer in issuers if issuer.kind is kind]
     if not of_kind:
-        raise AuthorityBroken(f"the folder has no {kind} CA that is valid today")
+        raise AuthorityBroken(f"the folder has no {kind} CA that is valid today and not revoked by root.crl")
     return max(of_kind, key=lambda issuer: issuer.certificate.not_valid_before_utc)

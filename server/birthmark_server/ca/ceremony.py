@@ -1,12 +1,13 @@
 """What happens on the enrollment server's machine: make the issuing CAs, take in what the root signed.
 
 `authority_init` makes keys and requests; the requests go to the root by hand; `authority_complete` takes the signed
-certificates in and proves that they are what was asked for. Both may be run again after an interruption and finish what
-is missing; nothing is ever overwritten. `demo_init` plays both machines in one folder, and says so.
+certificates in and proves that they are what was asked for. `authority_add` asks for one more CA while the others work
+on, as the next year's Birth CA. All may be run again after an interruption and finish what is missing; nothing is
+overwritten but a CRL by its successor. `demo_init` plays both machines in one folder, and says so.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -19,12 +20,13 @@ from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files, keys
 from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
+from birthmark_server.ca.crl import RootCrl, verify_root_crl
 from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused
 from birthmark_server.ca.extensions import ca_constants
-from birthmark_server.ca.layout import AUTHORITY_FILE, Entry, Layout
+from birthmark_server.ca.layout import AUTHORITY_FILE, NEXT_FILE, Entry, Layout
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, CaKind
-from birthmark_server.ca.root_ceremony import begin, crl_number, open_or_create, root_init, root_sign
+from birthmark_server.ca.root_ceremony import begin, open_or_create, root_init, root_sign
 from birthmark_server.ca.signer import BuilderKey, CaSigner, hash_for
 from birthmark_server.ca.transcript import certificate_facts, write_transcript
 
@@ -86,28 +88,62 @@ def authority_init(
     return AuthorityMade(folder, requests, transcript)
 
 
+def authority_add(
+    *, folder: Path, kind: CaKind, passphrase: bytes, now: datetime, label: str = "", token: str = ""
+) -> AuthorityMade:
+    """Make key and request of one more CA of this kind in a folder that is in use.
+
+    passphrase: that of the other keys. label, token: as for `authority_init`. The folder stays in force as it is until
+    `authority_complete` has the certificate. Raises CeremonyRefused if there is a CA of that name, KeyUnusable for
+    another passphrase.
+    """
+    if kind not in ISSUING:
+        raise CeremonyRefused("a root is made on a machine of its own: birthmark root init")
+    Authority.load(folder, passphrase=passphrase, now=now)
+    layout, label = Layout.read(folder / AUTHORITY_FILE), label or str(now.year)
+    entry = _entry(kind, label, token)
+    if entry.name in {known.name for known in layout.entries}:
+        raise CeremonyRefused(f"{folder} has {entry.name} already: give the new one another label")
+    wanted = replace(layout, entries=(*layout.entries, entry))
+    begin(folder / NEXT_FILE, wanted)
+    request = _request(folder, entry, layout.namespace, label, passphrase)
+    facts = [("name", entry.name), ("profile", kind.value)]
+    transcript = write_transcript(
+        folder, act="issuing CA added", facts=facts, written=(folder / NEXT_FILE, request), now=now
+    )
+    return AuthorityMade(folder, ((kind, request),), transcript)
+
+
 def authority_complete(
     *, folder: Path, root: Path, root_crl: Path, certificates: Sequence[Path], now: datetime
 ) -> AuthorityCompleted:
     """Take in the root's certificate and CRL and the certificates that it signed, in any order.
 
-    Each must be one that `authority_init` asked for: same key, same names, signed by this root. Raises AuthorityBroken
-    or CeremonyRefused naming the file; what fits is kept, so the rest may follow later.
+    Each must be one that `authority_init` or `authority_add` asked for: same key, same names, signed by this root and,
+    unless it is here already, not revoked by it. Raises AuthorityBroken or CeremonyRefused naming the file; what fits
+    is kept, so the rest may follow later.
     """
-    layout = Layout.read(folder / AUTHORITY_FILE)
+    following = folder / NEXT_FILE
+    layout = Layout.read(following if following.exists() else folder / AUTHORITY_FILE)
     anchor = read_certificate(root)
     verify_ca(anchor, kind=CaKind.ROOT, namespace=layout.namespace, root=anchor, now=now)
-    crl_number(root_crl)
+    crl = _keepable_crl(root_crl, folder / "root.crl", anchor)
     _keep(folder / "root.pem", anchor.public_bytes(Encoding.PEM))
-    _keep(folder / "root.crl", root_crl.read_bytes())
+    files.replace(folder / "root.crl", crl.der)
     for path in certificates:
         certificate = read_certificate(path)
         entry = _asked_for(folder, layout, certificate, path)
         verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=anchor, now=now)
-        _keep(folder / f"{entry.name}.pem", certificate.public_bytes(Encoding.PEM))
+        place = folder / f"{entry.name}.pem"
+        if certificate.serial_number in crl.revoked and not place.exists():
+            raise AuthorityBroken(f"{path}: revoked by this root's CRL {crl.number}")
+        _keep(place, certificate.public_bytes(Encoding.PEM))
     missing = [entry.name for entry in layout.entries if not (folder / f"{entry.name}.pem").exists()]
     if missing:
         raise AuthorityBroken(f"still without a certificate: {', '.join(missing)}")
+    if following.exists():
+        files.replace(folder / AUTHORITY_FILE, layout.to_json())
+        following.unlink()
     kept = tuple(folder / f"{entry.name}.pem" for entry in layout.entries)
     facts = [fact for path in (folder / "root.pem", *kept) for fact in certificate_facts(read_certificate(path))]
     transcript = write_transcript(
@@ -187,6 +223,18 @@ def _asked_for(folder: Path, layout: Layout, certificate: x509.Certificate, path
         if request.public_key() == certificate.public_key() and request.subject == certificate.subject:
             return entry
     raise AuthorityBroken(f"{path}: was not asked for by any request in {folder}")
+
+
+def _keepable_crl(path: Path, known: Path, root: x509.Certificate) -> RootCrl:
+    """Return the root's CRL at `path`, if it is this root's and not older than the one that is kept at `known`."""
+    try:
+        brought = verify_root_crl(path.read_bytes(), root=root)
+        kept = verify_root_crl(known.read_bytes(), root=root) if known.exists() else brought
+    except (OSError, AuthorityBroken) as error:
+        raise AuthorityBroken(f"{path}: {error}") from None
+    if brought.number < kept.number or (brought.number == kept.number and brought.der != kept.der):
+        raise CeremonyRefused(f"{path} is the root's CRL {brought.number}; {known}, number {kept.number}, is kept")
+    return brought
 
 
 def _keep(path: Path, data: bytes) -> None:

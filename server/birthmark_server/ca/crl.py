@@ -8,12 +8,16 @@ CAs are made per year or lot and LDevIDs live for days, so lists stay far below 
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark_server.ca.errors import UNREADABLE, AuthorityBroken
 from birthmark_server.ca.extensions import key_identifier
 from birthmark_server.ca.profile import BACKDATED, CaKind
 from birthmark_server.ca.signer import BuilderKey, CaSigner, hash_for
@@ -58,7 +62,6 @@ def build_crl(
     Raises ValueError for a record without revoked_at.
     """
     key = issuer.signer.public_key()
-    root = issuer.kind is CaKind.ROOT
     this_update = max(now - BACKDATED, issuer.certificate.not_valid_before_utc)
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -67,22 +70,54 @@ def build_crl(
         .next_update(next_update)
         .add_extension(x509.AuthorityKeyIdentifier(key_identifier(key), None, None), critical=False)
         .add_extension(x509.CRLNumber(number), critical=False)
-        .add_extension(
-            x509.IssuingDistributionPoint(
-                full_name=None,
-                relative_name=None,
-                only_contains_user_certs=not root,
-                only_contains_ca_certs=root,
-                only_some_reasons=None,
-                indirect_crl=False,
-                only_contains_attribute_certs=False,
-            ),
-            critical=True,
-        )
+        .add_extension(_scope(issuer.kind), critical=True)
     )
     for record in revoked:
         builder = builder.add_revoked_certificate(_entry(record))
     return builder.sign(BuilderKey.over(issuer.signer), hash_for(key.curve)).public_bytes(Encoding.DER)
+
+
+@dataclass(frozen=True, slots=True)
+class RootCrl:
+    """The root's CRL, proven to be its. Only `verify_root_crl` makes one. revoked: serial numbers of issuing CAs."""
+
+    der: bytes
+    number: int
+    revoked: frozenset[int]
+
+
+def verify_root_crl(der: bytes, *, root: x509.Certificate) -> RootCrl:
+    """Return the root's CRL, or raise AuthorityBroken: another issuer, another signature, another scope.
+
+    root: proven. Does not prove that there is no newer one, nor ask for nextUpdate: the root is offline, a CRL that is
+    overdue still says what it says, and `birthmark doctor` warns long before.
+    """
+    key = root.public_key()
+    try:
+        crl = x509.load_der_x509_crl(der)
+        scope = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
+        number = crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+        signed = isinstance(key, ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
+    except (*UNREADABLE, TypeError, UnsupportedAlgorithm) as error:
+        raise AuthorityBroken(f"the root's CRL can't be read: {error}") from None
+    if crl.issuer != root.subject or not signed:
+        raise AuthorityBroken(f"root CRL {number} of {crl.issuer.rfc4514_string()} is not signed by this root")
+    if scope != _scope(CaKind.ROOT):
+        raise AuthorityBroken(f"root CRL {number}: want one for all CA certificates, got {scope}")
+    return RootCrl(der, number, frozenset(entry.serial_number for entry in crl))
+
+
+def _scope(kind: CaKind) -> x509.IssuingDistributionPoint:
+    root = kind is CaKind.ROOT
+    return x509.IssuingDistributionPoint(
+        full_name=None,
+        relative_name=None,
+        only_contains_user_certs=not root,
+        only_contains_ca_certs=root,
+        only_some_reasons=None,
+        indirect_crl=False,
+        only_contains_attribute_certs=False,
+    )
 
 
 def _entry(record: Revoked) -> x509.RevokedCertificate:

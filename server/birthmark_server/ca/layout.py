@@ -5,7 +5,9 @@
     NAME.key         encrypted PKCS #8, mode 0600; absent where the key is in a PKCS #11 token
     NAME.csr         the request that goes to the root; NAME.pem: the certificate that came back
 
-The settings file is written by the ceremony, once, and read strictly.
+    authority.next.json   the same with one more authority, until the root has signed that one's request
+
+The settings file is written by the ceremony and read strictly.
 """
 
 import json
@@ -21,6 +23,7 @@ from birthmark_wire.encoding import JsonObject, read_json
 
 FORMAT: Final = 1
 AUTHORITY_FILE: Final = "authority.json"
+NEXT_FILE: Final = "authority.next.json"
 ROOT_FILE: Final = "root.json"
 
 

@@ -154,7 +154,18 @@ def _authorities(settings: Settings, now: datetime) -> Findings:
         yield Finding(State.WELL, "CA keys", "open, and belong to their certificates")
     for issuer in authority.issuers:
         yield _expiry(
-            issuer.name, issuer.certificate.not_valid_after_utc, now, _CA_WARNING, "birthmark init, with a new label"
+            issuer.name,
+            issuer.certificate.not_valid_after_utc,
+            now,
+            _CA_WARNING,
+            "birthmark init --add, with a new --label",
+        )
+    for revoked in authority.revoked:
+        yield Finding(
+            State.SOON,
+            "CAs",
+            f"{revoked.subject.rfc4514_string()} is revoked by the root: nothing under it is believed here",
+            "birthmark broker config anew, and a restart of the broker, where it was a Fleet or Infra CA",
         )
     crl = x509.load_der_x509_crl(authority.root_crl)
     if crl.next_update_utc is not None:

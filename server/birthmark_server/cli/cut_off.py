@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
+from cryptography.hazmat.primitives import hashes
+
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca.authority import Authority
@@ -50,11 +52,15 @@ def sync(settings: Settings, store: Store, authority: Authority, *, now: datetim
     """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
     revocation at the same moment is in what was read, or is added afterwards."""
 
+    # Those of a revoked CA too: the broker believes it until `birthmark broker config` has taken it out.
+    issuers = [issuer.sha256 for issuer in authority.issuers]
+    issuers += [certificate.fingerprint(hashes.SHA256()).hex() for certificate in authority.revoked]
+
     def read() -> Denials:
         serials = {
             record.serial_number
-            for issuer in authority.issuers
-            for record in store.revoked_certificates(issuer.sha256, at=now)
+            for issuer_sha256 in issuers
+            for record in store.revoked_certificates(issuer_sha256, at=now)
             if record.profile in _ON_THE_BROKER
         }
         devices, after = set[str](), ""

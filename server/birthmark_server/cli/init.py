@@ -13,6 +13,7 @@ from birthmark_server.ca import ceremony, files
 from birthmark_server.ca import passphrase as sources
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.layout import AUTHORITY_FILE
+from birthmark_server.ca.profile import CaKind
 from birthmark_server.cli import settings_text
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import say
@@ -77,6 +78,10 @@ def init(
     signed: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Second step: root.pem, root.crl and what the root signed.")
     ] = None,
+    add: Annotated[
+        CaKind | None, typer.Option(metavar="KIND", help="One more CA where all is set up: birth, fleet or infra.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="With --add: what tells it from the others. [default: the year]")] = "",
 ) -> None:
     """Set an installation up: Birth, Fleet and Infra CAs, the server's, the broker's and the operators' certificates,
     the database, and a settings file in which every key is explained.
@@ -91,9 +96,17 @@ def init(
 
       birthmark init trial --demo
 
-    Run again after an interruption, it finishes what is missing; nothing is ever overwritten.
+    The next year's or lot's Birth CA, while the server works on:
+
+      birthmark init --add birth --label 2027      then, with what the root signed: --add birth --signed FROM-THE-ROOT
+
+    Run again after an interruption, it finishes what is missing; nothing is overwritten but the root's CRL by a newer
+    one.
     """
     folder = folder.absolute()
+    if add is not None:
+        _add(folder, add, label=label, passphrase=passphrase, token=pkcs11, signed=signed)
+        return
     names = server_name or (["localhost"] if demo else [])
     if not names:
         raise typer.BadParameter("want at least one", param_hint="--server-name")
@@ -131,6 +144,19 @@ def init(
     _finish(plan, authority, at)
 
 
+def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str, signed: Path | None) -> None:
+    """Ask for one more CA, or take it in; nothing else of the installation is touched."""
+    if signed is not None:
+        _take_in(folder / "ca", signed, now())
+        say("systemctl restart birthmark; where it is a Fleet or Infra CA: birthmark broker config")
+        return
+    secret = sources.read(passphrase or f"file:{folder / 'ca.passphrase'}")
+    made = ceremony.authority_add(
+        folder=folder / "ca", kind=kind, passphrase=secret, now=now(), label=label, token=token
+    )
+    _ask_the_root(made, again=f"--add {kind}")
+
+
 def _made_passphrase(folder: Path) -> str:
     path = folder / "ca.passphrase"
     if not path.exists():
@@ -139,12 +165,13 @@ def _made_passphrase(folder: Path) -> str:
     return f"file:{path}"
 
 
-def _ask_the_root(made: ceremony.AuthorityMade) -> None:
+def _ask_the_root(made: ceremony.AuthorityMade, *, again: str = "...") -> None:
     say("carry these requests to the root's machine, and have each signed there:")
     for kind, path in made.requests:
         say(f"  {path}    birthmark root sign {path.name} --kind {kind}")
     say(
-        "then bring the certificates back with root.pem and root.crl, in one folder: birthmark init ... --signed FOLDER"
+        "then bring what it signed back with root.pem and root.crl, in one folder: "
+        f"birthmark init {again} --signed FOLDER"
     )
 
 
