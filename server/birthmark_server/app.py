@@ -34,7 +34,7 @@ from birthmark_server.settings import RefusalSettings, Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell, Peers
-from birthmark_server.web.crl import CrlPublisher
+from birthmark_server.web.crl import POLL, CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route, Router
 from birthmark_server.web.enroll import enrollment_routes
@@ -141,7 +141,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             pool = stack.enter_context(ThreadPoolExecutor(settings.server.workers, thread_name_prefix="work"))
             addresses = await _open_doors(settings, services, pool, stack)
             for task in (
-                _repeat("crl", services.crls.interval, services.crls.refresh),
+                _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))

@@ -67,11 +67,11 @@ class ServerSettings(Section):
         "(strongSwan 5.9's pki), with ECDHE and AEAD suites only.",
     )
     workers: int = Field(
-        2,
+        1,
         ge=1,
         le=64,
-        description="Threads that do the work of requests. SQLite writes one at a time, so two are enough for it: one "
-        "waits for the disk while the other computes. With PostgreSQL use about one per processor core.",
+        description="Threads that do the work of requests, each many at a time. SQLite writes one at a time, and one "
+        "thread costs least (docs/adr/0070). With PostgreSQL use about two per processor core.",
     )
     shutdown_grace_s: int = Field(
         10, ge=0, le=300, description="How long requests that have begun may take to finish after SIGTERM."
@@ -164,7 +164,8 @@ class CrlSettings(Section):
     refresh_s: int = Field(
         3600,
         ge=1,
-        description="A new list is made this often, at once after a restart, and always well before nextUpdate.",
+        description="A new list is made this often, at once after a restart, always well before nextUpdate, and within "
+        "seconds of a revocation.",
     )
 
 

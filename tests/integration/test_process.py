@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from birthmark_server import app
 from birthmark_server import settings as settings_file
+from birthmark_server.domain import RevocationReason
 from birthmark_server.errors import Misconfigured
 from birthmark_wire.enrollment import ENROLLMENTS_PATH, JSON_MIME, Challenge
 from birthmark_wire.est import BASE_PATH
-from support.server import SERVE, Installation
+from support.server import SERVE, Installation, now
 
 
 def test_a_source_that_asks_too_often_is_told_when_to_come_back(tmp_path: Path) -> None:
@@ -139,6 +143,28 @@ def test_connections_that_fill_one_door_leave_the_others_open(tmp_path: Path, do
                     sock.connect(("127.0.0.1", site.crl_port) if door == "crl" else str(path))
             assert server.ask("GET", "/healthz").status == 200
             assert "too-many-connections" in server.log
+
+
+def test_a_revocation_by_another_process_is_on_the_list_in_seconds(tmp_path: Path) -> None:
+    with (
+        Installation.create(tmp_path) as site,
+        site.start(extra=f'[crl]\nlisten = "127.0.0.1:{site.crl_port}"\n') as server,
+    ):
+        tpm = site.listed_device("SN-1")
+        ldevid = server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-1")
+        url = f"http://localhost:{site.crl_port}/pki/crl/{site.pki.authority.fleet.name}.crl"
+
+        def listed() -> bool:
+            with urllib.request.urlopen(url) as answer:
+                crl = x509.load_der_x509_crl(answer.read())
+            return crl.get_revoked_certificate_by_serial_number(ldevid.certificate.serial_number) is not None
+
+        assert not listed()
+        site.store.revoke_device("dev-sn-1", reason=RevocationReason.KEY_COMPROMISE, at=now())
+        until = time.monotonic() + 5
+        while not listed():
+            assert time.monotonic() < until
+            time.sleep(0.1)
 
 
 def serve_until_it_fails(settings: Path) -> str:

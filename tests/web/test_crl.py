@@ -1,6 +1,8 @@
 """CRLs: signed, numbered, made anew in time, and cached by whoever wants to."""
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from birthmark_server.ca.issuer import Issuer
 from birthmark_server.domain import Caller, CertificateRecord, RevocationReason
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.web.crl import CrlPublisher
@@ -41,13 +44,14 @@ def test_a_revoked_certificate_is_on_its_issuers_next_list(core: Core) -> None:
     birth = core.site.pki.authority.birth
     before = parsed(fetch(core, f"{birth.name}.crl"))
     core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.clock.forward(seconds=2)
     core.services.crls.refresh()
     after = parsed(fetch(core, f"{birth.name}.crl"))
     serial = idevid.certificate.serial_number
     assert before.get_revoked_certificate_by_serial_number(serial) is None
     assert after.get_revoked_certificate_by_serial_number(serial) is not None
-    number = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in (before, after)]
-    assert number[1] > number[0]
+    numbers = [crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number for crl in (before, after)]
+    assert numbers[1] > numbers[0]
     assert after.is_signature_valid(birth.certificate.public_key())  # type: ignore[arg-type]
 
 
@@ -83,6 +87,11 @@ def test_a_cache_that_has_the_list_gets_nothing_twice(core: Core) -> None:
         assert fetch(core, name, **given).status == 200, given
 
 
+def number(core: Core, issuer: Issuer) -> int:
+    crl = parsed(fetch(core, f"{issuer.name}.crl"))
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
+
+
 def test_lists_are_made_anew_well_before_they_end(core: Core) -> None:
     publisher = CrlPublisher(
         store=core.store,
@@ -91,7 +100,66 @@ def test_lists_are_made_anew_well_before_they_end(core: Core) -> None:
         refresh=timedelta(days=1),
         now=core.clock,
     )
-    assert publisher.interval == timedelta(minutes=15)
+    made = []
+    for _ in range(8):
+        publisher.refresh()
+        made.append(core.store.next_crl_number(core.site.pki.authority.fleet.sha256))
+        core.clock.forward(minutes=7.5)
+    assert [made[i + 1] - made[i] for i in range(7)] == [1, 2, 1, 2, 1, 2, 1]  # each look took a number too
+
+
+def test_a_revocation_makes_one_new_list_of_its_issuer_alone(core: Core) -> None:
+    birth, fleet = core.site.pki.authority.birth, core.site.pki.authority.fleet
+    devices = [core.listed() for _ in range(3)]
+    born = [core.enroll(tpm) for tpm, _ in devices]
+    before = number(core, birth), number(core, fleet)
+    core.clock.forward(seconds=10)
+    core.services.crls.refresh()
+    assert (number(core, birth), number(core, fleet)) == before
+    with core.site.services(core.clock) as another_process:
+        for _, device_id in devices:
+            another_process.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.services.crls.refresh()
+    core.services.crls.refresh()
+    assert (number(core, birth), number(core, fleet)) == (before[0] + 1, before[1])
+    listed = parsed(fetch(core, f"{birth.name}.crl"))
+    for identity in born:
+        assert listed.get_revoked_certificate_by_serial_number(identity.certificate.serial_number) is not None
+
+
+def test_lists_that_take_long_are_not_made_at_every_revocation(core: Core) -> None:
+    birth = core.site.pki.authority.birth
+    ticks = itertools.count(step=3)  # every list takes three seconds
+    publisher = CrlPublisher(
+        store=core.store,
+        authority=core.site.pki.authority,
+        lifetime=timedelta(days=7),
+        refresh=timedelta(days=1),
+        now=core.clock,
+        stopwatch=lambda: float(next(ticks)),
+    )
+    with_long_lists = replace(core, services=replace(core.services, crls=publisher))
+
+    def revoke_one() -> int:
+        tpm, device_id = core.listed()
+        core.enroll(tpm)
+        core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+        publisher.refresh()
+        return number(with_long_lists, birth)
+
+    first = revoke_one()
+    core.clock.forward(seconds=29)
+    assert revoke_one() == first
+    core.clock.forward(seconds=1)
+    assert revoke_one() == first + 1
+
+
+def test_a_clock_that_was_set_back_does_not_stop_the_lists(core: Core) -> None:
+    fleet = core.site.pki.authority.fleet
+    before = number(core, fleet)
+    core.clock.forward(hours=-3)
+    core.services.crls.refresh()
+    assert number(core, fleet) == before + 1
 
 
 def test_a_list_that_can_not_be_made_leaves_the_old_one(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +169,13 @@ def test_a_list_that_can_not_be_made_leaves_the_old_one(core: Core, monkeypatch:
     def fail(*_: object, **__: object) -> Iterator[CertificateRecord]:
         raise StoreFailed("no database")
 
-    monkeypatch.setattr(core.store, "revoked_certificates", fail)
-    core.services.crls.refresh()
+    core.clock.forward(days=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(core.store, "revoked_certificates", fail)
+        core.services.crls.refresh()
     assert fetch(core, name).body == old
+    core.services.crls.refresh()
+    assert fetch(core, name).body == old  # the log gets one line a minute, not one a second
+    core.clock.forward(minutes=1)
+    core.services.crls.refresh()
+    assert fetch(core, name).body != old

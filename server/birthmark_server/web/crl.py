@@ -1,10 +1,13 @@
 """Certificate revocation lists over plain HTTP (RFC 5280 §4.2.1.13), where the certificates say that they are.
 
 A list is signed, so it needs no TLS, and fetching it over TLS could need the list itself. Lists are made in the
-background and served from memory with ETag, Last-Modified and Cache-Control, so that caches in between do their work.
+background: in time, and within a couple of seconds of a revocation, by whatever process it was done; of many at once
+comes one list. They are served from memory with ETag, Last-Modified and Cache-Control, so that caches in between do
+their work.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,6 +28,13 @@ from birthmark_server.web.errors import NoSuchResource
 log = logging.getLogger("birthmark.crl")
 
 CRL_MIME: Final = "application/pkix-crl"  # RFC 2585 §4.2
+POLL: Final = timedelta(seconds=1)
+REST: Final = 10
+"""How many times as long as making a list took, no other is made for a revocation: a tenth of a core at most, however
+long the list has become."""
+RETRY: Final = timedelta(minutes=1)
+MAX_AGE_S: Final = 60
+"""How long a cache may keep a list without asking: a revocation shall not wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +47,22 @@ class PublishedCrl:
     next_update: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """When the next list of an issuer is due: at `until`, or from `rested` on if not `revoked` are revoked any more."""
+
+    began: datetime
+    rested: datetime
+    until: datetime
+    revoked: int
+
+
 class CrlPublisher:
-    """Makes and serves the lists of all our CAs. lifetime: from thisUpdate to nextUpdate."""
+    """Makes and serves the lists of all our CAs. `refresh` is to be called every POLL.
+
+    lifetime: from thisUpdate to nextUpdate. refresh: a new list is made this often though nothing was revoked, and at
+    least four times within a list's lifetime.
+    """
 
     def __init__(
         self,
@@ -48,27 +72,40 @@ class CrlPublisher:
         lifetime: timedelta,
         refresh: timedelta,
         now: Callable[[], datetime],
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._authority = authority
         self._lifetime = lifetime
-        self._refresh = refresh
+        self._every = min(refresh, lifetime / 4)
         self._now = now
+        self._stopwatch = stopwatch
+        self._turns: dict[str, _Turn] = {}
         root = authority.root_crl
         self._lists = {ROOT_NAME: PublishedCrl(root, _etag(root), now().replace(microsecond=0), None)}
 
-    @property
-    def interval(self) -> timedelta:
-        """How often `refresh` must be called: as configured, and at least four times within a list's lifetime."""
-        return min(self._refresh, self._lifetime / 4)
-
     def refresh(self) -> None:
-        """Make a new list for every issuer. What fails for one leaves its old list in place and is logged."""
+        """Make the lists that are due. What fails for one leaves its old list in place and is logged, then retried."""
         for issuer in self._authority.issuers:
             try:
-                self._lists[issuer.name] = self._make(issuer)
+                self._refresh(issuer)
             except Exception:
                 log.exception("crl not made", extra={"fields": {"issuer": issuer.name}})
+                now = self._now()
+                self._turns[issuer.name] = _Turn(began=now, rested=now + RETRY, until=now + RETRY, revoked=0)
+
+    def _refresh(self, issuer: Issuer) -> None:
+        now, turn = self._now(), self._turns.get(issuer.name)
+        in_time = turn is not None and turn.began <= now < turn.until  # a clock that was set back is not waited for
+        if turn is not None and in_time and now < turn.rested:
+            return
+        revoked = self._store.count_revoked(issuer.sha256)  # before the list is read: it may have more, never less
+        if turn is not None and in_time and revoked == turn.revoked:
+            return
+        began = self._stopwatch()
+        self._lists[issuer.name] = self._make(issuer)
+        rest = timedelta(seconds=REST * (self._stopwatch() - began))
+        self._turns[issuer.name] = _Turn(began=now, rested=now + rest, until=now + self._every, revoked=revoked)
 
     def _make(self, issuer: Issuer) -> PublishedCrl:
         now = self._now().replace(microsecond=0)
@@ -95,7 +132,7 @@ class CrlPublisher:
         headers = (
             ("ETag", published.etag),
             ("Last-Modified", format_datetime(published.made_at, usegmt=True)),
-            ("Cache-Control", f"public, max-age={int(self.interval.total_seconds())}"),
+            ("Cache-Control", f"public, max-age={MAX_AGE_S}"),
         )
         if _unchanged(call, published):
             return Answer(304, b"", CRL_MIME, headers)
