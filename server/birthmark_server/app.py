@@ -14,7 +14,6 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -44,6 +43,7 @@ from birthmark_server.web.listener import Listener
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import time_routes
 from birthmark_server.web.tls import ConnectionObserver, listening_sockets, server_context, tls_protocol_factory
+from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.app")
 
@@ -138,8 +138,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     services = open_services(settings)
     try:
         async with contextlib.AsyncExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(settings.server.workers, thread_name_prefix="work"))
-            addresses = await _open_doors(settings, services, pool, stack)
+            workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
+            addresses = await _open_doors(settings, services, workers, stack)
             for task in (
                 _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
@@ -168,7 +168,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 
 async def _open_doors(
-    settings: Settings, services: Services, pool: ThreadPoolExecutor, stack: contextlib.AsyncExitStack
+    settings: Settings, services: Services, workers: Workers, stack: contextlib.AsyncExitStack
 ) -> Addresses:
     loop = asyncio.get_running_loop()
     limits = settings.limits
@@ -180,7 +180,7 @@ async def _open_doors(
             store=services.store,
             issuers=frozenset(issuer.sha256 for issuer in authority.issuers),
             limits=limits,
-            pool=pool,
+            workers=workers,
             now=utc_now,
         )
 

@@ -9,7 +9,8 @@ after it; driver errors leave this module as errors of the store.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 from birthmark_server.errors import BirthmarkError, Malformed
@@ -18,6 +19,7 @@ from birthmark_server.store.driver import BackEnd, Connection, Cursor, Trouble
 from birthmark_server.store.errors import StoreBusy, StoreFailed
 from birthmark_server.store.journal import Journal
 from birthmark_server.store.journal_entries import Entry
+from birthmark_server.store.shared_commit import SharedCommit
 from birthmark_server.store.statement import Row, Statement, Value
 
 P = ParamSpec("P")
@@ -56,8 +58,8 @@ class Transaction:
         """Have these written to the journal before the commit."""
         self.entries += entries
 
-    def savepoint(self, command: str) -> None:
-        """Execute SAVEPOINT, ROLLBACK TO or RELEASE."""
+    def command(self, command: str) -> None:
+        """Execute BEGIN, COMMIT, SAVEPOINT, ROLLBACK TO or RELEASE."""
         self._cursor.execute(command)
 
     def lock_fleet(self) -> None:
@@ -84,16 +86,47 @@ class Database:
         self._closed = False
         self._lock = threading.Lock()
         self._queue: CommitQueue[_Work] = CommitQueue(self._write_all)
+        self._thread = _Thread()
 
     def read(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run `work`, each statement of which sees what is committed when it begins."""
+        if (shared := self._thread.shared) is not None:
+            return self._translated(lambda: shared.read(lambda tx: work(tx, *args, **kwargs)))
         return self._repeat(lambda: self._read(lambda tx: work(tx, *args, **kwargs)))
 
     def write(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run `work` in one transaction, durable when this returns, undone if it raises."""
+        """Run `work` in one transaction, durable when this returns, undone if it raises. See together()."""
+        if (shared := self._thread.shared) is not None:
+            return self._translated(lambda: shared.write(lambda tx: work(tx, *args, **kwargs)))
         if self.back_end.one_writer:
             return cast(T, self._queue.submit(lambda tx: work(tx, *args, **kwargs)))
         return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs)))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Commit all that this thread writes within by one commit, at the end; what it read or wrote until then must
+        not be told to anyone. Raise StoreFailed or StoreBusy if that commit fails: then nothing was written.
+
+        Where there are many writers, each write commits by itself as ever: they would hold each other's rows.
+        """
+        if not self.back_end.one_writer:
+            yield
+            return
+        connection, cursor = self._take()
+        transaction = Transaction(self.back_end, cursor)
+        shared = SharedCommit(transaction, back_end=self.back_end, journal=self._journal, turn=self._queue.turn)
+        self._thread.shared = shared
+        try:
+            yield
+            self._translated(shared.commit)
+        except BaseException:
+            _discard(connection, cursor)  # which undoes what was not committed
+            raise
+        else:
+            self._put(connection, cursor)
+        finally:
+            self._thread.shared = None
+            shared.close()
 
     def replay(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work that comes from a journal and so is not written to one."""
@@ -108,6 +141,13 @@ class Database:
         for connection, cursor in idle:
             _discard(connection, cursor)
         self._journal.close()
+
+    def _translated(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except BaseException as error:
+            self._translate(error, repeat=False)
+            raise
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS - 1):
@@ -232,17 +272,23 @@ def _together(tx: Transaction, works: Sequence[_Work]) -> list[object]:
     outcomes: list[object] = []
     for work in works:
         told = len(tx.entries)
-        tx.savepoint("SAVEPOINT one")
+        tx.command("SAVEPOINT one")
         try:
             outcomes.append(work(tx))
         except BirthmarkError as refused:
             outcomes.append(refused)
-            tx.savepoint("ROLLBACK TO one")
+            tx.command("ROLLBACK TO one")
             del tx.entries[told:]
         except Exception as error:
             raise _Apart from error
-        tx.savepoint("RELEASE one")
+        tx.command("RELEASE one")
     return outcomes
+
+
+class _Thread(threading.local):
+    """What belongs to one thread: the commit that it shares among its writes, if any."""
+
+    shared: SharedCommit | None = None
 
 
 class _Apart(Exception):

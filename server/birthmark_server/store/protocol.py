@@ -12,6 +12,7 @@ Besides the errors named here, any method may raise StoreBusy, StoreFailed, and 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -221,6 +222,11 @@ class Store(Protocol):
     def device_evidence(self, device_id: str) -> list[tuple[datetime, Evidence]]: ...
 
     # -- housekeeping
+    def together(self) -> AbstractContextManager[None]:
+        """Let all writes of this thread within share one commit, at the end, where the back end gains by it. Each is
+        undone by itself if it raises. What they return must reach nobody before the end, which raises StoreFailed or
+        StoreBusy, nothing being written, if the commit fails."""
+
     def purge_expired(self, *, at: datetime) -> int:
         """Delete expired challenges, nonces and stored answers; return how many."""
 

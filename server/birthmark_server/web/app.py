@@ -1,13 +1,13 @@
-"""The HTTP shell: aiohttp's low-level server, a router, and one hop to a worker thread per request.
+"""The HTTP shell: aiohttp's low-level server, a router, and a hop to a worker thread and back.
 
 No middleware and no framework application: between the parser and the handler stand a token bucket, the router, the
 body reader and the door (doors.py), in this order, so that nothing is computed for who asks too often, and nothing is
 read for a path that is not there. Handlers are plain functions from `Call` and `Caller` to `Answer`; they do not know
 HTTP's shell.
 
-The hop: a request's work is a few TPM checks and one or two durable commits. On the loop, every commit would stop all
-other connections for as long as the disk takes; in a worker, the next handshake is computed meanwhile. Answers that
-come from memory (cacerts, health, CRLs) stay on the loop.
+The hop (workers.py): a request's work is a few TPM checks and one or two durable commits. On the loop, every commit
+would stop all other connections for as long as the disk takes; in a worker, the next handshake is computed meanwhile.
+Answers that come from memory (cacerts, health, CRLs) stay on the loop.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import Final
 
@@ -33,6 +33,7 @@ from birthmark_server.web.front import address_from_front, certificate_from_fron
 from birthmark_server.web.limits import TokenBuckets, source_of
 from birthmark_server.web.listener import Listener, make_request_ids, to_response
 from birthmark_server.web.problems import answer_for, code_of
+from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.web")
 
@@ -58,14 +59,14 @@ class HttpShell:
         store: Store,
         issuers: frozenset[str],
         limits: LimitSettings,
-        pool: Executor,
+        workers: Workers,
         now: Callable[[], datetime],
     ) -> None:
         self._router = router
         self._store = store
         self._issuers = issuers
         self._limits = limits
-        self._pool = pool
+        self._workers = workers
         self._now = now
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
@@ -93,7 +94,7 @@ class HttpShell:
             if route.cheap:
                 answer, source = self._work(route, call)
             else:
-                answer, source = await asyncio.get_running_loop().run_in_executor(self._pool, self._work, route, call)
+                answer, source = await self._workers.run(partial(self._work, route, call))
         except Exception as error:  # whatever it is: the table says what becomes of it, and a client sees no trace
             est = route is not None and route.est
             accept = request.headers.get("Accept", "")

@@ -4,6 +4,7 @@ Nothing happens here: each method names the function that does it and the kind o
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from birthmark_server.domain import (
@@ -179,6 +180,9 @@ class SqlStore(Store):
         return self._read(events.device_evidence, device_id)
 
     # -- housekeeping
+    def together(self) -> AbstractContextManager[None]:
+        return self._database.together()
+
     def purge_expired(self, *, at: datetime) -> int:
         return events.purge_expired(self._database, at)
 
