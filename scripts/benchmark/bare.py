@@ -8,8 +8,8 @@ import ssl
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,12 +35,10 @@ class Operation:
     cpu_us: float
 
 
-def mean(measured: Sequence[Operation]) -> Operation:
-    """Return one operation, measured several times, with the mean of its CPU."""
-    return replace(measured[0], cpu_us=statistics.fmean(operation.cpu_us for operation in measured))
+Floor = tuple[Operation, ...]
 
 
-def enrollment_floor(*, runs: int = 300) -> tuple[Operation, ...]:
+def enrollment_floor(*, runs: int = 300) -> Floor:
     """Measure every cryptographic operation of one attested enrollment of a device with a P-256 EK."""
     key = ec.generate_private_key(ec.SECP256R1())
     message = b"m" * 145  # a TPMS_ATTEST of a Certify

@@ -39,10 +39,13 @@ def cpu_s(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def run(jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int]) -> Load:
+def run(
+    jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int], beside: Callable[[], object] = lambda: None
+) -> Load:
     """Do each job once, `at_once` at a time over PROCESSES processes; a job that fails ends the run.
 
     The jobs are made before and reach the load processes by fork, so making devices costs the measured time nothing.
+    beside: done by this process meanwhile.
     """
     context = multiprocessing.get_context("fork")
     shares = [jobs[start::PROCESSES] for start in range(PROCESSES)]
@@ -56,6 +59,7 @@ def run(jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int]) -> Loa
         worker.start()
     for _, sender in answers:
         sender.close()  # so that a worker's death ends recv() below
+    beside()
     spent_ms = [ms for receiver, _ in answers for ms in _received(receiver)]
     wall_s, cpu = time.perf_counter() - began, cpu_s(server_pids) - cpu_before
     for worker in workers:

@@ -21,7 +21,7 @@ class Enroll:
     """See docs/benchmarks.md for each figure."""
 
     load: load.Load
-    floor: tuple[bare.Operation, ...]
+    floor: bare.Floor
 
     @property
     def crypto_ms(self) -> float:
@@ -44,12 +44,15 @@ def enroll(count: int, say: Callable[[str], None]) -> Enroll:
             jobs = [fleet.enrollment(server, device, context) for device in devices]
             load.run(jobs[:WARM_UP], at_once=AT_ONCE, server_pids=[])
             say(f"{count} enrollments, {AT_ONCE} at a time")
-            # The floor before and after: a machine's clock rate is not a constant.
-            before = bare.enrollment_floor()
-            measured = load.run(jobs[WARM_UP:], at_once=AT_ONCE, server_pids=[server.process.pid])
-            after = bare.enrollment_floor()
-    floor = tuple(bare.mean(pair) for pair in zip(before, after, strict=True))
-    return Enroll(measured, floor)
+            floors: list[bare.Floor] = []
+            # The floor is measured beside the load, one process among the others: the same core, as warm and as busy.
+            measured = load.run(
+                jobs[WARM_UP:],
+                at_once=AT_ONCE,
+                server_pids=[server.process.pid],
+                beside=lambda: floors.append(bare.enrollment_floor()),
+            )
+    return Enroll(measured, floors[0])
 
 
 def renew(count: int, say: Callable[[str], None], *, behind_front: bool) -> load.Load:

@@ -22,7 +22,7 @@ from birthmark_server.admission import admit, require_proven
 from birthmark_server.attestation.certificate import parse_certificate
 from birthmark_server.attestation.ek import shown_ek_hashes, strip_nv, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
-from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, verify_activation
+from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, read_request, verify_activation
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.issuer import Issuer
 from birthmark_server.ca.record import to_record
@@ -129,7 +129,7 @@ class EnrollmentService:
         """
         trail = _Trail(evidence=body)
         try:
-            return self._begin(EnrollRequest.decode(body), body, caller, trail)
+            return self._begin(read_request(body), body, caller, trail)
         except Refused as refused:
             self._record("enrollment", refused, caller, trail)
             raise
@@ -301,7 +301,7 @@ class EnrollmentService:
                 public_key=verified.birth_key,
                 serial=verified.serial,
                 ek_sha256=verified.ek_sha256,
-                ek_certificate=_ek_certificate(EnrollRequest.decode(request), verified),
+                ek_certificate=_ek_certificate(read_request(request), verified),
             ),
             now=now,
         )

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable
 from dataclasses import InitVar, dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from birthmark_server.attestation import evidence as records
@@ -99,6 +100,12 @@ class VerifiedKey:
             raise TypeError("only verify_new_key makes a VerifiedKey")
 
 
+@lru_cache(maxsize=256)
+def read_request(body: bytes) -> EnrollRequest:
+    """Read the first request of an enrollment or raise DecodeError; remembered, since its answer needs it again."""
+    return EnrollRequest.decode(body)
+
+
 def open_challenge(
     request: EnrollRequest,
     *,
@@ -131,7 +138,7 @@ def verify_activation(
     listing that was withdrawn since the challenge counts. Whether `pending` is unexpired and unused, and the device
     welcome, is the caller's question.
     """
-    request = EnrollRequest.decode(pending.request)
+    request = read_request(pending.request)
     endorsement = verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
     ak, key = _check_keys(request, endorsement)
     if (endorsement.ek_sha256, ak.name, key.name) != (pending.ek_sha256, pending.ak_name, pending.key_name):
