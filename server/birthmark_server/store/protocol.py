@@ -113,8 +113,13 @@ class Store(Protocol):
         AlreadyExists (an approved one is pending, or the new EK belongs to a device, a manifest entry, another swap
         or the deny list)."""
 
-    def approve_swap(self, device_id: str, *, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
-        """Approve what is pending: revoke all certificates of the device, raise its epoch, deny its old EKs (the
+    def get_swap(self, device_id: str) -> BoardSwap | None:
+        """The swap of this device that waits, for its approval or for the new board (or did, until it expired)."""
+
+    def approve_swap(
+        self, device_id: str, *, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str = ""
+    ) -> BoardSwap:
+        """Approve what is pending (to this very EK, if one is given): revoke all certificates of the device, raise its epoch, deny its old EKs (the
         device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap; SameOperator if `by` also asked;
         DeviceNotActive or AlreadyExists if what held when it was asked for holds no longer."""
 

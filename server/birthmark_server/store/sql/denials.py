@@ -44,6 +44,7 @@ _OLDEST: Final = LookUp(
 _LISTED: Final = Statement(select(_MANIFEST.c.device_id).where(_MANIFEST.c.ek_sha256 == bindparam("key")))
 
 _INSERT_SWAP: Final = insert_all(SWAPS)
+_GET_SWAP: Final = Statement(select(SWAPS).where(SWAPS.c.device_id == bindparam("key")))
 _LOCK_SWAP: Final = Statement(select(SWAPS).where(SWAPS.c.device_id == bindparam("key")).with_for_update())
 _SWAPS_TOUCHED: Final = Statement(
     select(SWAPS).where(or_(SWAPS.c.device_id == bindparam("device"), SWAPS.c.new_ek_sha256 == bindparam("ek")))
@@ -131,12 +132,21 @@ def request_swap(tx: Transaction, swap: BoardSwap) -> None:
     tx.run(_INSERT_SWAP, **swap_values(replace(swap, approved_by="", approved_at=None, expires_at=None)))
 
 
-def approve_swap(tx: Transaction, device_id: str, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
+def get_swap(tx: Transaction, device_id: str) -> BoardSwap | None:
+    row = tx.row(_GET_SWAP, key=device_id)
+    return None if row is None else swap_from(row)
+
+
+def approve_swap(
+    tx: Transaction, device_id: str, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str
+) -> BoardSwap:
     tx.lock_fleet()
     row = tx.row(_LOCK_SWAP, key=device_id)
     swap = None if row is None else swap_from(row)
     if swap is None or swap.approved_at is not None:
         raise UnknownSwap(f"no swap of {device_id} waits for approval")
+    if new_ek_sha256 and new_ek_sha256 != swap.new_ek_sha256:
+        raise UnknownSwap(f"{swap.requested_by} asked for EK {swap.new_ek_sha256}, not for {new_ek_sha256}")
     if swap.requested_by == by:
         raise SameOperator(f"{by} asked for the swap of {device_id}; someone else must approve it")
     device, _ = lock_device(tx, device_id)

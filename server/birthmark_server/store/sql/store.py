@@ -86,8 +86,13 @@ class SqlStore(Store):
     def request_swap(self, swap: BoardSwap) -> None:
         self._write(denials.request_swap, swap)
 
-    def approve_swap(self, device_id: str, *, by: str, at: datetime, expires_at: datetime) -> BoardSwap:
-        return self._write(denials.approve_swap, device_id, by, at, expires_at)
+    def get_swap(self, device_id: str) -> BoardSwap | None:
+        return self._read(denials.get_swap, device_id)
+
+    def approve_swap(
+        self, device_id: str, *, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str = ""
+    ) -> BoardSwap:
+        return self._write(denials.approve_swap, device_id, by, at, expires_at, new_ek_sha256)
 
     # -- enrollment
     def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
