@@ -92,11 +92,33 @@ def test_approving_what_nobody_asked_for_ends_with_1(birthmark: Birthmark, insta
     assert birthmark("device", "swap", device, "--approve", "--operator", operator(installation, "bob")).status == 1
 
 
-@pytest.mark.parametrize("words", [(), ("--new-ek", NEW_EK, "--approve")])
-def test_a_swap_wants_a_new_ek_or_an_approval(
-    birthmark: Birthmark, installation: Path, device: str, words: tuple[str, ...]
+def test_a_swap_wants_a_new_ek_or_an_approval(birthmark: Birthmark, installation: Path, device: str) -> None:
+    assert birthmark("device", "swap", device, "--operator", operator(installation, "bob")).status == 64
+
+
+def test_an_approval_may_name_the_ek_and_then_holds_for_no_other(
+    birthmark: Birthmark, installation: Path, device: str
 ) -> None:
-    assert birthmark("device", "swap", device, *words, "--operator", operator(installation, "bob")).status == 64
+    birthmark("device", "swap", device, "--new-ek", NEW_EK, "--operator", operator(installation, "alice"))
+    approve = ("device", "swap", device, "--approve", "--operator", operator(installation, "bob"))
+    done = birthmark(*approve, "--new-ek", "cd" * 32)
+    assert (done.status, f"alice asked for EK {NEW_EK}" in done.err) == (1, True)
+    assert birthmark(*approve, "--new-ek", NEW_EK).status == 0
+
+
+def test_a_swap_that_waits_is_shown_with_who_asked_and_for_which_ek(
+    birthmark: Birthmark, installation: Path, device: str
+) -> None:
+    assert json.loads(birthmark("device", "show", device, "--json").out)["swap"] is None
+    birthmark("device", "swap", device, "--new-ek", NEW_EK, "--operator", operator(installation, "alice"))
+    shown = birthmark("device", "show", device).out
+    assert NEW_EK in shown
+    assert "alice, 2" in shown
+    assert "nobody yet" in shown
+    birthmark("device", "swap", device, "--approve", "--operator", operator(installation, "bob"))
+    swap = json.loads(birthmark("device", "show", device, "--json").out)["swap"]
+    assert (swap["requested_by"], swap["approved_by"], swap["new_ek_sha256"]) == ("alice", "bob", NEW_EK)
+    assert "bob, 2" in birthmark("device", "show", device).out
 
 
 def test_a_control_certificate_is_no_operator(

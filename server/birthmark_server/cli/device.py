@@ -1,5 +1,6 @@
 """`birthmark device`: the devices on record, and what an operator may do to one."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -7,17 +8,19 @@ from typing import Annotated, Final
 import typer
 
 from birthmark_server.cli.cut_off import cut_off
+from birthmark_server.cli.evidence_words import describe
 from birthmark_server.cli.output import (
     Column,
     Json,
     Limit,
+    heading,
     moment,
     pages,
     plain,
     print_json,
     say,
-    short,
     show,
+    show_fields,
     show_one,
 )
 from birthmark_server.cli.software_device import add_software
@@ -52,12 +55,12 @@ _DEVICES = (
     Column[Device]("proof", lambda device: device.assurance.value),
     Column[Device]("enrolled", lambda device: device.enrolled_at),
     Column[Device]("last seen", lambda device: device.last_seen_at),
-    Column[Device]("EK", lambda device: short(device.ek_sha256), "dim"),
 )
 
 _CERTIFICATES = (
     Column[CertificateRecord]("profile", lambda record: record.profile.value),
     Column[CertificateRecord]("serial number", lambda record: record.serial_number),
+    Column[CertificateRecord]("sha256", lambda record: record.sha256, "dim"),
     Column[CertificateRecord]("from", lambda record: record.not_before),
     Column[CertificateRecord]("until", lambda record: record.not_after),
     Column[CertificateRecord](
@@ -97,15 +100,23 @@ def list_devices(
 
 @app.command("show")
 def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = False) -> None:
-    """Show one device: its record, its certificates, and what each decision about it rested on."""
+    """Show one device: its record, a board swap that waits, its certificates, and what each decision rested on.
+
+    The epoch counts what was decided about the device (birth, swap, revocation, readmission): an answer to a request
+    that began under an older one is never given.
+
+    Example:  birthmark device show edge-000042
+    """
     with workplace(context).store() as store:
         device = store.get_device(device_id)
+        swap = store.get_swap(device_id)
         certificates = store.device_certificates(device_id)
         evidence = store.device_evidence(device_id)
     if as_json:
         print_json(
             {
                 "device": plain(device),
+                "swap": plain(swap),
                 "certificates": plain(certificates),
                 "evidence": [
                     {"at": plain(at), "kind": item.kind, "verifier_version": item.verifier_version,
@@ -116,11 +127,25 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
         )  # fmt: skip
         return
     show_one(device, as_json=False)
-    say("")
+    if swap is not None:
+        heading("board swap")
+        show_fields(_swap_words(swap))
+    heading("certificates")
     show(certificates, _CERTIFICATES, as_json=False, empty="no certificates")
     for at, item in evidence:
-        parts = ", ".join(f"{name} {len(data)} B" for name, data in item.parts)
-        say(f"{moment(at)}  evidence of {item.kind} by verifier {item.verifier_version}: {parts}")
+        heading("evidence")
+        show_fields(describe(at, item))
+
+
+def _swap_words(swap: BoardSwap) -> Iterator[tuple[str, object]]:
+    yield "new EK", swap.new_ek_sha256
+    yield "asked by", f"{swap.requested_by}, {moment(swap.requested_at)}"
+    if swap.approved_at is None:
+        yield "approved by", "nobody yet; another operator: birthmark device swap ID --approve --new-ek SHA256"
+        return
+    yield "approved by", f"{swap.approved_by}, {moment(swap.approved_at)}"
+    over = swap.expires_at is not None and swap.expires_at <= now()
+    yield "may enroll until", f"{moment(swap.expires_at)}{', which is over: ask anew' if over else ''}"
 
 
 @app.command()
@@ -145,7 +170,10 @@ def revoke(
 
 @app.command()
 def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None) -> None:
-    """Let a revoked device enroll again. Its old certificates stay revoked: it attests its TPM anew."""
+    """Let a revoked device enroll again. Its old certificates stay revoked: it attests its TPM anew.
+
+    Example:  birthmark device readmit edge-000042 --operator alice.pem
+    """
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
         store.readmit_device(device_id, at=now())
@@ -194,7 +222,10 @@ def swap(
         Path,
         typer.Option(metavar="FILE", help="Who asks or approves: their certificate with its key, PEM or PKCS #12."),
     ],
-    new_ek: Annotated[str, typer.Option(metavar="SHA256", help="Ask: the EK of the new board's TPM.")] = "",
+    new_ek: Annotated[
+        str,
+        typer.Option(metavar="SHA256", help="The EK of the new board's TPM; with --approve: approve this one only."),
+    ] = "",
     approve: Annotated[bool, typer.Option("--approve", help="Approve what another operator asked for.")] = False,
 ) -> None:
     """Give a device another board: one operator asks, another approves.
@@ -204,28 +235,32 @@ def swap(
 
     Example:  birthmark device swap edge-000042 --new-ek 5d41...c592 --operator alice.pem
 
-              birthmark device swap edge-000042 --approve --operator bob.pem
+              birthmark device swap edge-000042 --approve --new-ek 5d41...c592 --operator bob.pem
+
+    What waits for approval: birthmark device show ID.
     """
-    if approve == bool(new_ek):
-        raise typer.BadParameter("want either --new-ek SHA256 (to ask) or --approve (as another operator)")
+    if not (approve or new_ek):
+        raise typer.BadParameter("want --new-ek SHA256 (to ask) or --approve (as another operator)")
+    ek_sha256 = new_ek and _sha256(new_ek)
     with workplace(context).store() as store:
         name = workplace(context).operator(store, operator).name
         if approve:
-            old = _approve(store, device_id, name)
+            old = _approve(store, device_id, ek_sha256, name)
             cut_off(workplace(context).settings(), old)
         else:
-            _ask(store, device_id, _sha256(new_ek), name)
+            _ask(store, device_id, ek_sha256, name)
 
 
 def _ask(store: Store, device_id: str, new_ek: str, name: str) -> None:
     store.request_swap(BoardSwap(device_id=device_id, new_ek_sha256=new_ek, requested_by=name, requested_at=now()))
-    say(f"{name} asks for a new board for {device_id}; another operator: birthmark device swap {device_id} --approve")
+    say(f"{name} asks for a new board for {device_id}, with EK {new_ek}; another operator approves that:")
+    say(f"  birthmark device swap {device_id} --approve --new-ek {new_ek} --operator FILE")
 
 
-def _approve(store: Store, device_id: str, name: str) -> list[CertificateRecord]:
+def _approve(store: Store, device_id: str, new_ek: str, name: str) -> list[CertificateRecord]:
     """Return the old board's certificates, all revoked now."""
     at = now()
-    approved = store.approve_swap(device_id, by=name, at=at, expires_at=at + SWAP_WINDOW)
+    approved = store.approve_swap(device_id, new_ek_sha256=new_ek, by=name, at=at, expires_at=at + SWAP_WINDOW)
     say(
         f"{approved.requested_by} asked, {name} approved: the TPM with EK {approved.new_ek_sha256} may enroll as "
         f"{device_id} until {moment(approved.expires_at)}"

@@ -1,6 +1,7 @@
 """What a command prints: a table for a person, or with --json one array for a program.
 
-Data goes to stdout, words to stderr.
+Data goes to stdout, words to stderr. No value is ever cut or folded: where a table is wider than the terminal, each row
+becomes a block of `name  value` lines. A pipe gets the table, without spaces at the ends of lines.
 """
 
 import dataclasses
@@ -13,12 +14,12 @@ from enum import Enum
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 T = TypeVar("T")
-_PIPE_WIDTH: Final = 10_000
+_GAP: Final = "  "
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, every field of every row, instead of a table.")]
 Limit = Annotated[int, typer.Option(min=1, help="Print at most this many rows.")]
@@ -44,21 +45,29 @@ def show(items: Iterable[T], columns: Sequence[Column[T]], *, as_json: bool, emp
     if as_json:
         print_json([plain(item) for item in rows])
     elif rows:
-        _console().print(_table(rows, columns))
+        console = Console(highlight=False, soft_wrap=True)
+        _print(layout(rows, columns, width=console.width if console.is_terminal else None), console)
     else:
         say(empty)
 
 
 def show_one(item: object, *, as_json: bool) -> None:
-    """Print one value, field by field."""
+    """Print one value, field by field, none of it cut."""
     fields = plain(item)
     if as_json:
         print_json(fields)
         return
-    table = Table.grid(padding=(0, 2))
-    for name, value in fields.items():
-        table.add_row(Text(name.replace("_", " "), style="dim"), Text(_cell(value)))
-    _console().print(table)
+    show_fields((name.replace("_", " "), value) for name, value in fields.items())
+
+
+def heading(text: str) -> None:
+    """Print a title between two parts of what a command shows, with a line of space above."""
+    _print([Text(), Text(text, style="bold")], Console(highlight=False))
+
+
+def show_fields(fields: Iterable[tuple[str, object]], *, indent: str = "") -> None:
+    """Print a line for each name and value; several values of one name stand below each other."""
+    _print(_block([(name, value, "") for name, value in fields], indent=indent), Console(highlight=False))
 
 
 def print_json(value: object) -> None:
@@ -112,24 +121,58 @@ def short(digest: str) -> str:
     return f"{digest[:16]}…" if len(digest) > 16 else digest
 
 
-def _console() -> Console:
-    # A pipe has no width of its own: rows must not be folded there.
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+def layout(rows: Sequence[T], columns: Sequence[Column[T]], *, width: int | None) -> list[Text]:
+    """Return the lines of a table, or of a block for each row where the table is wider than `width` cells."""
+    cells = [[_lines(column.value(row)) for column in columns] for row in rows]
+    flat = [[", ".join(lines) for lines in row] for row in cells]
+    widths = [
+        max(cell_len(text) for text in (column.title, *(row[place] for row in flat)))
+        for place, column in enumerate(columns)
+    ]
+    if width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        blocks = [_block([(c.title, c.value(row), _style(c, row)) for c in columns]) for row in rows]
+        return [line for block in blocks for line in (*block, Text())][:-1]
+    lines = [_line([(column.title, "bold") for column in columns], widths)]
+    for row, texts in zip(rows, flat, strict=True):
+        styled = [(text, _style(column, row)) for column, text in zip(columns, texts, strict=True)]
+        lines.append(_line(styled, widths))
+    return lines
 
 
-def _table(rows: Sequence[T], columns: Sequence[Column[T]]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.title, overflow="fold")
-    for row in rows:
-        table.add_row(
-            *(
-                Text(_cell(column.value(row)), style=column.style(row) if callable(column.style) else column.style)
-                for column in columns
-            )
-        )
-    return table
+def _block(fields: Sequence[tuple[str, object, str]], *, indent: str = "") -> list[Text]:
+    widest = max((cell_len(name) for name, _, _ in fields), default=0)
+    lines = []
+    for name, value, style in fields:
+        for number, text in enumerate(_lines(value)):
+            title = "" if number else name
+            lines.append(Text.assemble(indent, (title + " " * (widest - cell_len(title)), "dim"), _GAP, (text, style)))
+    return lines
+
+
+def _line(cells: Sequence[tuple[str, str]], widths: Sequence[int]) -> Text:
+    line = Text()
+    for place, ((text, style), width) in enumerate(zip(cells, widths, strict=True)):
+        last = place == len(widths) - 1
+        line.append(text, style).append("" if last else " " * (width - cell_len(text)) + _GAP)
+    line.rstrip()
+    return line
+
+
+def _print(lines: Iterable[Text], console: Console) -> None:
+    for line in lines:
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _style(column: Column[T], row: T) -> str:
+    return column.style(row) if callable(column.style) else column.style
+
+
+def _lines(value: object) -> list[str]:
+    """Return a value's text; of a list, one text for each member."""
+    if isinstance(value, list | tuple) and value:
+        return [_cell(member) for member in value]
+    return [_cell(value)]
 
 
 def _cell(value: object) -> str:
