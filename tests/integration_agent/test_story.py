@@ -48,10 +48,10 @@ def test_rotations_lose_no_message_of_a_stream(site: AgentSite, server: Server) 
     heard: list[int] = []
     agent = Agent(identities, notifier=Notifier({}), on_message=lambda _leaf, payload: heard.append(int(payload)))
     running = threading.Thread(target=agent.run)
-    running.start()
     stop = threading.Event()
-    try:
-        with site.control() as control:
+    with site.control() as control:
+        running.start()
+        try:
             control.wait_for(up(device.device_id, "hello"))
             stream = threading.Thread(target=control.stream, args=(device.device_id, stop))
             stream.start()
@@ -68,10 +68,10 @@ def test_rotations_lose_no_message_of_a_stream(site: AgentSite, server: Server) 
                 pause.wait(0.02)
             assert set(heard) == wanted
             assert not [topic for topic, _ in control.heard if topic == up(device.device_id, "status")]
-    finally:
-        stop.set()
-        agent.stop()
-        running.join()
+        finally:
+            stop.set()
+            agent.stop()
+            running.join()
 
 
 def test_the_agent_that_is_killed_leaves_its_will_and_comes_back(site: AgentSite, server: Server) -> None:
