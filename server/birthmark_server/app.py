@@ -42,7 +42,13 @@ from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import time_routes
-from birthmark_server.web.tls import ConnectionObserver, listening_sockets, server_context, tls_protocol_factory
+from birthmark_server.web.tls import (
+    ConnectionObserver,
+    FreshContexts,
+    listening_sockets,
+    server_context,
+    tls_protocol_factory,
+)
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.app")
@@ -200,13 +206,16 @@ async def _open_doors(
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
     devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
-    context = server_context(
-        certificate=Path(settings.server.certificate),
-        key=key,
-        key_passphrase=key_passphrase,
-        root=authority.root,
-        intermediates=[issuer.certificate for issuer in authority.issuers],
-        min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
+    contexts = FreshContexts(
+        partial(
+            server_context,
+            certificate=Path(settings.server.certificate),
+            key=key,
+            key_passphrase=key_passphrase,
+            root=authority.root,
+            intermediates=[issuer.certificate for issuer in authority.issuers],
+            min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
+        )
     )
 
     def connections(most_per_source: int) -> ConnectionLimit:
@@ -221,7 +230,7 @@ async def _open_doors(
         partial(
             tls_protocol_factory,
             loop,
-            context,
+            contexts,
             connections=connections(limits.connections_per_source),
             handshake_timeout_s=limits.handshake_timeout_s,
         ),

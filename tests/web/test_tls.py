@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
+import re
+import socket
 import ssl
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,7 +17,7 @@ from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Misconfigured
 from birthmark_server.web import tls_alerts
 from birthmark_server.web.limits import ConnectionLimit
-from birthmark_server.web.tls import listening_sockets, server_context, tls_protocol_factory
+from birthmark_server.web.tls import FreshContexts, listening_sockets, server_context, tls_protocol_factory
 from support.pki import Leaf, Pki, make_pki
 
 
@@ -43,7 +46,7 @@ def other_pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return make_pki(tmp_path_factory.mktemp("other"))
 
 
-def context_of(pki: Pki, folder: Path) -> ssl.SSLContext:
+def context_of(pki: Pki, folder: Path, *, min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
     chain, key = pki.server().write(folder, "server")
     return server_context(
         certificate=chain,
@@ -51,6 +54,7 @@ def context_of(pki: Pki, folder: Path) -> ssl.SSLContext:
         key_passphrase=None,
         root=pki.authority.root,
         intermediates=[issuer.certificate for issuer in pki.authority.issuers],
+        min_version=min_version,
     )
 
 
@@ -63,16 +67,17 @@ def no_failure_in_the_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
 
 
 def knock(
-    context: ssl.SSLContext, visit: Callable[[int], Awaitable[str]], *, most: int = 10
+    context: ssl.SSLContext | FreshContexts, visit: Callable[[int], Awaitable[str]], *, most: int = 10
 ) -> tuple[str, ConnectionLimit]:
     """Listen, let `visit` come, return what it says and the connections still counted."""
+    contexts = context if isinstance(context, FreshContexts) else FreshContexts(lambda: context)
 
     async def main() -> tuple[str, ConnectionLimit]:
         loop = asyncio.get_running_loop()
         limit = ConnectionLimit(most=most, most_per_source=most)
         with no_failure_in_the_loop(loop):
             (sock,) = listening_sockets("127.0.0.1:0")
-            factory = tls_protocol_factory(loop, context, Echo, connections=limit, handshake_timeout_s=5.0)
+            factory = tls_protocol_factory(loop, contexts, Echo, connections=limit, handshake_timeout_s=5.0)
             async with await loop.create_server(factory, sock=sock):
                 said = await visit(sock.getsockname()[1])
                 await asyncio.sleep(0.05)  # connection_lost comes with the loop's next turns
@@ -187,6 +192,97 @@ def test_no_session_ticket_is_given(pki: Pki, tmp_path: Path) -> None:
     assert said == "none"
 
 
+def with_tls_1_2(pki: Pki, folder: Path) -> ssl.SSLContext:
+    return context_of(pki, folder, min_version=ssl.TLSVersion.TLSv1_2)
+
+
+@pytest.mark.parametrize(
+    "suites",
+    ["ECDHE-ECDSA-AES128-SHA256", "ECDHE-ECDSA-AES256-SHA", "AES128-SHA:AES256-SHA256", "ECDHE-ECDSA-AES128-CCM"],
+)
+def test_tls_1_2_has_no_cbc_suite_and_none_without_forward_secrecy(pki: Pki, tmp_path: Path, suites: str) -> None:
+    said, _ = knock(with_tls_1_2(pki, tmp_path), s_client("-tls1_2", "-cipher", suites))
+    assert "alert handshake failure" in said
+
+
+def test_where_tls_1_2_is_allowed_it_is_spoken_with_suites_of_today(pki: Pki, tmp_path: Path) -> None:
+    context = with_tls_1_2(pki, tmp_path)
+    offered = [suite["name"] for suite in context.get_ciphers() if suite["protocol"] == "TLSv1.2"]
+    assert offered
+    assert all("GCM" in name or "CHACHA20" in name for name in offered)
+    assert all(name.startswith("ECDHE-") for name in offered)
+    said, _ = knock(context, s_client("-tls1_2"))
+    assert "anonymous" in said
+
+
+class Returning:
+    """A client that comes back with the session of its last connection."""
+
+    def __init__(self, pki: Pki, folder: Path, version: ssl.TLSVersion) -> None:
+        self.context = ssl.create_default_context(cafile=str(pki.root_pem))
+        self.context.maximum_version = version
+        self.context.load_cert_chain(*pki.device().write(folder, "client"))
+        self.session: ssl.SSLSession | None = None
+
+    def greet(self, raw: socket.socket) -> str:
+        """Say hello, and whether the session was the last one."""
+        with raw, self.context.wrap_socket(raw, server_hostname="localhost", session=self.session) as sock:
+            sock.sendall(b"hello\n")
+            said = sock.recv(100).decode().strip()
+            while sock.recv(100):
+                pass
+            self.session = sock.session
+            return f"{said}, {'resumed' if sock.session_reused else 'anew'}"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_no_session_is_resumed(pki: Pki, tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Neither by ticket nor by session id: each connection proves its client certificate anew."""
+    client = Returning(pki, tmp_path, version)
+
+    async def visit(port: int) -> str:
+        return " - ".join(
+            [
+                await asyncio.to_thread(lambda: client.greet(socket.create_connection(("127.0.0.1", port), 5)))
+                for _ in "12"
+            ]
+        )
+
+    said, limit = knock(FreshContexts(lambda: with_tls_1_2(pki, tmp_path)), visit)
+    assert said == "certificate, anew - certificate, anew"
+    assert limit._total == 0
+
+
+def test_a_session_that_is_resumed_all_the_same_is_hung_up_on(pki: Pki, tmp_path: Path) -> None:
+    """The second connection is open before the first has left its session, so both have one context."""
+    client = Returning(pki, tmp_path, ssl.TLSVersion.TLSv1_2)
+
+    async def visit(port: int) -> str:
+        first, second = (socket.create_connection(("127.0.0.1", port), 5) for _ in range(2))
+        await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(client.greet, first) == "certificate, anew"
+        try:
+            return await asyncio.to_thread(client.greet, second)
+        except OSError:
+            return "hung up"
+
+    said, limit = knock(FreshContexts(lambda: with_tls_1_2(pki, tmp_path)), visit)
+    assert said in ("hung up", ", resumed")  # no answer either way
+    assert limit._total == 0
+
+
+def test_a_context_that_can_not_be_made_again_serves_on(pki: Pki, tmp_path: Path) -> None:
+    made = iter([with_tls_1_2(pki, tmp_path)])
+
+    def make() -> ssl.SSLContext:
+        for context in made:
+            return context
+        raise Misconfigured("the key is gone")
+
+    said, _ = knock(FreshContexts(make), s_client("-tls1_2"))
+    assert "anonymous" in said
+
+
 def test_rubbish_instead_of_tls_ends_the_connection(pki: Pki, tmp_path: Path) -> None:
     async def visit(port: int) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -236,10 +332,28 @@ def test_connections_over_the_limit_are_closed_before_any_handshake(pki: Pki, tm
     assert limit._total == 0
 
 
-def test_on_an_asyncio_that_it_does_not_fit_the_plain_class_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("constant", "wanted"),
+    [
+        ("_PRIVATE_NAMES", ("_no_such_name",)),
+        ("_PRIVATE_ATTRIBUTES", {"SSLProtocol": ("_transport", "_no_such_name")}),
+        ("_PRIVATE_ATTRIBUTES", {"_SSLProtocolTransport": ("_no_such_name",)}),
+        ("_PRIVATE_ATTRIBUTES", {"_NoSuchClass": ("_closed",)}),
+    ],
+)
+def test_on_an_asyncio_that_it_does_not_fit_the_plain_class_serves(
+    monkeypatch: pytest.MonkeyPatch, constant: str, wanted: object
+) -> None:
     assert tls_alerts.tls_protocol_class() is tls_alerts.TlsProtocol
-    monkeypatch.setattr(tls_alerts, "_PRIVATE_NAMES", ("_no_such_name",))
+    monkeypatch.setattr(tls_alerts, constant, wanted)
     assert tls_alerts.tls_protocol_class() is asyncio.sslproto.SSLProtocol
+
+
+def test_every_private_name_of_asyncio_that_is_used_is_looked_for() -> None:
+    chains = re.findall(r"\bprivate((?:\._\w+)+)", Path(tls_alerts.__file__).read_text())
+    used = {name for chain in chains for name in chain.split(".")[1:]} | {"_on_handshake_complete"}
+    named = {*tls_alerts._PRIVATE_NAMES, *itertools.chain(*tls_alerts._PRIVATE_ATTRIBUTES.values())}
+    assert used == named
 
 
 def test_a_missing_key_and_a_taken_port_are_said_so(pki: Pki, tmp_path: Path) -> None:

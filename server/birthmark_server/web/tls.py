@@ -5,6 +5,10 @@ carries a client certificate past its expiry and revocation (tried, and true of 
 is judged by itself here, there is no need to begin with one. A client certificate is asked for and, where one comes,
 verified up to the root: the root alone is an anchor, so an intermediate by itself is never a chain. Which certificate
 may use which route is not decided here but at each request (doors.py).
+
+In TLS 1.2 a session can be resumed by its id as well, out of a cache in OpenSSL's context that Python can't turn off.
+So a context serves until a TLS 1.2 handshake has left a session in it (`FreshContexts`); one that is resumed all the
+same, on a connection that was open before, is hung up on.
 """
 
 import logging
@@ -60,11 +64,34 @@ def server_context(
     return context
 
 
-class ConnectionObserver:
-    """Holds a listener to its connection limits and logs handshakes that fail."""
+class FreshContexts:
+    """Hands out a context that holds no session. make: builds one; raises Misconfigured."""
 
-    def __init__(self, limit: ConnectionLimit) -> None:
+    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+        self._make = make
+        self._context = make()
+
+    @property
+    def current(self) -> ssl.SSLContext:
+        """The context for the next connection."""
+        return self._context
+
+    def used(self, tls: ssl.SSLObject) -> None:
+        """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
+        if tls.version() == "TLSv1.3" or tls.context is not self._context:
+            return
+        try:
+            self._context = self._make()
+        except Misconfigured as error:  # the files are not as they were at the start
+            log.warning("tls context not replaced", extra={"fields": {"reason": str(error)}})
+
+
+class ConnectionObserver:
+    """Holds a listener to its connection limits, lets no session be resumed, and logs handshakes that fail."""
+
+    def __init__(self, limit: ConnectionLimit, contexts: FreshContexts | None = None) -> None:
         self._limit = limit
+        self._contexts = contexts
 
     def opened(self, address: str) -> bool:
         """Return whether this address may have one more connection."""
@@ -77,6 +104,15 @@ class ConnectionObserver:
         """Give the connection's place back."""
         self._limit.close(source_of(address))
 
+    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
+        """Return whether the handshake was a whole one."""
+        if tls.session_reused:
+            log.warning("resumed session refused", extra={"fields": {"caller": address}})
+            return False
+        if self._contexts is not None:
+            self._contexts.used(tls)
+        return True
+
     def failed(self, address: str, error: ssl.SSLError) -> None:
         """Log why a handshake failed."""
         log.info("handshake failed", extra={"fields": {"caller": address, "reason": error.reason or str(error)}})
@@ -84,7 +120,7 @@ class ConnectionObserver:
 
 def tls_protocol_factory(
     loop: AbstractEventLoop,
-    context: ssl.SSLContext,
+    contexts: FreshContexts,
     app_protocol: Callable[[], BaseProtocol],
     *,
     connections: ConnectionLimit,
@@ -92,13 +128,13 @@ def tls_protocol_factory(
 ) -> Callable[[], BaseProtocol]:
     """Return what `loop.create_server` takes (without `ssl=`) to serve `app_protocol` over TLS with alerts."""
     tls_class = tls_protocol_class()
-    observer = ConnectionObserver(connections)
+    observer = ConnectionObserver(connections, contexts)
 
     def make() -> BaseProtocol:
         protocol = tls_class(
             loop,
             app_protocol(),
-            context,
+            contexts.current,
             waiter=None,  # type: ignore[arg-type] # asyncio's own servers pass None as well; typeshed forgets it
             server_side=True,
             ssl_handshake_timeout=handshake_timeout_s,  # type: ignore[arg-type] # a float will do

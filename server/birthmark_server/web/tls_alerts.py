@@ -14,13 +14,24 @@ plain class back, and what is lost is the alert, never a check.
 import asyncio
 import asyncio.sslproto
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 DRAIN_TIMEOUT_S: Final = 1.0
 DRAIN_BYTES: Final = 262_144
 
-_PRIVATE_NAMES: Final = ("_on_handshake_complete", "_process_outgoing", "_set_state", "_wakeup_waiter")
+_PRIVATE_NAMES: Final = (
+    "_handshake_timeout_handle",
+    "_on_handshake_complete",
+    "_process_outgoing",
+    "_set_state",
+    "_wakeup_waiter",
+)
+_PRIVATE_ATTRIBUTES: Final = {
+    "SSLProtocol": ("_app_transport", "_loop", "_sslobj", "_transport"),
+    "_SSLProtocolTransport": ("_closed",),
+}
+"""By class: what its `__init__` sets, so that only its code can tell whether it is there."""
 
 
 class Observer(Protocol):
@@ -31,6 +42,9 @@ class Observer(Protocol):
 
     def closed(self, address: str) -> None:
         """A connection that was let in is gone."""
+
+    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
+        """A handshake is complete; return whether to go on with this connection."""
 
     def failed(self, address: str, error: ssl.SSLError) -> None:
         """A handshake failed."""
@@ -76,6 +90,9 @@ class TlsProtocol(asyncio.sslproto.SSLProtocol):
     def _on_handshake_complete(self, handshake_exc: BaseException | None) -> None:
         private: Any = self  # what follows is asyncio's private side, which has no types
         transport = private._transport
+        observer = self.observer
+        if handshake_exc is None and observer is not None and not observer.agreed(self._address, private._sslobj):
+            handshake_exc = ConnectionAbortedError("not this session")  # an OSError: asyncio is quiet about it
         if not isinstance(handshake_exc, ssl.SSLError) or transport is None:
             super()._on_handshake_complete(handshake_exc)
             return
@@ -115,5 +132,13 @@ class _Drain(asyncio.Protocol):
 
 def tls_protocol_class() -> type[asyncio.sslproto.SSLProtocol]:
     """Return TlsProtocol, or asyncio's own class on a Python whose asyncio it does not fit."""
-    fits = all(hasattr(asyncio.sslproto.SSLProtocol, name) for name in _PRIVATE_NAMES)
-    return TlsProtocol if fits else asyncio.sslproto.SSLProtocol
+    plain = asyncio.sslproto.SSLProtocol
+    named = all(hasattr(plain, name) for name in _PRIVATE_NAMES)
+    fits = named and all(_sets(class_name, attributes) for class_name, attributes in _PRIVATE_ATTRIBUTES.items())
+    return TlsProtocol if fits else plain
+
+
+def _sets(class_name: str, attributes: Sequence[str]) -> bool:
+    """Return whether asyncio's class of that name makes all these attributes."""
+    code = getattr(getattr(getattr(asyncio.sslproto, class_name, None), "__init__", None), "__code__", None)
+    return code is not None and set(attributes) <= set(code.co_names)
