@@ -120,8 +120,9 @@ class Store(Protocol):
         self, device_id: str, *, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str = ""
     ) -> BoardSwap:
         """Approve what is pending (to this very EK, if one is given): revoke all certificates of the device, raise its
-        epoch, deny its old EKs (the device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap; SameOperator
-        if `by` also asked; DeviceNotActive or AlreadyExists if what held when it was asked for holds no longer."""
+        epoch, deny its old EKs (the device and serial stay welcome), leave state ACTIVE. Raise UnknownSwap;
+        SameOperator if `by` also asked; DeviceNotActive or AlreadyExists if what held when it was asked for holds no
+        longer."""
 
     # -- enrollment
     def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
