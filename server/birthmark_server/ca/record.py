@@ -1,9 +1,11 @@
 """From a certificate to the row that remembers it."""
 
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca.issuer import Issuer, to_der
 from birthmark_server.domain import CertificateProfile, CertificateRecord
@@ -30,3 +32,9 @@ def to_record(
         der=to_der(certificate),
         issued_at=issued_at,
     )
+
+
+@lru_cache(maxsize=1024)  # a few stations ask for thousands of devices
+def common_name(subject: str) -> str:
+    """Return the CN in a record's subject: what a station, an operator or a broker is called."""
+    return str(x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)

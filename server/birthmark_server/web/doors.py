@@ -11,9 +11,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
+from birthmark_server.ca.record import common_name
 from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, DeviceState
 from birthmark_server.errors import Misconfigured
 from birthmark_server.store.protocol import Store
@@ -164,12 +162,8 @@ def identify(store: Store, door: Door, call: Call, *, issuers: frozenset[str], n
         raise OwnerNotActive(f"device {device.device_id} is {device.state}")
     if record.device_id and device is None:
         raise CertificateUnknown(f"device {record.device_id} is not on record here")
-    station = _common_name(record.subject) if record.profile is CertificateProfile.STATION else ""
+    station = common_name(record.subject) if record.profile is CertificateProfile.STATION else ""
     return Caller(call.request_id, station or call.address, station=station, certificate=record, device=device)
-
-
-def _common_name(subject: str) -> str:
-    return str(x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
 
 
 def _check_certificate(record: CertificateRecord, door: Door, *, issuers: frozenset[str], now: datetime) -> None:
