@@ -228,3 +228,23 @@ def test_strongswan_is_refused_once_the_device_is_revoked(shell: Shell) -> None:
     shell.server.site.store.revoke_device("sw-gone", reason=RevocationReason.CESSATION_OF_OPERATION, at=now())
     shell.key_and_csr("next", *same_names("sw-gone"))
     assert "HTTP 403" in shell.strongswan_renews(fails=True)
+
+
+def test_every_answer_has_its_headers_where_strongswan_reads_them(est_server: Server) -> None:
+    """In its first 1,024 bytes, with a Content-Length and no chunks; and the body in one unbroken line."""
+    tpm = est_server.site.listed_device("SN-HEAD")
+    ldevid = est_server.first_ldevid(tpm, est_server.enroll(tpm), "dev-sn-head")
+    _, renewed = est_server.est(tpm, ldevid, "dev-sn-head", ldevid.names, "simplereenroll")
+    _, refused = est_server.est(tpm, ldevid, "dev-sn-head", ldevid.names, "simpleenroll")
+    replies = [
+        renewed,
+        refused,
+        *(est_server.ask("GET", f"{BASE_PATH}/{name}") for name in ("cacerts", "csrattrs", "x")),
+    ]
+    assert [reply.status for reply in replies] == [200, 403, 200, 200, 404]
+    for reply in replies:
+        head = sum(len(f"{name}: {value}\r\n") for name, value in reply.headers.items())
+        assert len("HTTP/1.1 403 Forbidden\r\n\r\n") + head < 1024 / 2  # half of it is for headers to come
+        assert reply.headers["Content-Length"] == str(len(reply.body))
+        assert "Transfer-Encoding" not in reply.headers
+        assert reply.status != 200 or b"\n" not in reply.body.strip()
