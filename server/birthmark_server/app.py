@@ -10,6 +10,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -54,6 +55,8 @@ from birthmark_server.web.workers import Workers
 log = logging.getLogger("birthmark.app")
 
 PURGE_EVERY: Final = timedelta(minutes=10)
+OTHER_FILES: Final = 256
+"""What a server has open beside its clients' connections: database, journal, broker, modules being imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +297,18 @@ async def _background(work: Coroutine[object, object, None]) -> AsyncIterator[No
             await task
 
 
+def make_room_for_connections(settings: Settings) -> None:
+    """Raise this process's limit of open files to what full listeners need; warn where the system does not let us."""
+    listeners = 1 + bool(settings.crl.listen) + bool(settings.front.listen)
+    wanted = listeners * settings.limits.connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < wanted:
+        log.warning("too few open files allowed", extra={"fields": {"wanted": wanted, "allowed": most}})
+
+
 def notify_systemd(state: str) -> None:
     """Tell systemd how we are, where it wants to know (sd_notify(3))."""
     path = os.environ.get("NOTIFY_SOCKET", "")
@@ -305,6 +320,7 @@ def notify_systemd(state: str) -> None:
 def run(settings: Settings, *, ready: Callable[[Addresses], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT and return 0. Raise Misconfigured, StoreFailed: what keeps it from starting."""
     log_lines.configure(settings.log.format)
+    make_room_for_connections(settings)
 
     async def until_signal() -> None:
         stop = asyncio.Event()

@@ -167,6 +167,24 @@ def test_a_revocation_by_another_process_is_on_the_list_in_seconds(tmp_path: Pat
             time.sleep(0.1)
 
 
+def test_full_listeners_find_enough_open_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Installation.create(tmp_path) as site:
+        crl = f'[crl]\nlisten = "127.0.0.1:{site.crl_port}"\n'
+        settings = settings_file.load(site.settings(extra=f"{crl}[limits]\nconnections = 100\n"))
+        more = settings_file.load(site.settings(extra=f"{crl}[limits]\nconnections = 300\n"))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    asked: list[tuple[int, int]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resource, "getrlimit", lambda _: (200, 500))
+        patch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+        app.make_room_for_connections(settings)
+        assert (asked, caplog.records) == ([(456, 500)], [])
+        app.make_room_for_connections(more)
+    assert asked[1:] == [(500, 500)]
+    assert [record.__dict__["fields"] for record in caplog.records] == [{"wanted": 856, "allowed": 500}]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
 def serve_until_it_fails(settings: Path) -> str:
     done = subprocess.run([sys.executable, "-c", SERVE, str(settings)], capture_output=True, timeout=30)
     assert done.returncode != 0
