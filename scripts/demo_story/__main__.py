@@ -1,21 +1,80 @@
-"""`python -m demo_story`, as scripts/demo runs it."""
+"""`python -m demo_story`, as scripts/demo runs it.
+
+What the story needs takes a second to import: that comes once signals are in hand.
+"""
 
 import argparse
+import os
 import signal
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-
-from demo_story.parts import PartFailed
-from demo_story.screen import Screen
-from demo_story.story import Wishes, tell
+from types import FrameType
+from typing import Final
 
 _PER_DEVICE_S = 4.0
 _ANYWAY_S = 40.0
+_PATIENCE_S: Final = 10.0
+
+
+class Signals:
+    """Ctrl-C, SIGTERM and a closed terminal end the story alike: KeyboardInterrupt, so that everything is stopped.
+
+    number: of the first one, 0 before. More of them while things are being stopped change nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._at_s = 0.0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._received)  # SIGINT too: a shell's background job has it ignored
+
+    def _received(self, number: int, _frame: FrameType | None) -> None:
+        if self.number and time.monotonic() - self._at_s < _PATIENCE_S:
+            return
+        self.number, self._at_s = self.number or number, time.monotonic()
+        raise KeyboardInterrupt
+
+    def done(self) -> None:
+        """Let nothing disturb the end."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def main() -> int:
-    """Tell the story; return 0 if every device got through, 1 if not, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    """Tell the story; return 0 if every device got through, 1 if not, 128 and its number after a signal."""
+    options = _options()
+    signals = Signals()
+    try:
+        return _tell(options)
+    except BaseException:
+        if not signals.number:
+            raise
+        # Whatever it came out as: a thread that could not be started, a command that was cut short.
+        with suppress(OSError):  # the terminal may be gone
+            print("interrupted", file=sys.stderr)
+        return 128 + signals.number
+    finally:
+        signals.done()
+
+
+def _tell(options: argparse.Namespace) -> int:
+    from demo_story.parts import PartFailed
+    from demo_story.screen import Screen
+    from demo_story.story import Wishes, tell
+
+    timeout_s = _ANYWAY_S + _PER_DEVICE_S * options.devices
+    screen = Screen(as_json=options.json)
+    try:
+        return 0 if tell(Wishes(options.devices, options.keep, options.json, options.picture, timeout_s), screen) else 1
+    except PartFailed as error:
+        screen.error(str(error))
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/demo")
     parser.description = "The whole story of a fleet's identities on this machine, with real parts."
     parser.add_argument("--devices", type=int, default=5, metavar="N", help="how many devices (1 to 200; default 5)")
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, and print addresses and commands")
@@ -24,19 +83,28 @@ def main() -> int:
     options = parser.parse_args()
     if not 1 <= options.devices <= 200:
         parser.error(f"--devices: want 1 to 200, got {options.devices}")
-    timeout_s = _ANYWAY_S + _PER_DEVICE_S * options.devices
-    screen = Screen(as_json=options.json)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
+    if options.picture is not None and (why := _why_not_writable(options.picture)):
+        parser.error(f"--picture: {options.picture} can't be written: {why}")
+    return options
+
+
+def _why_not_writable(path: Path) -> str:
+    """Try it, as permissions do not tell all; return the system's word, empty if it can be written."""
+    new = not path.exists()
     try:
-        complete = tell(Wishes(options.devices, options.keep, options.json, options.picture, timeout_s), screen)
-    except PartFailed as error:
-        screen.error(str(error))
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0 if complete else 1
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    if new:
+        path.unlink()
+    return ""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # sys.exit would end with SIGINT where an import was interrupted: CPython keeps a note of it (bpo-1054041).
+    os._exit(status)

@@ -2,8 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -64,24 +63,39 @@ class FleetDevice:
         )
 
 
-def make_fleet(folder: Path, count: int) -> tuple[VendorCa, list[FleetDevice]]:
-    """Have an emulated vendor make `count` TPMs with EK certificates, and power them on."""
-    vendor = VendorCa.create(folder / "vendor")
-    with ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1)) as pool:
-        return vendor, list(pool.map(lambda number: _make(vendor, folder, number), range(1, count + 1)))
+class Factory:
+    """An emulated vendor's: it makes TPMs with EK certificates, several at once, and powers them on.
+
+    run: folder for their sockets. The threads that start the TPMs stay until close(): the TPMs die with them.
+    """
+
+    def __init__(self, folder: Path, *, run: Path) -> None:
+        self.vendor = VendorCa.create(folder / "vendor")
+        self._folder = folder
+        self._run = run
+        self._pool = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1))
+        self._tpms: list[Swtpm] = []
+
+    def begin(self, count: int) -> "list[Future[FleetDevice]]":
+        """Have `count` devices made; returns at once."""
+        return [self._pool.submit(self._make, number) for number in range(1, count + 1)]
+
+    def close(self) -> None:
+        """Stop the work, and power all TPMs off."""
+        self._pool.shutdown(cancel_futures=True)
+        for tpm in self._tpms:
+            tpm.close()
+
+    def _make(self, number: int) -> FleetDevice:
+        home = self._folder / f"device-{number:03d}"
+        tpm = self.vendor.make(home / "tpm", run=self._run / str(number))
+        self._tpms.append(tpm)
+        tpm.start()
+        return _device(tpm, home, number)
 
 
-def close_fleet(devices: Sequence[FleetDevice]) -> None:
-    """Power all TPMs off."""
-    for device in devices:
-        device.tpm.close()
-
-
-def _make(vendor: VendorCa, folder: Path, number: int) -> FleetDevice:
+def _device(tpm: Swtpm, home: Path, number: int) -> FleetDevice:
     model = MODELS[(number - 1) % len(MODELS)]
-    home = folder / f"device-{number:03d}"
-    tpm = vendor.make(home / "tpm")
-    tpm.start()
     with Tpm.open(tpm.tcti) as opened:
         certificates = dict(opened.endorsement_certificates())
     certificate = x509.load_der_x509_certificate(certificates[EK_CERTIFICATE_NV[model.ek_template]])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from birthmark_server import cli
+from birthmark_server.cli.exits import Exit
 from birthmark_server.settings import Settings, load
 from demo_story.fleet import FleetDevice
 from demo_story.parts import Part, PartFailed, free_port, listens
@@ -104,6 +105,8 @@ class Installation:
         argv = [*(["--config", str(self.config)] if configured else []), *words]
         with redirect_stdout(out), redirect_stderr(out):
             status = cli.run(lambda: cli.application()(argv, prog_name="birthmark"))
+        if status == Exit.INTERRUPTED:
+            raise KeyboardInterrupt  # the person meant the story, not this command
         if status != 0:
             raise PartFailed(f"birthmark {shlex.join(words)} ended with {status}:\n{out.getvalue()}")
         return out.getvalue()

@@ -11,6 +11,7 @@ from typing import Final
 
 _STOP_TIMEOUT_S: Final = 5.0
 _LOG_TAIL_BYTES: Final = 3000
+_DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class PartFailed(RuntimeError):
@@ -18,7 +19,11 @@ class PartFailed(RuntimeError):
 
 
 class Part:
-    """One running process, its log in a file. In a session of its own, so that Ctrl-C reaches the story first."""
+    """One running process, its log in a file.
+
+    In a session of its own, so that Ctrl-C reaches the story first; killed by the kernel when the story is (prctl(2),
+    PR_SET_PDEATHSIG, which means the *thread* that started it: start it in the main one).
+    """
 
     def __init__(
         self, name: str, argv: Sequence[str | Path], *, log: Path, env: Mapping[str, str] | None = None
@@ -27,7 +32,7 @@ class Part:
         self.log_path = log
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [str(word) for word in argv],
+                [*_DIES_WITH_US, *(str(word) for word in argv)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -50,7 +55,7 @@ class Part:
         deadline = time.monotonic() + timeout_s
         while not ready():
             if not self.running:
-                raise PartFailed(f"{self.name} ended with status {self._process.returncode}:\n{self.tail()}")
+                raise PartFailed(self.obituary())
             if time.monotonic() > deadline:
                 raise PartFailed(f"{self.name} is not ready after {timeout_s:g} s:\n{self.tail()}")
             time.sleep(0.02)
@@ -68,6 +73,12 @@ class Part:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def obituary(self) -> str:
+        """Say how it ended, with the end of its log."""
+        code = self._process.returncode
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        return f"{self.name} ended {how}:\n{self.tail()}"
 
     def tail(self) -> str:
         """Return the end of its log."""

@@ -71,15 +71,20 @@ class Screen:
         if self.kind == "json":
             print(json.dumps(result(progress, wall_s=wall_s), indent=2))
             return
+        if self.kind == "lines":
+            for line in _plain(ending(progress, wall_s=wall_s, rows=len(progress))):
+                self._print(Text(line))
+            self._print(steps(next_steps))
+            return
         wide = self.console.width >= _WIDE
         self.console.print(ending(progress, wall_s=wall_s, rows=len(progress), wide=wide))
         self.console.print(steps(next_steps), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
-        Console(stderr=True, highlight=False).print(Text(text, style="red"))
+        Console(stderr=True, highlight=False).print(Text(text, style="red"), soft_wrap=True)
 
-    def _print(self, text: Text) -> None:
+    def _print(self, text: Text | Group) -> None:
         if self.kind != "json":
             self.console.print(text, soft_wrap=True)
 
@@ -156,6 +161,14 @@ def save_picture(path: Path, progress: Sequence[Progress], *, wall_s: float, cha
     # Without the fonts that rich would have a reader's browser fetch from elsewhere.
     own_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="Birthmark", code_format=own_fonts))
+
+
+def _plain(shown: Group) -> list[str]:
+    """Return what a pipe or a file gets: as wide as it is, without blanks at the end."""
+    console = Console(width=200, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(shown)
+    return [line.rstrip() for line in captured.get().splitlines()]
 
 
 def _cell(one: Progress, number: int, *, wide: bool) -> Text:

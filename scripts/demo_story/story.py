@@ -1,12 +1,8 @@
 """The story, from an empty folder to a fleet that has rotated its certificates."""
 
-import shutil
 import signal
-import tempfile
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +11,11 @@ from typing import Final
 from birthmark_server.store.open import open_store
 from demo_story.ear import BrokerEar
 from demo_story.evidence import Progress, Stage, Witness
-from demo_story.fleet import FleetDevice, close_fleet, make_fleet
+from demo_story.fleet import Factory, FleetDevice
 from demo_story.installation import BIRTHMARK, BIRTHMARK_AGENT, Installation
 from demo_story.parts import Part, PartFailed, stop_all
 from demo_story.screen import Screen, save_picture
-from support.swtpm import VendorCa
+from demo_story.workshop import run_folder, workshop
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _LOOK_EVERY_S: Final = 0.05
@@ -39,11 +35,8 @@ class Wishes:
 
 def tell(wishes: Wishes, screen: Screen) -> bool:
     """Tell the story; return whether every device got through. Everything that was started is stopped again."""
-    home = _ROOT / ".birthmark"
-    home.mkdir(exist_ok=True)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=home))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder = stack.enter_context(workshop(_ROOT / ".birthmark"))
         return _Story(wishes, screen, folder, stack).run()
 
 
@@ -57,10 +50,11 @@ class _Story:
         self._parts: list[Part] = []
 
     def run(self) -> bool:
-        vendor, devices = self._prepare()
-        self._stack.callback(close_fleet, devices)
+        factory = Factory(self._folder / "fleet", run=run_folder(self._folder))
+        self._stack.callback(factory.close)
         self._stack.callback(lambda: stop_all(self._parts))
-        self._start_services(vendor, devices)
+        devices = self._prepare(factory)
+        self._start_services(factory.vendor.root_pem, devices)
         progress = self._live(devices)
         wall_s = self._screen.elapsed_s
         if self._wishes.picture is not None:
@@ -73,19 +67,18 @@ class _Story:
             self._stay()
         return complete
 
-    def _prepare(self) -> tuple[VendorCa, list[FleetDevice]]:
+    def _prepare(self, factory: Factory) -> list[FleetDevice]:
         """Make the authorities and the TPMs, beside each other."""
         count = self._wishes.devices
         self._screen.chapter(f"A certification authority, and {count} devices fresh from the factory")
         self._screen.remark(f"{count} TPM 2.0 emulators (swtpm), each with an EK certificate of the emulated vendor")
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            fleet = pool.submit(make_fleet, self._folder / "fleet", count)
-            self._installation.init()
-            return fleet.result()
+        ordered = factory.begin(count)
+        self._installation.init()
+        return [one.result() for one in ordered]
 
-    def _start_services(self, vendor: VendorCa, devices: Sequence[FleetDevice]) -> None:
+    def _start_services(self, vendor_root: Path, devices: Sequence[FleetDevice]) -> None:
         self._screen.chapter("Whom to believe, and whom to expect")
-        self._installation.trust(vendor.root_pem, manufacturer=devices[0].manufacturer)
+        self._installation.trust(vendor_root, manufacturer=devices[0].manufacturer)
         self._installation.expect(devices)
         self._screen.chapter("The enrollment server, and the broker with its gate")
         self._parts.append(self._installation.broker())
@@ -127,7 +120,7 @@ class _Story:
                 one.device.agent.signal(_RENEW)
         for part in self._parts:
             if not part.running:
-                raise PartFailed(f"{part.name} ended by itself:\n{part.tail()}")
+                raise PartFailed(part.obituary())
         self._screen.update(witness.progress)
 
     def _explain(self, progress: Sequence[Progress]) -> None:
@@ -167,11 +160,14 @@ class _Story:
         self._screen.remark(f"enrollment server  {installation.url}")
         self._screen.remark(f"broker             mqtts://localhost:{installation.broker_port}")
         self._screen.chapter("Everything stays up until Ctrl-C")
-        ended = threading.Event()
-        while not ended.wait(1.0):
+        mourned: set[Part] = set()
+        while True:
+            time.sleep(0.5)
             for part in self._parts:
-                if not part.running:
-                    raise PartFailed(f"{part.name} ended by itself:\n{part.tail()}")
+                if not part.running and part not in mourned:
+                    mourned.add(part)
+                    self._screen.error(part.obituary())
+                    self._screen.remark("the rest stays up until Ctrl-C")
 
 
 def _subscribe(installation: Installation, control: Path, root: Path) -> str:

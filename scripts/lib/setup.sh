@@ -37,7 +37,9 @@ running=(
     haproxy           # a TLS front before the server
 )
 
-say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+say() {
+    if [[ -t 2 ]]; then printf '\033[2m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi
+}
 refuse() {
     printf 'setup: %s\n' "$*" >&2
     exit 69 # EX_UNAVAILABLE
@@ -93,11 +95,46 @@ make_venv() {
     local wanted stamp="$venv/.birthmark-setup"
     wanted=$(cd "$root" && sha256sum requirements/dev.lock pyproject.toml && pwd && /usr/bin/python3 --version)
     [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
-    say "making .venv from requirements/dev.lock"
+    say "making .venv from requirements/dev.lock: two or three minutes"
     [[ -x $venv/bin/pip ]] || /usr/bin/python3 -m venv "$venv"
-    "$venv/bin/pip" install -qq --disable-pip-version-check --require-hashes -r "$root/requirements/dev.lock"
-    "$venv/bin/pip" install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable "$root"
+    local lock="$root/requirements/dev.lock"
+    pip_install "$(grep -c '^[a-z].*==' "$lock")" --require-hashes -r "$lock"
+    pip_install 1 --no-deps --no-build-isolation --editable "$root"
     printf '%s\n' "$wanted" >"$stamp"
+}
+
+# pip install, with its progress through COUNT packages: in a terminal one line that moves, else a line for each stage.
+pip_install() {
+    local count=$1 log="$root/.birthmark/pip.log"
+    shift
+    if ! PYTHONUNBUFFERED=1 "$venv/bin/pip" install --disable-pip-version-check --no-color --progress-bar off "$@" 2>&1 |
+        tee "$log" | pip_progress "$count"; then
+        tail -n 30 "$log" >&2
+        refuse "pip failed; all that it said is in $log"
+    fi
+}
+
+pip_progress() {
+    local count=$1 line number=0 told=
+    while IFS= read -r line; do
+        case $line in
+            Collecting*) number=$((number + 1)) && stage "downloading" "$number of $count" ;;
+            *"Building wheel for"*started* | *"Building editable for"*started*)
+                line=${line#*for } && stage "building ${line%% *}" ;;
+            "Installing collected packages"*) stage installing ;;
+        esac
+    done
+    [[ ! -t 2 ]] || printf '\r\033[K' >&2
+}
+
+# stage NAME [DETAIL]. `told` is the caller's: the last one's name.
+stage() {
+    if [[ -t 2 ]]; then
+        printf '\r\033[K  %s %s' "$1" "${2:-}" >&2
+    elif [[ $told != "$1" ]]; then
+        told=$1
+        printf '  %s%s\n' "$1" "${2:+ (${2##* of } packages)}" >&2
+    fi
 }
 
 make_gate() {

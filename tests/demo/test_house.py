@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,22 @@ def test_a_script_can_be_run_and_says_what_it_does(name: str) -> None:
     first, second, *_ = script.read_text().splitlines()
     assert first == "#!/usr/bin/env bash"
     assert second.startswith("# ")
+
+
+def test_the_demo_says_what_it_can_do_without_setting_anything_up(tmp_path: Path) -> None:
+    script = tmp_path / "scripts" / "demo"
+    script.parent.mkdir()
+    script.write_text((ROOT / "scripts" / "demo").read_text())  # beside it there is nothing to set up with
+    said = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True, timeout=10).stdout
+    program = subprocess.run(
+        [sys.executable, "-m", "demo_story", "--help"],
+        capture_output=True, text=True, check=True, timeout=10, cwd=ROOT / "scripts",
+    ).stdout  # fmt: skip
+    options = set(re.findall(r"--[a-z]+", program))
+    assert options == set(re.findall(r"--[a-z]+", said))
+
+
+def test_setting_up_sends_colours_to_a_terminal_only(tmp_path: Path) -> None:
+    program = f"source '{ROOT}/scripts/lib/setup.sh'; say hello; printf 'Collecting a\nCollecting b\n' | pip_progress 2"
+    said = subprocess.run(["bash", "-c", program], capture_output=True, check=True, timeout=10).stderr
+    assert said == b"hello\n  downloading (2 packages)\n"

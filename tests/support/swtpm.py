@@ -11,6 +11,9 @@ What one gets is what a TPM vendor ships: EKs RSA 2048 and P-384 with their cert
 and the vendor's intermediate certificate at 0x01C00100, as TPMs with an on-die CA carry it; so `ca.root_pem` alone is
 enough to verify. Needs Debian's swtpm and swtpm-tools. The TPM speaks over a Unix socket: no port to collide on. It
 serves one client at a time, and the next one waits until the first is gone.
+
+The emulator dies with whoever started it, even by SIGKILL, and Ctrl-C does not reach it: it is its owner's to stop. The
+kernel takes the *thread* that started it for its owner (prctl(2), PR_SET_PDEATHSIG): start it in one that stays.
 """
 
 import os
@@ -46,6 +49,9 @@ from tpm2_pytss import (
 )
 
 CHAIN_NV_INDEX: Final = 0x01C00100
+MOST_RUN_BYTES: Final = 107 - len("/tpm.ctrl")
+"""A Unix socket's path has at most 107 bytes (unix(7)), and a test's folder is often longer."""
+_DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 _START_TIMEOUT_S: Final = 10.0
 _SETUP_TIMEOUT_S: Final = 60.0
 
@@ -92,20 +98,28 @@ class VendorCa:
         """The certificate of the CA that signs the EK certificates."""
         return self.folder / "issuercert.pem"
 
-    def make(self, state: Path, *, chain_in_nv: bool = True) -> "Swtpm":
+    def make(self, state: Path, *, chain_in_nv: bool = True, run: Path | None = None) -> "Swtpm":
         """Make a TPM whose state is kept in `state` (created), with EKs and EK certificates; it is not running yet.
 
-        chain_in_nv: keep the intermediate at CHAIN_NV_INDEX. Safe to call from several threads or processes at once.
+        chain_in_nv: keep the intermediate at CHAIN_NV_INDEX. run: see Swtpm. Safe to call from several threads or
+        processes at once.
         """
         state = state.resolve()
         state.mkdir(parents=True)
         log = state / "setup.log"
         command = [_program("swtpm_setup"), "--tpm2", "--tpmstate", str(state), "--createek", "--create-ek-cert"]
         command += ["--lock-nvram", "--ecc", "--config", str(self.folder / "setup.conf"), "--logfile", str(log)]
-        done = subprocess.run(command, capture_output=True, timeout=_SETUP_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            [*_DIES_WITH_US, *command],
+            capture_output=True,
+            timeout=_SETUP_TIMEOUT_S,
+            check=False,
+            env={**os.environ, "TMPDIR": str(state)},  # where it is left behind if it is killed
+            process_group=0,
+        )
         if done.returncode != 0:
             raise SwtpmFailed(f"swtpm_setup ended with {done.returncode}\n{_read(log)}")
-        tpm = Swtpm(state)
+        tpm = Swtpm(state, run=run)
         if chain_in_nv:
             intermediate = x509.load_pem_x509_certificate(self.intermediate_pem.read_bytes())
             with tpm.running():
@@ -114,13 +128,15 @@ class VendorCa:
 
 
 class Swtpm:
-    """One emulated TPM. Its state outlives the process: stop() and start() are a power cycle."""
+    """One emulated TPM. Its state outlives the process: stop() and start() are a power cycle.
 
-    def __init__(self, state: Path) -> None:
+    run: folder for its sockets, there while it runs; at most MOST_RUN_BYTES long. By default a short one in /tmp.
+    """
+
+    def __init__(self, state: Path, *, run: Path | None = None) -> None:
         self.state = state.resolve()
         self._process: subprocess.Popen[bytes] | None = None
-        # A Unix socket's path has at most 107 bytes, and a test's folder is often longer. There while the TPM runs.
-        self._run = Path(tempfile.gettempdir()) / f"swtpm-{secrets.token_hex(6)}"
+        self._run = run or Path(tempfile.gettempdir()) / f"swtpm-{secrets.token_hex(6)}"
 
     @property
     def tcti(self) -> str:
@@ -152,7 +168,9 @@ class Swtpm:
         command = [_program("swtpm"), "socket", "--tpm2", "--tpmstate", f"dir={self.state}"]
         command += ["--server", f"type=unixio,path={data}", "--ctrl", f"type=unixio,path={control}"]
         command += ["--flags", "not-need-init,startup-clear", "--log", f"file={log}"]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [*_DIES_WITH_US, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
+        )
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not (_listens(control) and _listens(data)):
             if self._process.poll() is not None or time.monotonic() > deadline:
