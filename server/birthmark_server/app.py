@@ -215,8 +215,7 @@ async def _open_doors(
             certificate=Path(settings.server.certificate),
             key=key,
             key_passphrase=key_passphrase,
-            root=authority.root,
-            intermediates=[issuer.certificate for issuer in authority.issuers],
+            issuers=[issuer.certificate for issuer in authority.issuers],
             min_version=ssl.TLSVersion.TLSv1_2 if settings.server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
         )
     )

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Misconfigured
@@ -52,8 +53,7 @@ def context_of(pki: Pki, folder: Path, *, min_version: ssl.TLSVersion = ssl.TLSV
         certificate=chain,
         key=key,
         key_passphrase=None,
-        root=pki.authority.root,
-        intermediates=[issuer.certificate for issuer in pki.authority.issuers],
+        issuers=[issuer.certificate for issuer in pki.authority.issuers],
         min_version=min_version,
     )
 
@@ -159,18 +159,28 @@ def test_where_a_certificate_is_required_its_absence_is_told(pki: Pki, tmp_path:
     assert "alert certificate required" in said
 
 
-def test_an_intermediate_alone_is_no_chain(pki: Pki, other_pki: Pki, tmp_path: Path) -> None:
-    """A context that holds a foreign Fleet CA as help, but not its root, trusts nothing that this CA issued."""
+@pytest.mark.parametrize("sent", ["leaf", "chain", "chain and root"])
+def test_a_ca_below_the_root_that_is_not_an_issuer_opens_nothing(pki: Pki, tmp_path: Path, sent: str) -> None:
+    """The root's signature alone is no way in: a CA that root.crl revokes is not among the issuers."""
     chain, key = pki.server().write(tmp_path, "server")
-    context = server_context(
-        certificate=chain,
-        key=key,
-        key_passphrase=None,
-        root=pki.authority.root,
-        intermediates=[other_pki.authority.fleet.certificate],
-    )
-    said, _ = knock(context, s_client(*shown(other_pki.device(), tmp_path)))
+    others = [issuer.certificate for issuer in pki.authority.issuers if issuer is not pki.authority.fleet]
+    context = server_context(certificate=chain, key=key, key_passphrase=None, issuers=others)
+    leaf = pki.device()
+    root = pki.authority.root.public_bytes(Encoding.PEM)
+    shown_chain, shown_key = leaf.write(tmp_path, "client")
+    pem = leaf.certificate.public_bytes(Encoding.PEM)
+    shown_chain.write_bytes({"leaf": pem, "chain": leaf.chain_pem, "chain and root": leaf.chain_pem + root}[sent])
+    client = s_client("-cert", str(shown_chain), "-cert_chain", str(shown_chain), "-key", str(shown_key))
+    said, _ = knock(context, client)
     assert "alert unknown ca" in said
+
+
+def test_a_client_may_send_its_certificate_alone(pki: Pki, tmp_path: Path) -> None:
+    leaf = pki.device()
+    chain, key = leaf.write(tmp_path, "client")
+    chain.write_bytes(leaf.certificate.public_bytes(Encoding.PEM))
+    said, _ = knock(context_of(pki, tmp_path), s_client("-cert", str(chain), "-key", str(key)))
+    assert "alert" not in said
 
 
 def test_tls_1_2_is_refused_with_an_alert(pki: Pki, tmp_path: Path) -> None:
@@ -359,9 +369,7 @@ def test_every_private_name_of_asyncio_that_is_used_is_looked_for() -> None:
 def test_a_missing_key_and_a_taken_port_are_said_so(pki: Pki, tmp_path: Path) -> None:
     chain, _ = pki.server().write(tmp_path, "server")
     with pytest.raises(Misconfigured, match="can't use the server's certificate"):
-        server_context(
-            certificate=chain, key=tmp_path / "none", key_passphrase=None, root=pki.authority.root, intermediates=[]
-        )
+        server_context(certificate=chain, key=tmp_path / "none", key_passphrase=None, issuers=[])
     (sock,) = listening_sockets("127.0.0.1:0")
     with sock, pytest.raises(Misconfigured, match="can't listen on"):
         listening_sockets(f"127.0.0.1:{sock.getsockname()[1]}")
