@@ -12,12 +12,11 @@ import threading
 from collections import Counter
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from birthmark_server.domain import Caller, Refusal
 from birthmark_server.errors import Refused
 from birthmark_server.store.errors import StoreBusy, StoreFailed
-from birthmark_server.store.protocol import Store
 
 log = logging.getLogger("birthmark.refusals")
 
@@ -26,11 +25,18 @@ MOST_PER_SOURCE: Final = 60
 EXCERPT_BYTES: Final = 1024
 
 
+class RefusalStore(Protocol):
+    """What the book needs of store.protocol.Store."""
+
+    def record_refusal(self, refusal: Refusal) -> None:
+        """Write it down. Raise StoreBusy, StoreFailed."""
+
+
 class RefusalBook:
     """Writes refusals to the store. Never raises: the refusal itself is what the client must hear of. Thread-safe."""
 
     def __init__(
-        self, store: Store, *, most_per_minute: int = MOST_PER_MINUTE, most_per_source: int = MOST_PER_SOURCE
+        self, store: RefusalStore, *, most_per_minute: int = MOST_PER_MINUTE, most_per_source: int = MOST_PER_SOURCE
     ) -> None:
         self._store = store
         self._room = _Room(most_per_minute, most_per_source)

@@ -12,7 +12,6 @@ from birthmark_server.attestation.errors import AkUnrestricted
 from birthmark_server.domain import Caller, CertificateProfile, Refusal
 from birthmark_server.refusals import EXCERPT_BYTES, RefusalBook, excerpt
 from birthmark_server.store.errors import StoreFailed
-from birthmark_server.store.protocol import Store
 from support.core import STRANGER, Core, station
 from support.server import sha256_hex
 
@@ -37,8 +36,7 @@ def write(book: RefusalBook, at: datetime, source: str = "192.0.2.1", *, proven:
 
 
 def book_on(pages: Pages, *, most_per_source: int = 3) -> RefusalBook:
-    store: Store = pages  # type: ignore[assignment]
-    return RefusalBook(store, most_per_minute=3, most_per_source=most_per_source)
+    return RefusalBook(pages, most_per_minute=3, most_per_source=most_per_source)
 
 
 def test_each_refusal_is_kept_with_its_code_and_reason() -> None:

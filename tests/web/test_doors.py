@@ -15,7 +15,6 @@ from birthmark_server.domain import (
     RevocationReason,
 )
 from birthmark_server.errors import Misconfigured
-from birthmark_server.store.protocol import Store
 from birthmark_server.web import errors
 from birthmark_server.web.doors import (
     ATTESTED,
@@ -78,7 +77,7 @@ def judge(
     *,
     certificate: bytes | None = b"a certificate",
 ) -> Caller:
-    store: Store = OneCertificate(None if record is None else (record, device))  # type: ignore[assignment]
+    store = OneCertificate(None if record is None else (record, device))
     call = Call("r", "192.0.2.1", certificate)
     return identify(store, door, call, issuers=frozenset({"fleet", "infra"}), now=NOW)
 

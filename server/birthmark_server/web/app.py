@@ -26,8 +26,7 @@ from aiohttp import web
 from birthmark_server.domain import Caller
 from birthmark_server.errors import Malformed
 from birthmark_server.settings import LimitSettings
-from birthmark_server.store.protocol import Store
-from birthmark_server.web.doors import Answer, Call, Route, Router, identify
+from birthmark_server.web.doors import Answer, Call, DoorStore, Route, Router, identify
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
 from birthmark_server.web.front import address_from_front, certificate_from_front
 from birthmark_server.web.limits import TokenBuckets, source_of
@@ -56,7 +55,7 @@ class HttpShell:
         self,
         *,
         router: Router,
-        store: Store,
+        store: DoorStore,
         issuers: frozenset[str],
         limits: LimitSettings,
         workers: Workers,

@@ -8,20 +8,19 @@ their work.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.issuer import Issuer
-from birthmark_server.domain import Caller
-from birthmark_server.store.protocol import Store
+from birthmark_server.domain import Caller, CertificateRecord
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.errors import NoSuchResource
 
@@ -35,6 +34,16 @@ long the list has become."""
 RETRY: Final = timedelta(minutes=1)
 MAX_AGE_S: Final = 60
 """How long a cache may keep a list without asking: a revocation shall not wait for it."""
+
+
+class CrlStore(Protocol):
+    """What lists are made from: a part of store.protocol.Store, which says what each promises."""
+
+    def count_revoked(self, issuer_sha256: str) -> int: ...
+
+    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]: ...
+
+    def next_crl_number(self, issuer_sha256: str) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,7 @@ class CrlPublisher:
     def __init__(
         self,
         *,
-        store: Store,
+        store: CrlStore,
         authority: Authority,
         lifetime: timedelta,
         refresh: timedelta,

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from birthmark_server.ca.record import common_name
-from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, DeviceState
+from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, Device, DeviceState
 from birthmark_server.errors import Misconfigured
-from birthmark_server.store.protocol import Store
 from birthmark_server.web.errors import (
     CertificateMisused,
     CertificateOutOfDate,
@@ -143,7 +142,14 @@ class Router:
         raise NoSuchResource(f"nothing is served at {path[:200]}")
 
 
-def identify(store: Store, door: Door, call: Call, *, issuers: frozenset[str], now: datetime) -> Caller:
+class DoorStore(Protocol):
+    """What a door needs of store.protocol.Store."""
+
+    def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
+        """The certificate and its device, or None: a certificate that we do not know is nobody's."""
+
+
+def identify(store: DoorStore, door: Door, call: Call, *, issuers: frozenset[str], now: datetime) -> Caller:
     """Return who calls, or raise a NotYourDoor that says why `door` stays shut.
 
     issuers: SHA-256 of our CA certificates.
