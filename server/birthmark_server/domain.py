@@ -8,6 +8,10 @@ lower-case hex without leading zeros. Certificates are DER.
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
+
+MOST_CLAIMS: Final = 8
+"""How many EKs beside the proven one are kept of a device: more than any TPM has."""
 
 
 class DeviceState(StrEnum):
@@ -98,7 +102,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device on record. epoch rises with each revocation: whatever began under an older one is never issued."""
+    """One device on record. epoch rises with each revocation: whatever began under an older one is never issued.
+
+    ek_sha256: the EK that was proven; no two devices have the same. other_ek_sha256: EKs that the device showed beside
+    it, at most MOST_CLAIMS, the first ones. Those are claims: an EK certificate is no secret, so anyone can show
+    anyone's. A claim never stands in the way of the EK's owner (ADR 0036).
+    """
 
     device_id: str
     serial: str
@@ -117,7 +126,10 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class CertificateRecord:
-    """One certificate that we issued. device_id is empty for the infrastructure's own; subject names it."""
+    """One certificate that we issued. device_id is empty for the infrastructure's own; subject names it.
+
+    spki_sha256: of the certified key's SubjectPublicKeyInfo (DER), as for EKs.
+    """
 
     sha256: str
     issuer_sha256: str
@@ -129,13 +141,19 @@ class CertificateRecord:
     not_after: datetime
     der: bytes
     issued_at: datetime
+    spki_sha256: str
     revoked_at: datetime | None = None
     reason: RevocationReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DenyEntry:
-    """What must never be let in again. Any of the three may match; an empty one matches nothing."""
+    """What must never be let in again. Any of the first three may match; an empty one matches nothing.
+
+    ek_sha256: proven, or named by an operator: matches whoever shows it. claimed_ek_sha256: what the denied TPM showed
+    beside its proven EK: matches only a newcomer that a batch would let in by that very EK, since the claim may have
+    been a lie about somebody else's.
+    """
 
     device_id: str
     serial: str
@@ -143,6 +161,7 @@ class DenyEntry:
     reason: str
     denied_by: str
     denied_at: datetime
+    claimed_ek_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

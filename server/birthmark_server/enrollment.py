@@ -19,8 +19,7 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.admission import admit, require_proven
-from birthmark_server.attestation.certificate import parse_certificate
-from birthmark_server.attestation.ek import shown_ek_hashes, strip_nv, verify_endorsement
+from birthmark_server.attestation.ek import shown_ek_hashes, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, read_request, verify_activation
 from birthmark_server.ca.authority import Authority
@@ -200,10 +199,10 @@ class EnrollmentService:
         pending = self._store.get_pending(enrollment_id)
         trail.device_id, trail.ek_sha256, trail.proven = pending.device_id, pending.ek_sha256, True
         state = state_of(pending, now=now)
-        if state is not State.CHALLENGED:
-            return self._repeat(pending, state, body)
         if pending.station != caller.station:
             raise OtherStation("this enrollment was begun through another door")
+        if state is not State.CHALLENGED:
+            return self._repeat(pending, state, body)
         answer = ChallengeAnswer.decode(body)
         verified = verify_activation(
             pending,
@@ -215,7 +214,7 @@ class EnrollmentService:
             now=now,
         )
         require_legal(state, Event.PROVEN)
-        birth = self._birth(pending, verified, body, now)
+        birth = self._birth(pending, verified, body, caller, now)
         try:
             self._store.commit_birth(birth)
         except AlreadyConsumed:  # the same request, twice at the same time
@@ -236,7 +235,9 @@ class EnrollmentService:
         self._issuer(born[0])
         return pending.answer
 
-    def _birth(self, pending: PendingEnrollment, verified: VerifiedDevice, body: bytes, now: datetime) -> Birth:
+    def _birth(
+        self, pending: PendingEnrollment, verified: VerifiedDevice, body: bytes, caller: Caller, now: datetime
+    ) -> Birth:
         """Decide what this birth writes: a new device, the same one again, or one with a new birth key."""
         known = self._store.get_device(pending.device_id) if pending.epoch else None
         swap = None
@@ -244,11 +245,9 @@ class EnrollmentService:
             swap = self._store.admission_facts((verified.ek_sha256, *verified.other_ek_sha256), at=now).swap
         spki_sha256 = sha256(verified.birth_spki).hexdigest()
         rekeyed = known is not None and known.birth_spki_sha256 != spki_sha256
-        existing = None if known is None or rekeyed else self._living_idevid(known.device_id, now)
-        issued = None if existing is not None else self._issue(verified, pending.request, now)
-        born = existing or issued
-        if born is None:
-            raise ValueError("neither an old nor a new birth certificate")  # for mypy; one of the two is there
+        existing = None if known is None or rekeyed else self._living_idevid(known, now)
+        idevid = existing or self._issue(verified, now)
+        relayed = caller.certificate if caller.station else None
         device = Device(
             device_id=verified.device_id,
             serial=verified.serial,
@@ -268,22 +267,23 @@ class EnrollmentService:
             enrollment_id=pending.enrollment_id,
             expected_epoch=pending.epoch,
             device=device,
-            certificate=issued,
+            certificate=None if existing else idevid,
             revoke_previous=rekeyed,
             swap=swap,
             evidence=verified.evidence,
             request_sha256=sha256(body).hexdigest(),
-            answer=self._result(verified.device_id, born).encode(),
+            answer=self._result(verified.device_id, idevid).encode(),
             answer_expires_at=now + self._policy.answer_ttl,
             at=now,
+            station_sha256="" if relayed is None else relayed.sha256,
         )
 
-    def _living_idevid(self, device_id: str, now: datetime) -> CertificateRecord | None:
+    def _living_idevid(self, device: Device, now: datetime) -> CertificateRecord | None:
         """Return the device's birth certificate that still stands: a birth key has one, however often it is proven."""
-        for record in self._store.device_certificates(device_id):
+        for record in self._store.device_certificates(device.device_id):
+            is_its = record.profile is CertificateProfile.IDEVID and record.spki_sha256 == device.birth_spki_sha256
             living = record.revoked_at is None and record.not_before <= now <= record.not_after
-            ours = self._authority.issuer_with(record.issuer_sha256) is not None
-            if living and ours and record.profile is CertificateProfile.IDEVID:
+            if is_its and living and self._authority.issuer_with(record.issuer_sha256) is not None:
                 return record
         return None
 
@@ -294,14 +294,14 @@ class EnrollmentService:
             raise BirthRevoked("the Birth CA of this answer is no longer ours: begin again")
         return issuer
 
-    def _issue(self, verified: VerifiedDevice, request: bytes, now: datetime) -> CertificateRecord:
+    def _issue(self, verified: VerifiedDevice, now: datetime) -> CertificateRecord:
         issuer = self._authority.birth
         token = issuer.prepare(
             IDevIdRequest(
                 public_key=verified.birth_key,
                 serial=verified.serial,
                 ek_sha256=verified.ek_sha256,
-                ek_certificate=_ek_certificate(read_request(request), verified),
+                ek_certificate=verified.ek_certificate,
             ),
             now=now,
         )
@@ -341,13 +341,3 @@ class EnrollmentService:
             evidence=trail.evidence,
             proven=trail.proven,
         )
-
-
-def _ek_certificate(request: EnrollRequest, verified: VerifiedDevice) -> bytes | None:
-    """Return the EK certificate that `verified` rests on, DER; None where a manifest vouched for the key."""
-    if verified.assurance is not Assurance.VENDOR_CERTIFICATE:
-        return None
-    shown = [strip_nv(data) for data in request.ek_certificates]
-    if len(shown) == 1:  # then it is that one
-        return shown[0]
-    return next((der for der in shown if parse_certificate(der).key_sha256 == verified.ek_sha256), None)

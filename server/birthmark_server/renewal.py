@@ -3,20 +3,22 @@
     enroll()    with the birth certificate (IDevID): the first LDevID, and the way home when the last one has expired
     reenroll()  with a living operational certificate: the same names, a new key
 
+A key is certified once: neither the birth key nor that of any earlier certificate, revoked ones included, will do. A
+client whose answer was lost makes another key; the certificate that nobody got expires.
+
 Which profile is fixed by the device's record, never by the request. A device with TPM evidence on record must bring
 evidence for each new key: a TPM2_Certify by the AK on record over a fresh nonce of this device. A software device
 (`sw-` ids, put on record by an operator) brings none, and never gets more than that; a device once attested never
 becomes one.
 
 Trusts the web room for who calls (certificate looked up and checked for this very request), attestation for the proof,
-the store for one-use of nonces and for revocation, which it checks again as it commits.
+the store for one-use of nonces and keys, for the quota and for revocation, which it checks again as it commits.
 """
 
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -38,7 +40,7 @@ from birthmark_server.domain import (
     EstNonce,
     Evidence,
 )
-from birthmark_server.errors import Busy, Refused
+from birthmark_server.errors import Refused
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import UnknownDevice
 from birthmark_server.store.protocol import Issuance, Store
@@ -46,8 +48,6 @@ from birthmark_server.tpm.attest import parse_attest
 from birthmark_wire import ids
 from birthmark_wire.binding import renewal_binding
 from birthmark_wire.est import NONCE_BYTES, NonceAnswer
-
-DAY: Final = timedelta(days=1)
 
 NameCheck = Callable[[VerifiedCsr, Device, CertificateRecord | None], None]
 
@@ -68,12 +68,6 @@ class NotASoftwareDevice(Refused):
     """Devices without TPM evidence have ids that begin with `sw-`, and no others."""
 
     code = "not-a-software-device"
-
-
-class TooManyCertificates(Busy):
-    """The device fetched as many certificates as it may in a day: does its renewal loop?"""
-
-    code = "too-many-certificates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,20 +180,13 @@ class RenewalService:
         check_names: NameCheck,
     ) -> x509.Certificate:
         now = self._now()
-        self._check_quota(device, now)
         csr = verify_csr(request)
         check_names(csr, device, presented)
         nonce, evidence = self._verify_evidence(csr, device, presented, now)
         certificate, record = self._issue(csr, device, now)
-        self._store.commit_issuance(Issuance(device.device_id, device.epoch, record, nonce, evidence, now))
-        return certificate
-
-    def _check_quota(self, device: Device, now: datetime) -> None:
         most = self._policy.most_per_day
-        if self._store.issued_since(device.device_id, since=now - DAY) >= most:
-            raise TooManyCertificates(
-                f"{device.device_id} fetched {most} certificates within 24 hours", retry_after_s=3600
-            )
+        self._store.commit_issuance(Issuance(device.device_id, device.epoch, record, nonce, evidence, now, most))
+        return certificate
 
     def _check_own_names(self, csr: VerifiedCsr, device: Device, _presented: CertificateRecord | None) -> None:
         """The certificate's names come from the record; what the request asks for may only agree with them."""

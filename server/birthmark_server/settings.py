@@ -141,7 +141,10 @@ class EnrollmentSettings(Section):
         DAY_S, ge=0, le=7 * DAY_S, description="How long a byte-identical repeat gets the stored answer again."
     )
     most_challenges_per_source: int = Field(
-        8, ge=1, le=64, description="Unanswered challenges that one source (a station, or an address) may hold per EK."
+        8,
+        ge=1,
+        le=64,
+        description="Unanswered challenges that one source (a station, or an address) may hold for one device's keys.",
     )
 
 

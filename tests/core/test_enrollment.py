@@ -7,7 +7,15 @@ import pytest
 
 from birthmark_server.admission import ClaimContradicts, ClaimWithoutStation, NotExpected, OtherEndorsementKey
 from birthmark_server.attestation.errors import ActivationSecret, AttestBinding, CsrKey, EkUntrusted
-from birthmark_server.domain import Batch, BoardSwap, DenyEntry, DeviceModel, DeviceState, RevocationReason
+from birthmark_server.domain import (
+    Batch,
+    BoardSwap,
+    DenyEntry,
+    DeviceModel,
+    DeviceState,
+    ManifestEntry,
+    RevocationReason,
+)
 from birthmark_server.enrollment import BirthRevoked, OtherStation, WrongServer
 from birthmark_server.enrollment_states import TRANSITIONS, ChallengeExpired, Event, State, require_legal
 from birthmark_server.refusals import excerpt
@@ -19,6 +27,7 @@ from birthmark_server.store.errors import (
     EpochChanged,
     QuotaExhausted,
     RekeyQuota,
+    StationRevoked,
     TooManyPending,
     UnknownBatch,
     UnknownDevice,
@@ -133,17 +142,23 @@ def test_an_answer_to_one_challenge_is_no_answer_to_another(core: Core) -> None:
         core.finish(second, mixed.encode())
 
 
-def test_a_source_holds_eight_challenges_per_ek_and_takes_nothing_from_another(core: Core) -> None:
+def test_a_source_holds_eight_challenges_for_the_same_keys(core: Core) -> None:
     tpm, _ = core.listed()
-    victim = core.begin(tpm)
-    stranger = replace(STRANGER, source="198.51.100.66")
     for _ in range(8):
-        core.begin(tpm, stranger)
+        challenge = core.begin(tpm)
     with pytest.raises(TooManyPending) as caught:
-        core.begin(tpm, stranger)
+        core.begin(tpm)
     assert 0 < caught.value.retry_after_s <= 301
-    core.begin(tpm)
-    assert core.finish(victim, core.answer(tpm, victim)).chain
+    core.begin(tpm, replace(STRANGER, source="198.51.100.66"))
+    assert core.finish(challenge, core.answer(tpm, challenge)).chain
+
+
+def test_a_stranger_behind_the_same_address_takes_no_challenge_away(core: Core) -> None:
+    """It knows the victim's EK certificate, which is no secret, and has keys of its own."""
+    tpm, _ = core.listed()
+    for _ in range(9):
+        core.begin(tpm.reset())
+    assert core.enroll(tpm)
 
 
 def test_an_unknown_enrollment_is_unknown(core: Core) -> None:
@@ -286,9 +301,23 @@ def test_a_denied_device_stays_out_by_serial_and_by_its_other_ek(core: Core) -> 
     core.store.deny(DenyEntry(device_id, "", (), "stolen", "alice", core.clock()))
     with pytest.raises(DeniedDevice):
         core.begin(tpm)
-    with pytest.raises(DeniedDevice):
+    with pytest.raises(NotExpected):
         core.begin(other)
     assert "stolen" in core.refusals("denied-device")[0].detail  # the reason is for the operators
+
+
+def test_an_insider_cannot_take_a_strangers_ek_by_showing_its_certificate(core: Core) -> None:
+    """The victim is of another model, so its EK is one that the insider may show beside its own."""
+    core.store.add_model(DeviceModel("rsa", ek_template="rsa2048"))
+    victim = SoftwareTpm.create(core.site.vendor, ek="rsa2048")
+    serial = fresh_serial()
+    core.store.import_manifest([ManifestEntry(victim.ek_sha256, serial, "rsa", serial.lower(), "alice", core.clock())])
+    insider, insiders_id = core.listed()
+    core.enroll(replace(insider, ek_certificates=(*insider.ek_certificates, *victim.ek_certificates)))
+    assert core.store.get_device(insiders_id).other_ek_sha256 == (victim.ek_sha256,)
+    core.store.deny(DenyEntry(insiders_id, "", (), "insider", "alice", core.clock()))
+    core.enroll(victim)
+    assert core.store.get_device(serial.lower()).state is DeviceState.ACTIVE
 
 
 def test_a_serial_that_was_denied_before_the_device_came_is_refused_at_birth(core: Core) -> None:
@@ -340,6 +369,32 @@ def test_what_a_station_began_only_that_station_finishes(core: Core) -> None:
         with pytest.raises(OtherStation):
             core.finish(challenge, core.answer(tpm, challenge), other)
     core.finish(challenge, core.answer(tpm, challenge), station("line-1"))
+
+
+def test_only_that_station_gets_the_stored_answer(core: Core) -> None:
+    batch = open_batch(core)
+    tpm = core.site.tpm()
+    challenge = core.begin(tpm, station("line-1"), claim=Claim(batch.name, fresh_serial(), MODEL.name))
+    body = core.answer(tpm, challenge)
+    first = core.finish(challenge, body, station("line-1"))
+    for other in (STRANGER, station("line-2")):
+        with pytest.raises(OtherStation):
+            core.finish(challenge, body, other)
+    assert core.finish(challenge, body, station("line-1")) == first
+
+
+def test_a_station_that_is_revoked_while_it_relays_bears_nobody(core: Core) -> None:
+    """The door looked at its certificate when the request came in; the birth looks again."""
+    batch = open_batch(core)
+    tpm, serial = core.site.tpm(), fresh_serial()
+    relay = core.certified_station("line-9")
+    challenge = core.begin(tpm, relay, claim=Claim(batch.name, serial, MODEL.name))
+    assert relay.certificate is not None
+    core.store.revoke_certificate(relay.certificate.sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    with pytest.raises(StationRevoked):
+        core.finish(challenge, core.answer(tpm, challenge), relay)
+    with pytest.raises(UnknownDevice):
+        core.store.get_device(serial.lower())
 
 
 def test_a_batch_has_an_end_and_a_quota(core: Core) -> None:

@@ -26,12 +26,19 @@ from birthmark_server.renewal import (
     EvidenceUnwanted,
     NamesChanged,
     NotASoftwareDevice,
-    TooManyCertificates,
 )
-from birthmark_server.store.errors import DeviceNotActive, EpochChanged, NonceUnknown, UnknownDevice
+from birthmark_server.store.errors import (
+    DeviceNotActive,
+    EpochChanged,
+    KeyUsedBefore,
+    NonceUnknown,
+    TooManyCertificates,
+    UnknownDevice,
+)
 from birthmark_wire.errors import DecodeError
 from support.core import Core
 from support.server import Identity
+from support.software_tpm import SoftwareKey
 
 
 def software_csr(
@@ -138,6 +145,31 @@ def test_a_key_outside_the_tpm_is_refused(core: Core) -> None:
         core.services.renewal.enroll(
             build_request(tpm.new_operational_key(), core.names(device_id)), core.caller(idevid)
         )
+
+
+def test_a_key_is_certified_once_even_if_its_certificate_was_revoked(core: Core) -> None:
+    tpm, device_id = core.listed()
+    idevid = core.enroll(tpm)
+
+    def ask(key: SoftwareKey) -> x509.Certificate:
+        caller = core.caller(idevid)
+        nonce = core.services.renewal.nonce(caller).nonce
+        csr = tpm.renewal_csr(
+            key, core.names(device_id), nonce=nonce, device_id=device_id, client_certificate=idevid.der
+        )
+        return core.services.renewal.enroll(csr, caller)
+
+    key = tpm.new_operational_key()
+    first = ask(key)
+    for _ in range(2):
+        with pytest.raises(KeyUsedBefore):
+            ask(key)
+        sha256 = first.fingerprint(hashes.SHA256()).hex()
+        core.store.revoke_certificate(sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    with pytest.raises(KeyUsedBefore):
+        ask(tpm.birth_key)
+    assert core.refusals("key-used-before")[0].device_id == device_id
+    ask(tpm.new_operational_key())
 
 
 def test_another_tpms_ak_is_refused(core: Core) -> None:
@@ -292,6 +324,9 @@ def test_an_operator_heals_a_software_device_that_let_its_certificate_expire(cor
     csr = software_csr("sw-sleeper", key)
     core.services.renewal.certify_software_device("sw-sleeper", csr, operator="alice")
     core.clock.forward(days=100)
+    with pytest.raises(KeyUsedBefore):
+        core.services.renewal.certify_software_device("sw-sleeper", csr, operator="alice")
+    csr = software_csr("sw-sleeper", ec.generate_private_key(ec.SECP256R1()))
     healed = core.services.renewal.certify_software_device("sw-sleeper", csr, operator="alice")
     assert healed.not_valid_after_utc > core.clock()
 

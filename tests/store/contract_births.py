@@ -18,6 +18,7 @@ from birthmark_server.store.errors import (
     EpochChanged,
     QuotaExhausted,
     RekeyQuota,
+    StationRevoked,
     SwapNotApproved,
     UnknownBatch,
     UnknownDevice,
@@ -77,17 +78,53 @@ class BirthContract:
             {"device_id": "dev-000001"},
             {"serial": "SN-000001"},
             {"ek_sha256": ek(1)},
-            {"ek_sha256": ek(1, 1)},
             {"other_ek_sha256": (ek(2, 1), ek(1))},
-            {"other_ek_sha256": (ek(1, 2),)},
         ],
-        ids=["id", "serial", "ek", "ek-is-anothers-other", "other-is-anothers-ek", "other"],
+        ids=["id", "serial", "ek", "claim"],
     )
-    def test_no_two_devices_share_id_serial_or_any_ek(self, store: Store, changes: dict[str, Any]) -> None:
+    def test_no_two_devices_share_id_serial_or_ek_and_none_claims_anothers(
+        self, store: Store, changes: dict[str, Any]
+    ) -> None:
         first = bear(store, 1)
         store.add_pending(pending(2), most_per_source=8)
         refused(store, birth(pending(2), device(2, **changes)), DuplicateDevice)
         assert store.list_devices() == [first]
+
+    @pytest.mark.parametrize(
+        "changes", [{"ek_sha256": ek(1, 1)}, {"other_ek_sha256": (ek(1, 2),)}], ids=["ek", "claim"]
+    )
+    def test_anothers_claim_bars_nobody(self, store: Store, changes: dict[str, Any]) -> None:
+        """An EK certificate is no secret: an insider must not be able to take a stranger's EK by showing it."""
+        first = bear(store, 1)
+        second = bear(store, 2, **changes)
+        assert store.list_devices() == [first, second]
+        assert store.admission_facts([second.ek_sha256], at=NOW).device == second
+
+    def test_what_a_denied_device_claimed_bars_who_would_come_by_a_batch(self, store: Store) -> None:
+        store.open_batch(batch())
+        bear(store, 1)
+        store.deny(denial(device_id="dev-000001"))
+        store.add_pending(pending(2), most_per_source=8)
+        refused(store, birth(pending(2), device(2, ek_sha256=ek(1, 1), batch="lot-1")), DeniedDevice)
+        bear(store, 3, batch="lot-1", other_ek_sha256=(ek(1, 1),))  # its own EK is another: the claim may be true
+
+    def test_a_device_keeps_eight_claims_however_many_it_makes(self, store: Store) -> None:
+        known = bear(store, 1, other_ek_sha256=tuple(ek(1, i) for i in range(1, 10)))
+        assert known.other_ek_sha256 == tuple(ek(1, i) for i in range(1, 9))
+        for i in range(3):
+            shown = replace(known, other_ek_sha256=tuple(ek(100 + i, j) for j in range(7)))
+            store.commit_birth(come_home(store, shown, str(i), at=NOW + HOUR))
+        assert store.get_device(known.device_id) == replace(known, last_seen_at=NOW + HOUR)
+
+    def test_a_revoked_stations_devices_are_not_born(self, store: Store) -> None:
+        relay = certificate("line-1", profile=CertificateProfile.STATION)
+        store.add_infrastructure_certificate(relay)
+        store.add_pending(pending(1), most_per_source=8)
+        told = birth(pending(1), device(1), station_sha256=relay.sha256)
+        store.commit_birth(told)
+        store.add_pending(pending(2), most_per_source=8)
+        store.revoke_certificate(relay.sha256, reason=RevocationReason.KEY_COMPROMISE, at=NOW)
+        refused(store, birth(pending(2), device(2), station_sha256=relay.sha256), StationRevoked)
 
     @pytest.mark.parametrize(
         "names",
@@ -171,10 +208,13 @@ class HomecomingContract:
         shown = replace(known, other_ek_sha256=(ek(1, 3),))
         store.commit_birth(come_home(store, shown, "again"))
         eks = store.get_device(known.device_id).other_ek_sha256
-        assert set(eks) == {ek(1, 1), ek(1, 2), ek(1, 3)}
-        assert store.admission_facts([ek(1, 3)], at=NOW).device is not None
+        assert eks == (ek(1, 1), ek(1, 2), ek(1, 3))
+        assert store.deny(denial(ek_sha256=(ek(1, 3),))) == [known.device_id]
+
+    def test_who_shows_anothers_ek_does_not_come_home(self, store: Store) -> None:
+        known = bear(store, 1)
         bear(store, 2)
-        refused(store, come_home(store, replace(shown, epoch=2, other_ek_sha256=(ek(2, 1),)), "b"), DuplicateDevice)
+        refused(store, come_home(store, replace(known, other_ek_sha256=(ek(2),)), "b"), DuplicateDevice)
 
     @pytest.mark.parametrize(
         "changes", [{"ek_sha256": ek(9)}, {"serial": "SN-9"}, {"model": "edge-2"}], ids=["ek", "serial", "model"]
@@ -222,6 +262,7 @@ class HomecomingContract:
         assert (facts.device, facts.swap) == (now_known, None)
         old = store.admission_facts([ek(1)], at=NOW)
         assert (old.device, old.denied is None) == (None, False)
+        assert store.deny(denial(ek_sha256=(ek(1, 1),))) == []  # claimed by the old board, which is gone
         again = come_home(store, replace(new_board, epoch=now_known.epoch), "b", swap=swap, certificate=new)
         refused(store, again, SwapNotApproved)
 

@@ -15,7 +15,7 @@ from birthmark_server.store.errors import (
     UnknownSwap,
 )
 from birthmark_server.store.protocol import Store
-from store.values import DAY, HOUR, NOW, bear, denial, ek, issuance, manifest_entry
+from store.values import DAY, HOUR, NOW, bear, come_home, denial, ek, issuance, manifest_entry
 
 
 class DenialContract:
@@ -50,20 +50,38 @@ class DenialContract:
         assert [one.reason for one in certificates] == [RevocationReason.PRIVILEGE_WITHDRAWN] * 2
         (entry,) = store.list_denied()
         assert (entry.device_id, entry.serial) == ("dev-000001", "SN-000001")
-        assert set(entry.ek_sha256) == {*names.get("ek_sha256", ()), ek(1), ek(1, 1), ek(1, 2)}
-        assert store.admission_facts([ek(1, 1)], at=NOW).denied == entry
+        assert set(entry.ek_sha256) == {*names.get("ek_sha256", ()), ek(1)}
+        assert entry.claimed_ek_sha256 == (ek(1, 1), ek(1, 2))
+        assert store.admission_facts([ek(9), ek(1)], at=NOW).denied == entry
 
     def test_a_denial_that_names_two_devices_denies_both_under_their_own_names(self, store: Store) -> None:
         bear(store, 1)
         bear(store, 2)
         bear(store, 3)
-        met = store.deny(denial(device_id="dev-000001", ek_sha256=(ek(2, 1),)))
+        met = store.deny(denial(device_id="dev-000001", ek_sha256=(ek(2),)))
         assert sorted(met) == ["dev-000001", "dev-000002"]
         assert store.count_devices()[DeviceState.DENIED] == 2
         for number in (1, 2):
             found = store.denied_match(device_id=f"dev-{number:06}", serial="")
             assert found is not None
             assert found.serial == f"SN-{number:06}"
+
+    def test_a_claimed_ek_is_its_owners_where_it_has_one(self, store: Store) -> None:
+        claimer = bear(store, 1, other_ek_sha256=(ek(2), ek(3)))
+        bear(store, 2)
+        store.import_manifest([manifest_entry(3)])
+        assert store.deny(denial(ek_sha256=(ek(2), ek(3)))) == ["dev-000002"]
+        assert store.get_device(claimer.device_id) == claimer
+
+    def test_what_a_denied_device_claimed_bars_no_device_on_record_and_none_on_the_manifest(self, store: Store) -> None:
+        store.import_manifest([manifest_entry(3)])
+        on_record = bear(store, 2, other_ek_sha256=(ek(8),))
+        bear(store, 1, other_ek_sha256=(ek(3), ek(8), ek(9)))
+        store.deny(denial(device_id="dev-000001"))
+        for shown in (ek(3), ek(8), ek(9)):
+            assert store.admission_facts([shown], at=NOW).denied is None
+        assert bear(store, 3).state is DeviceState.ACTIVE
+        store.commit_birth(come_home(store, on_record, "again"))
 
     def test_a_denied_device_can_be_neither_readmitted_nor_made_merely_revoked(self, store: Store) -> None:
         known = bear(store, 1)
@@ -85,7 +103,7 @@ class SwapContract:
         assert [one.reason for one in store.device_certificates(known.device_id)] == [RevocationReason.SUPERSEDED]
         (entry,) = store.list_denied()
         assert (entry.device_id, entry.serial) == ("", "")
-        assert set(entry.ek_sha256) == {ek(1), ek(1, 1), ek(1, 2)}
+        assert (entry.ek_sha256, entry.claimed_ek_sha256) == ((ek(1),), (ek(1, 1), ek(1, 2)))
         assert store.denied_match(device_id=known.device_id, serial=known.serial) is None
 
     def test_who_asks_may_not_approve(self, store: Store) -> None:
@@ -123,9 +141,10 @@ class SwapContract:
         store.import_manifest([manifest_entry(3)])
         store.deny(denial(ek_sha256=(ek(4),)))
         store.request_swap(BoardSwap(other.device_id, ek(5), "alice", NOW))
-        for taken in (ek(2, 1), ek(3), ek(4), ek(5), ek(1)):
+        for taken in (ek(2), ek(3), ek(4), ek(5), ek(1)):
             with pytest.raises(AlreadyExists):
                 store.request_swap(BoardSwap(known.device_id, taken, "alice", NOW))
+        assert approved_swap(store, known, ek(2, 1)).new_ek_sha256 == ek(2, 1)  # another one's mere claim
 
     def test_an_ek_taken_since_the_request_is_not_approved(self, store: Store) -> None:
         known = bear(store, 1)

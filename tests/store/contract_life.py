@@ -17,7 +17,9 @@ from birthmark_server.store.errors import (
     DeviceNotRevoked,
     DuplicateDevice,
     EpochChanged,
+    KeyUsedBefore,
     NonceUnknown,
+    TooManyCertificates,
     UnknownCertificate,
     UnknownDevice,
 )
@@ -102,14 +104,43 @@ class IssuanceContract:
         with pytest.raises(UnknownDevice):
             store.commit_issuance(issuance(device(9), "x", None))
 
-    def test_issued_since_counts_by_time(self, store: Store) -> None:
+    def test_a_device_is_issued_no_more_than_its_quota_in_any_day(self, store: Store) -> None:
+        known = bear(store, 1)  # whose birth certificate counts
+        told = [
+            issuance(
+                known,
+                "x",
+                None,
+                certificate=certificate(f"c{hours}", known.device_id, issued_at=NOW + hours * HOUR),
+                at=NOW + hours * HOUR,
+                most_per_day=3,
+            )
+            for hours in (1, 2, 3)
+        ]
+        store.commit_issuance(told[0])
+        store.commit_issuance(told[1])
+        with pytest.raises(TooManyCertificates) as caught:
+            store.commit_issuance(told[2])
+        assert caught.value.retry_after_s > 0
+        store.commit_issuance(replace(told[2], at=NOW + DAY + MINUTE))
+
+    def test_a_key_is_certified_once(self, store: Store) -> None:
         known = bear(store, 1)
-        for hours in (1, 2, 3):
-            record = certificate(f"c{hours}", known.device_id, issued_at=NOW + hours * HOUR)
-            store.commit_issuance(issuance(known, "x", None, certificate=record))
-        assert store.issued_since(known.device_id, since=NOW + 2 * HOUR) == 2
-        assert store.issued_since(known.device_id, since=NOW) == 4
-        assert store.issued_since("none", since=NOW) == 0
+        record = certificate("first", known.device_id)
+        store.commit_issuance(issuance(known, "x", None, certificate=record))
+        store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW)
+        known = store.get_device(known.device_id)
+        (birth_certificate,) = store.list_certificates(profile="idevid")
+        for spki in (record.spki_sha256, birth_certificate.spki_sha256, known.birth_spki_sha256):
+            nonce = give_nonce(store, known.device_id, spki)
+            again = certificate(f"again {spki}", known.device_id, spki_sha256=spki)
+            with pytest.raises(KeyUsedBefore):
+                store.commit_issuance(issuance(known, "x", nonce, certificate=again))
+            assert nonce in store.est_nonces(known.device_id, at=NOW)
+        other = bear(store, 2)
+        store.commit_issuance(
+            issuance(other, "x", None, certificate=certificate("o", other.device_id, spki_sha256=record.spki_sha256))
+        )
 
     def test_a_certificate_is_found_with_its_device(self, store: Store) -> None:
         known = bear(store, 1)

@@ -73,7 +73,7 @@ class RaceContract:
             births = []
             for each in (number, number + 1):
                 store.add_pending(pending(each), most_per_source=8)
-                births.append(birth(pending(each), device(each, other_ek_sha256=(ek(number, 9),))))
+                births.append(birth(pending(each), device(each, ek_sha256=ek(number, 9))))
             results = race(*(partial(one.commit_birth, told) for one, told in zip(stores, births, strict=True)))
             assert outcomes(results) == {"ok": 1, "DuplicateDevice": 1}
 
@@ -103,7 +103,7 @@ class RaceContract:
             store.add_pending(pending(number), most_per_source=8)
             results = race(
                 partial(store.commit_birth, birth(pending(number), device(number))),
-                partial(other.deny, denial(ek_sha256=(ek(number, 2),))),
+                partial(other.deny, denial(ek_sha256=(ek(number),))),
             )
             assert results[1] == ([f"dev-{number:06}"] if results[0] is None else [])
             if results[0] is None:  # born first: then the denial found it
@@ -162,6 +162,27 @@ class RaceContract:
             for each in (store, world.open())
         ]
         assert outcomes(race(*works)) == {"ok": 1, "UnknownSwap": 1}
+
+    def test_a_quota_of_certificates_holds_for_requests_that_come_together(self, store: Store, world: World) -> None:
+        stores = [store, world.open()] * 3
+        for number in range(ROUNDS):
+            known = bear(store, number)
+            works = [
+                partial(each.commit_issuance, issuance(known, str(i), None, most_per_day=3))
+                for i, each in enumerate(stores)
+            ]
+            assert outcomes(race(*works)) == {"ok": 2, "TooManyCertificates": 4}
+
+    def test_a_key_is_certified_once_for_requests_that_come_together(self, store: Store, world: World) -> None:
+        stores = [store, world.open()] * 2
+        for number in range(ROUNDS):
+            known = bear(store, number)
+            records = [certificate(f"{number} {i}", known.device_id, spki_sha256="05" * 32) for i in range(4)]
+            works = [
+                partial(each.commit_issuance, issuance(known, "x", None, certificate=record))
+                for each, record in zip(stores, records, strict=True)
+            ]
+            assert outcomes(race(*works)) == {"ok": 1, "KeyUsedBefore": 3}
 
     def test_crl_numbers_are_each_given_once(self, store: Store, world: World) -> None:
         stores = [store, world.open()] * 5

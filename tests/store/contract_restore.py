@@ -4,6 +4,7 @@ A restored backup is played by `other`: an empty database, or one that got the j
 """
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from birthmark_server.store.journal import merged, read_journal
 from birthmark_server.store.journal_entries import Entry
 from birthmark_server.store.protocol import Store
 from birthmark_server.store.sql.store import SqlStore
-from store.contract_births import on_new_board
+from store.contract_births import on_new_board, rekey
 from store.contract_denials import approved_swap
 from store.values import (
     DAY,
@@ -27,12 +28,14 @@ from store.values import (
     come_home,
     denial,
     device,
+    digest,
     ek,
     issuance,
 )
 from store.world import World
 
 UNSPECIFIED = RevocationReason.UNSPECIFIED
+COMPROMISE = RevocationReason.KEY_COMPROMISE
 
 
 class RestoreContract:
@@ -90,6 +93,83 @@ class RestoreContract:
         lines = merged([world.folder / "journal-0", world.folder / "replica"])
         restored.replay(entry for line in lines for entry in line.entries)
         assert record(restored) == record(store)
+
+    def test_a_revocation_after_a_commit_that_failed_is_not_forgotten(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """Both lines give the device epoch 2: the re-key that was never committed, and the revocation that was."""
+        known = bear(store, 1)
+        before = told(world)
+        new_key = replace(known, birth_spki_sha256=digest("new key"), epoch=2)
+        uncommitted: list[Entry] = [new_key, certificate("x", known.device_id, profile=CertificateProfile.IDEVID)]
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        after = told(world)[len(before) :]
+        restored = backup(other_world)
+        restored.replay([*before, *uncommitted, *after])
+        assert record(restored)[0] == record(store)[0]
+        assert all(one.revoked_at for one in restored.device_certificates(known.device_id))
+        store.readmit_device(known.device_id, at=NOW)
+        restored.replay(told(world))
+        assert record(restored)[0] == record(store)[0]
+
+    @pytest.mark.parametrize("rekeys", [1, 2, 5])
+    def test_a_replicas_revocation_counts_however_late_its_journal_comes(
+        self, store: Store, world: World, other_world: World, rekeys: int
+    ) -> None:
+        """Restored without that journal, the device went on, to the same epoch and beyond."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        for number in range(rekeys):
+            home = restored.get_device(known.device_id)
+            restored.commit_birth(rekey(restored, home, str(number), key=f"{number}", at=NOW + 2 * number * DAY))
+        restored.replay(told(world))
+        now_known = restored.get_device(known.device_id)
+        assert now_known.state is DeviceState.REVOKED
+        assert all(one.revoked_at for one in restored.device_certificates(known.device_id))
+        assert restored.readmit_device(known.device_id, at=NOW).epoch > now_known.epoch
+        assert restored.replay(told(world)) == 0
+        assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
+
+    def test_only_the_readmission_that_lifted_a_revocation_takes_it_back(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """Of two revocations in two histories, readmitting after one says nothing about the other."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        restored.commit_birth(rekey(restored, restored.get_device(known.device_id), "x", at=NOW + DAY))
+        restored.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW + DAY)
+        restored.readmit_device(known.device_id, at=NOW + DAY)
+        restored.replay(told(world))
+        assert restored.get_device(known.device_id).state is DeviceState.REVOKED
+
+    @pytest.mark.parametrize("names", [{"device_id": "dev-000001"}, {"ek_sha256": (ek(1),)}], ids=["known", "unknown"])
+    def test_a_replicas_denial_counts_however_late_its_journal_comes(
+        self, store: Store, world: World, other_world: World, names: dict[str, Any]
+    ) -> None:
+        restored = backup(other_world)
+        if "device_id" in names:
+            bear(store, 1)
+        store.deny(denial(**names))
+        known = bear(restored, 1)
+        restored.commit_birth(rekey(restored, known, "x", at=NOW + DAY))
+        restored.commit_birth(rekey(restored, restored.get_device(known.device_id), "y", key="y", at=NOW + 3 * DAY))
+        restored.replay(told(world))
+        assert restored.get_device(known.device_id).state is DeviceState.DENIED
+        assert all(one.revoked_at for one in restored.device_certificates(known.device_id))
+        assert restored.replay(told(world)) == 0
+
+    def test_a_swap_that_waits_for_its_board_is_no_denial_of_the_device(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        known = bear(store, 1)
+        approved_swap(store, known, ek(50))
+        restored = backup(other_world)
+        restored.replay(told(world))
+        assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
 
     def test_a_refused_transaction_leaves_no_line(self, store: Store, world: World) -> None:
         known = bear(store, 1)

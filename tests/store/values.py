@@ -82,6 +82,7 @@ def certificate(
         not_after=FOREVER if profile is CertificateProfile.IDEVID else NOW + 30 * DAY,
         der=f"DER of {name}".encode() * 40,
         issued_at=NOW,
+        spki_sha256=digest(f"key of {name}"),
     )
     return replace(record, **changes)
 

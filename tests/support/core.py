@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_agent.csr import Names, device_names
 from birthmark_server.app import Services
-from birthmark_server.domain import Caller, Refusal
+from birthmark_server.domain import Caller, CertificateProfile, Refusal
 from birthmark_server.store.protocol import Store
 from birthmark_wire import ids
 from birthmark_wire.enrollment import Challenge, Claim, EnrollResult
@@ -41,6 +41,13 @@ class Core:
     def store(self) -> Store:
         """The services' own store."""
         return self.services.store
+
+    def certified_station(self, name: str) -> Caller:
+        """A station with a certificate on record, as the door would say."""
+        leaf = self.site.infra(CertificateProfile.STATION, name)
+        found = self.store.certificate_by_sha256(sha256_hex(leaf.der))
+        assert found is not None
+        return Caller("r-2", name, station=name, certificate=found[0])
 
     def listed(self, serial: str = "") -> tuple[SoftwareTpm, str]:
         """A device on the manifest, and its id."""

@@ -43,6 +43,7 @@ RECORD = CertificateRecord(
     not_after=NOW + timedelta(days=1),
     der=b"",
     issued_at=NOW,
+    spki_sha256="",
 )
 DEVICE = Device(
     device_id="dev-1",

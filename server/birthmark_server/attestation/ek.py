@@ -78,6 +78,7 @@ class ProvenEndorsement:
     """An endorsement key that may be challenged. Only `verify_endorsement` builds one.
 
     ek_sha256: of its SubjectPublicKeyInfo, hex. other_ek_sha256: of every other EK that was shown: claims, not proofs.
+    ek_certificate: what the assurance rests on, DER; None for a key that only a manifest names.
     vendor, path: whose root it chains to; None for a key that only a manifest names. manufacturer: as `id:49465800`,
     empty without a certificate. roots_version: of the trust store that judged.
     """
@@ -85,6 +86,7 @@ class ProvenEndorsement:
     public: TpmPublic
     ek_sha256: str
     other_ek_sha256: tuple[str, ...]
+    ek_certificate: bytes | None
     assurance: Assurance
     vendor: Vendor | None
     path: TrustPath | None
@@ -155,6 +157,7 @@ def verify_endorsement(
         public=ek.public,
         ek_sha256=ek.key_sha256,
         other_ek_sha256=tuple(sha256 for sha256 in shown.hashes if sha256 != ek.key_sha256),
+        ek_certificate=None if certificate is None or path is None else certificate.der,
         assurance=Assurance.LISTED_KEY if path is None else Assurance.VENDOR_CERTIFICATE,
         vendor=None if path is None else path.anchor.vendor,
         path=path,

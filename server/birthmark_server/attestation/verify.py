@@ -59,8 +59,9 @@ class OpenedChallenge:
 class VerifiedDevice:
     """A device whose birth key lives in the TPM of a proven endorsement key. Only `verify_activation` builds one.
 
-    birth_spki: SubjectPublicKeyInfo, DER. ak_public: TPMT_PUBLIC, to be kept for renewals. quote: None where the model
-    wants none. evidence: every byte that this rests on.
+    other_ek_sha256: EKs shown beside the proven one: claims, which prove nothing (ADR 0036). ek_certificate: DER, None
+    where only a manifest vouched for the EK. birth_spki: SubjectPublicKeyInfo, DER. ak_public: TPMT_PUBLIC, to be kept
+    for renewals. quote: None where the model wants none. evidence: every byte that this rests on.
     """
 
     device_id: str
@@ -69,6 +70,7 @@ class VerifiedDevice:
     batch: str
     ek_sha256: str
     other_ek_sha256: tuple[str, ...]
+    ek_certificate: bytes | None
     assurance: Assurance
     manufacturer: str
     firmware_version: int
@@ -185,6 +187,7 @@ def verify_activation(
         batch=pending.batch,
         ek_sha256=endorsement.ek_sha256,
         other_ek_sha256=endorsement.other_ek_sha256,
+        ek_certificate=endorsement.ek_certificate,
         assurance=endorsement.assurance,
         manufacturer=endorsement.manufacturer,
         firmware_version=statement.firmware_version,

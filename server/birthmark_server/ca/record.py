@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from functools import lru_cache
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca.issuer import Issuer, to_der
@@ -20,6 +22,7 @@ def to_record(
     device_id: str = "",
 ) -> CertificateRecord:
     """Return the record of a certificate that `issuer` just issued. device_id: empty for the infrastructure's own."""
+    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return CertificateRecord(
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         issuer_sha256=issuer.sha256,
@@ -31,6 +34,7 @@ def to_record(
         not_after=certificate.not_valid_after_utc,
         der=to_der(certificate),
         issued_at=issued_at,
+        spki_sha256=sha256(spki).hexdigest(),
     )
 
 

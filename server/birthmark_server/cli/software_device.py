@@ -24,7 +24,8 @@ def add_software(
     """Put a device without a TPM on record and give it its first certificate.
 
     There is no proof of where its key lives: you vouch for it. From then on it renews itself by EST simplereenroll
-    (curl, strongSwan: docs/protocol.md 5.2). If it let its certificate expire, run this again.
+    (curl, strongSwan: docs/protocol.md 5.2). If it let its certificate expire, run this again, with a request for a
+    new key: each key is certified once.
     """
     # Only here: it brings the whole server along.
     from birthmark_server.app import open_services

@@ -82,7 +82,7 @@ class ManifestConflict(Conflict):
 
 
 class DuplicateDevice(Conflict):
-    """Its id, serial or one of its EKs belongs to a device on record."""
+    """Its id, its serial, its EK or one that it shows beside it belongs to another device on record."""
 
     code = "duplicate-device"
 
@@ -97,6 +97,12 @@ class SameOperator(Conflict):
     """Who asked for a board swap may not approve it."""
 
     code = "same-operator"
+
+
+class KeyUsedBefore(Conflict):
+    """The device has or had a certificate for this very key: each rotation is for a new one."""
+
+    code = "key-used-before"
 
 
 class DeviceNotRevoked(Conflict):
@@ -127,6 +133,12 @@ class EpochChanged(StoreRefused):
     code = "epoch-changed"
 
 
+class StationRevoked(StoreRefused):
+    """The station that relays this device was revoked while it did."""
+
+    code = "station-revoked"
+
+
 class SwapNotApproved(StoreRefused):
     """The board swap that a birth rests on is not approved, has expired, was used, or names another EK."""
 
@@ -149,9 +161,15 @@ class QuotaExhausted(StoreRefused):
 
 
 class TooManyPending(Busy):
-    """This source has as many unanswered challenges for this EK as it may."""
+    """This source has as many unanswered challenges for this EK and these keys as it may."""
 
     code = "too-many-pending"
+
+
+class TooManyCertificates(Busy):
+    """The device fetched as many certificates as it may in a day: does its renewal loop?"""
+
+    code = "too-many-certificates"
 
 
 class RekeyQuota(Busy):

@@ -1,8 +1,10 @@
 """What the journal tells, as values, and the JSON that stands for them.
 
 Only what a restored backup must not forget is told: certificates, revocations, where each device stands, what is
-denied, closed batches and CRL numbers. A device is told whole, with its epoch, so that the highest
-epoch is the truth in whatever order entries are read.
+denied, closed batches and CRL numbers. A device is told whole, with its epoch, so that the highest epoch is the truth
+in whatever order entries are read. That holds while there is one history. After a restore without some journal there
+are two, which give the same epochs to different things; so a device's revocation is told as itself too, and only the
+readmission that lifts this very one takes it back.
 """
 
 import base64
@@ -27,6 +29,25 @@ class CertificateRevoked:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRevoked:
+    """A device was revoked. epoch: the device's from then on; with the id it names this revocation."""
+
+    device_id: str
+    epoch: int
+    reason: RevocationReason
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationLifted:
+    """A device was readmitted, and with that this one of its revocations no longer stands."""
+
+    device_id: str
+    epoch: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class BatchClosed:
     """A batch was closed before its time."""
 
@@ -42,12 +63,23 @@ class CrlNumberUsed:
     number: int
 
 
-Entry: TypeAlias = Device | CertificateRecord | CertificateRevoked | DenyEntry | BatchClosed | CrlNumberUsed
+Entry: TypeAlias = (
+    Device
+    | CertificateRecord
+    | CertificateRevoked
+    | DeviceRevoked
+    | RevocationLifted
+    | DenyEntry
+    | BatchClosed
+    | CrlNumberUsed
+)
 
 _KINDS: Final[dict[str, type[Entry]]] = {
     "device": Device,
     "certificate": CertificateRecord,
     "revoked": CertificateRevoked,
+    "device-revoked": DeviceRevoked,
+    "revocation-lifted": RevocationLifted,
     "denied": DenyEntry,
     "batch-closed": BatchClosed,
     "crl-number": CrlNumberUsed,

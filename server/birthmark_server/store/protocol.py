@@ -42,7 +42,8 @@ class Birth:
 
     device: the row as it shall stand (new, or re-keyed). certificate: None where the device gets the IDevID that it
     already has. revoke_previous: the new birth key replaces another one, whose certificates are all revoked
-    (superseded). swap: the board swap that this birth uses up, if any.
+    (superseded). swap: the board swap that this birth uses up, if any. station_sha256: the certificate of the station
+    that relays it, empty without one.
     """
 
     enrollment_id: str
@@ -56,11 +57,16 @@ class Birth:
     answer: bytes
     answer_expires_at: datetime
     at: datetime
+    station_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Issuance:
-    """All that one granted EST enrollment writes. nonce: None for a profile without TPM evidence."""
+    """All that one granted EST enrollment writes. nonce: None for a profile without TPM evidence.
+
+    most_per_day: how many certificates the device may have been issued in the 24 hours before `at`, this one included;
+    None for as many as it takes.
+    """
 
     device_id: str
     expected_epoch: int
@@ -68,6 +74,7 @@ class Issuance:
     nonce: bytes | None
     evidence: Evidence | None
     at: datetime
+    most_per_day: int | None = None
 
 
 class Store(Protocol):
@@ -102,9 +109,10 @@ class Store(Protocol):
     def list_batches(self) -> list[Batch]: ...
 
     def deny(self, entry: DenyEntry) -> list[str]:
-        """Add to the deny list. If a device on record matches (by id, serial or any EK), set its state to DENIED,
-        raise its epoch and revoke all its certificates, and add its own id, serial and EKs to the entry. Return the
-        ids of all devices that it met, those that were denied before included."""
+        """Add to the deny list. If a device on record matches (by id, serial or EK), set its state to DENIED, raise
+        its epoch and revoke all its certificates, and add its own id, serial, EK and claims to the entry. A device
+        that only claims an EK of the entry matches where no other one has proven it and no manifest lists it. Return
+        the ids of all devices that it met, those that were denied before included."""
 
     def list_denied(self) -> list[DenyEntry]: ...
 
@@ -127,28 +135,31 @@ class Store(Protocol):
     # -- enrollment
     def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
         """Read what is known of any of these EKs: ek_sha256[0] is the model's EK, the others were found beside it.
-        manifest and swap match the first only (swap: approved and unexpired); device and denied match any of them,
-        as primary or other EK."""
+        manifest and swap match the first only (swap: approved and unexpired). device: whoever has proven any of them,
+        the first before the others; denied: an entry for any of them. Mere claims of others match nothing."""
 
     def denied_match(self, *, device_id: str, serial: str) -> DenyEntry | None: ...
 
     def add_pending(self, pending: PendingEnrollment, *, most_per_source: int) -> None:
-        """Raise TooManyPending when `most_per_source` unexpired, unanswered ones of the same EK and source exist. A
-        stranger elsewhere never evicts or blocks another's."""
+        """Raise TooManyPending when `most_per_source` unexpired, unanswered ones of the same EK, AK, birth key and
+        source exist. A stranger never evicts or blocks another's, from behind the same address neither: an EK
+        certificate is no secret, but nobody else has a reason to be challenged for the device's own keys."""
 
     def get_pending(self, enrollment_id: str) -> PendingEnrollment:
         """Raise UnknownEnrollment. Expired ones are returned: the caller judges by expires_at."""
 
     def commit_birth(self, birth: Birth) -> None:
-        """In one transaction: take the pending enrollment (UnknownEnrollment; AlreadyConsumed if it was), lock the
-        device row and require state ACTIVE and epoch == expected_epoch (DeviceNotActive, EpochChanged; for a new
-        device, expected_epoch 0, require that none of id, serial, EK is on record: DuplicateDevice), use up the swap
-        (SwapNotApproved; without one, EK, serial and model are those on record: DuplicateDevice), require that none
-        of id, serial, EK is denied (DeniedDevice), count a new device in its batch (BatchClosed, QuotaExhausted), at
+        """In one transaction: take the pending enrollment (UnknownEnrollment; AlreadyConsumed if it was), require that
+        the station's certificate stands (StationRevoked), lock the device row and require state ACTIVE and epoch ==
+        expected_epoch (DeviceNotActive, EpochChanged; for a new device, expected_epoch 0, require that none of id,
+        serial, EK is on record: DuplicateDevice), use up the swap (SwapNotApproved; without one, EK, serial and model
+        are those on record: DuplicateDevice), require that no EK shown is one that another device has proven
+        (DuplicateDevice), that none of id, serial and EKs shown is denied and, for a new device of a batch, that no
+        denied one claimed its EK (DeniedDevice), count a new device in its batch (BatchClosed, QuotaExhausted), at
         most one new birth key a day per device (RekeyQuota; a swapped board is not counted), revoke what is replaced
         (all, if the birth key is another one, whatever revoke_previous says), write certificate, evidence and answer.
-        The device's state, epoch, batch, enrolled_at and last_seen_at are the store's; EKs once seen are kept.
-        Nothing at all is written if any of these fails."""
+        The device's state, epoch, batch, enrolled_at and last_seen_at are the store's; of the EKs that it ever showed
+        beside its own the first MOST_CLAIMS are kept. Nothing at all is written if any of these fails."""
 
     # -- operational certificates
     def add_est_nonce(self, nonce: EstNonce) -> None: ...
@@ -157,13 +168,12 @@ class Store(Protocol):
         """The device's nonces that can still be used, newest first, at most 8. EST has no field in which a client
         could say which nonce its evidence is over, so the renewal tries each."""
 
-    def issued_since(self, device_id: str, *, since: datetime) -> int:
-        """How many certificates the device was issued at or after `since`: a renewal that loops is stopped by it."""
-
     def commit_issuance(self, issuance: Issuance) -> None:
         """In one transaction: consume the nonce (NonceUnknown if it is not there, another device's, or expired),
-        lock the device row, require ACTIVE and the expected epoch (DeviceNotActive, EpochChanged), write certificate
-        and evidence. The certificate that it replaces stays valid until it expires or is retired."""
+        lock the device row, require ACTIVE and the expected epoch (DeviceNotActive, EpochChanged), the quota
+        (TooManyCertificates) and a key that is neither the birth key nor that of any certificate which the device has
+        or had (KeyUsedBefore), write certificate and evidence. The certificate that it replaces stays valid until it
+        expires or is retired."""
 
     def add_infrastructure_certificate(self, certificate: CertificateRecord) -> None:
         """Record a certificate of server, broker, station, operator or control. Raise AlreadyExists."""

@@ -117,21 +117,22 @@ def denial_values(entry: DenyEntry, *, denial_id: str) -> dict[str, Value]:
         "reason": entry.reason,
         "denied_by": entry.denied_by,
         "denied_at_us": to_us(entry.denied_at),
+        "claimed_ek_sha256": joined(entry.claimed_ek_sha256),
         "denial_id": denial_id,
     }
 
 
 def denial_from(row: Row) -> DenyEntry:
-    device_id, serial, eks, reason, denied_by, denied_at = row
-    return DenyEntry(device_id, serial, split(eks), reason, denied_by, from_us(denied_at))
+    device_id, serial, eks, reason, denied_by, denied_at, claims = row
+    return DenyEntry(device_id, serial, split(eks), reason, denied_by, from_us(denied_at), split(claims))
 
 
-def denied_keys(device_id: str, serial: str, ek_sha256: Sequence[str]) -> list[str]:
+def denied_keys(device_id: str, serial: str, ek_sha256: Sequence[str], claims: Sequence[str] = ()) -> list[str]:
     """The keys that a denial of these stands under; an empty value is none."""
     named = [f"id:{device_id}"] if device_id else []
     if serial:
         named.append(f"serial:{serial}")
-    return named + [f"ek:{ek}" for ek in ek_sha256]
+    return named + [f"ek:{ek}" for ek in ek_sha256] + [f"claim:{ek}" for ek in claims]
 
 
 # -- devices and certificates
@@ -175,11 +176,6 @@ def device_from(row: Row) -> Device:
     )
 
 
-def all_eks(device: Device) -> tuple[str, ...]:
-    """Every EK of a device once, its primary first; none for one without a TPM."""
-    return tuple(dict.fromkeys(filter(None, (device.ek_sha256, *device.other_ek_sha256))))
-
-
 def certificate_values(certificate: CertificateRecord) -> dict[str, Value]:
     return {
         "sha256": certificate.sha256,
@@ -192,13 +188,14 @@ def certificate_values(certificate: CertificateRecord) -> dict[str, Value]:
         "not_after_us": to_us(certificate.not_after),
         "der": certificate.der,
         "issued_at_us": to_us(certificate.issued_at),
+        "spki_sha256": certificate.spki_sha256,
         "revoked_at_us": to_us_or_none(certificate.revoked_at),
         "reason": None if certificate.reason is None else certificate.reason.value,
     }
 
 
 def certificate_from(row: Row) -> CertificateRecord:
-    sha256, issuer, serial, profile, device_id, subject, start, end, der, issued_at, revoked_at, reason = row
+    sha256, issuer, serial, profile, device_id, subject, start, end, der, issued_at, spki, revoked_at, reason = row
     return CertificateRecord(
         sha256,
         issuer,
@@ -210,6 +207,7 @@ def certificate_from(row: Row) -> CertificateRecord:
         from_us(end),
         der,
         from_us(issued_at),
+        spki,
         from_us_or_none(revoked_at),
         None if reason is None else RevocationReason(reason),
     )

@@ -93,11 +93,12 @@ class Denials(Row, table=True):
     reason: str
     denied_by: str
     denied_at_us: int = Field(sa_type=BigInteger)
+    claimed_ek_sha256: str
     denial_id: str = Field(primary_key=True)
 
 
 class DeniedKeys(Row, table=True):
-    """What a denial matches, one key a row: `id:DEVICE`, `serial:SERIAL` or `ek:SHA256`."""
+    """What a denial matches, one key a row: `id:DEVICE`, `serial:SERIAL`, `ek:SHA256` or `claim:SHA256`."""
 
     __tablename__: ClassVar[str] = "denied_keys"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -111,7 +112,7 @@ class DeniedKeys(Row, table=True):
 class Devices(Row, table=True):
     """domain.Device. serial is null where there is none (software devices): it is unique among the others.
 
-    other_ek_sha256 repeats what endorsement_keys holds, so that a request reads one row. rekeyed_at_us: when the
+    other_ek_sha256 repeats what endorsement_claims holds, so that a request reads one row. rekeyed_at_us: when the
     device last replaced its birth key by itself; null if never since its board is in place.
     """
 
@@ -137,12 +138,36 @@ class Devices(Row, table=True):
 
 
 class EndorsementKeys(Row, table=True):
-    """Every EK of every device, primary and other: none belongs to two."""
+    """The proven EK of every device: none belongs to two."""
 
     __tablename__: ClassVar[str] = "endorsement_keys"
     __table_args__ = ({"sqlite_with_rowid": False},)
     ek_sha256: str = Field(primary_key=True)
     device_id: str = Field(foreign_key="devices.device_id")
+
+
+class EndorsementClaims(Row, table=True):
+    """The EKs that devices showed beside their own. Anyone may show anyone's, so these are not unique."""
+
+    __tablename__: ClassVar[str] = "endorsement_claims"
+    __table_args__ = (Index(None, "device_id"), {"sqlite_with_rowid": False})
+    ek_sha256: str = Field(primary_key=True)
+    device_id: str = Field(primary_key=True, foreign_key="devices.device_id")
+
+
+class DeviceRevocations(Row, table=True):
+    """Each revocation of a device, until it is lifted by a readmission and after.
+
+    epoch: the device's, as the revocation left it. A device with one that is not lifted is never active.
+    """
+
+    __tablename__: ClassVar[str] = "device_revocations"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    device_id: str = Field(primary_key=True, foreign_key="devices.device_id")
+    epoch: int = Field(primary_key=True)
+    reason: str
+    at_us: int = Field(sa_type=BigInteger)
+    lifted_at_us: int | None = Field(sa_type=BigInteger)
 
 
 class BoardSwaps(Row, table=True):
@@ -161,12 +186,14 @@ class BoardSwaps(Row, table=True):
 class Certificates(Row, table=True):
     """domain.CertificateRecord. device_id is null for the infrastructure's own.
 
-    Two small indexes serve lists: what is revoked, for CRLs, and what is not a device's, for operators.
+    A device's key is certified once (issuance.py); that is no constraint here, since a replay must bring back whatever
+    was issued. Two small indexes serve lists: what is revoked, for CRLs, and what is not a device's, for operators.
     """
 
     __table_args__ = (
         UniqueConstraint("issuer_sha256", "serial_number"),
         Index(None, "device_id", "issued_at_us"),
+        Index(None, "device_id", "spki_sha256"),
         Index(
             "ix_certificates_revoked",
             "issuer_sha256",
@@ -192,6 +219,7 @@ class Certificates(Row, table=True):
     not_after_us: int = Field(sa_type=BigInteger)
     der: bytes
     issued_at_us: int = Field(sa_type=BigInteger)
+    spki_sha256: str
     revoked_at_us: int | None = Field(sa_type=BigInteger)
     reason: str | None
 
@@ -210,7 +238,7 @@ class CrlNumbers(Row, table=True):
 class Pending(Row, table=True):
     """domain.PendingEnrollment as it began; how it ended is in `answers`."""
 
-    __table_args__ = (Index(None, "ek_sha256", "source"),)
+    __table_args__ = (Index(None, "key_name"),)
     enrollment_id: str = Field(primary_key=True)
     source: str
     station: str

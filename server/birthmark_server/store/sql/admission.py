@@ -21,7 +21,8 @@ from birthmark_server.store.rows import (
     to_us,
 )
 from birthmark_server.store.sql.denials import DENIAL_COLUMNS, DENIALS, DENIED_KEYS, SWAPS
-from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES, EKS
+from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
+from birthmark_server.store.sql.endorsements import EKS
 from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import Answers, Manifest, Pending, table_of
 
@@ -64,6 +65,8 @@ _FACTS: Final = LookUp(_facts)
 _INSERT: Final = insert_all(_PENDING)
 _OPEN_CHALLENGES: Final = Statement(
     select(func.count(), func.min(_PENDING.c.expires_at_us)).where(
+        _PENDING.c.key_name == bindparam("key"),
+        _PENDING.c.ak_name == bindparam("ak"),
         _PENDING.c.ek_sha256 == bindparam("ek"),
         _PENDING.c.source == bindparam("asker"),
         _PENDING.c.expires_at_us > bindparam("now"),
@@ -95,13 +98,21 @@ def admission_facts(tx: Transaction, ek_sha256: Sequence[str], at: datetime) -> 
 
 
 def add_pending(tx: Transaction, pending: PendingEnrollment, most_per_source: int) -> None:
-    tx.lock_name(f"{pending.ek_sha256} {pending.source}")
+    tx.lock_name(f"{pending.ek_sha256} {pending.key_name.hex()} {pending.source}")
     now = to_us(pending.created_at)
-    ((number, first_expires),) = tx.rows(_OPEN_CHALLENGES, ek=pending.ek_sha256, asker=pending.source, now=now)
+    ((number, first_expires),) = tx.rows(
+        _OPEN_CHALLENGES,
+        key=pending.key_name,
+        ak=pending.ak_name,
+        ek=pending.ek_sha256,
+        asker=pending.source,
+        now=now,
+    )
     if number >= most_per_source:
         wait_s = int((from_us(first_expires) - pending.created_at).total_seconds()) + 1
         raise TooManyPending(
-            f"{number} challenges for EK {pending.ek_sha256} are open at {pending.source}, at most {most_per_source}",
+            f"{number} challenges for EK {pending.ek_sha256} and the same keys are open at {pending.source}, "
+            f"at most {most_per_source}",
             retry_after_s=wait_s,
         )
     if tx.run(_INSERT, **pending_values(pending)) == 0:

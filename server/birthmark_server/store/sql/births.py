@@ -25,17 +25,16 @@ from birthmark_server.store.errors import (
     UnknownEnrollment,
 )
 from birthmark_server.store.protocol import Birth
-from birthmark_server.store.rows import all_eks, from_us, to_us
-from birthmark_server.store.sql.certificates import insert_certificate, revoke_all
+from birthmark_server.store.rows import from_us, to_us
+from birthmark_server.store.sql.certificates import insert_certificate, require_unrevoked, revoke_all
 from birthmark_server.store.sql.denials import denied_match, use_swap
 from birthmark_server.store.sql.devices import (
     FIRST_EPOCH,
-    drop_eks,
     insert_device,
-    insert_eks,
     lock_device,
     update_device,
 )
+from birthmark_server.store.sql.endorsements import claim, drop_endorsements, kept_claims, take_endorsements
 from birthmark_server.store.sql.events import add_evidence
 from birthmark_server.store.sql.setup import get_batch
 from birthmark_server.store.statement import Statement, insert_all
@@ -67,9 +66,12 @@ _COUNT_AGAIN: Final = Statement(
 
 def commit_birth(tx: Transaction, birth: Birth) -> None:
     _take_pending(tx, birth)
+    if birth.station_sha256:
+        require_unrevoked(tx, birth.station_sha256)
     is_new = birth.expected_epoch == NOT_ON_RECORD
     device = _put_on_record(tx, birth) if is_new else _bring_home(tx, birth)
-    denied = denied_match(tx, device.device_id, device.serial, all_eks(birth.device))
+    shown, by_batch = (birth.device.ek_sha256, *birth.device.other_ek_sha256), is_new and bool(device.batch)
+    denied = denied_match(tx, device.device_id, device.serial, shown, claims=shown[:1] if by_batch else ())
     if denied is not None:
         raise DeniedDevice(f"device {device.device_id} is denied: {denied.reason}")
     if birth.certificate is not None:
@@ -78,7 +80,7 @@ def commit_birth(tx: Transaction, birth: Birth) -> None:
         insert_certificate(tx, birth.certificate)
     issued = "" if birth.certificate is None else birth.certificate.sha256
     add_evidence(tx, birth.evidence, device_id=device.device_id, certificate_sha256=issued, at=birth.at)
-    if is_new and device.batch:
+    if by_batch:
         _count_in_batch(tx, birth)
 
 
@@ -97,7 +99,13 @@ def _take_pending(tx: Transaction, birth: Birth) -> None:
 
 
 def _put_on_record(tx: Transaction, birth: Birth) -> Device:
-    device = replace(birth.device, state=DeviceState.ACTIVE, epoch=FIRST_EPOCH, last_seen_at=birth.at)
+    device = replace(
+        birth.device,
+        other_ek_sha256=kept_claims(birth.device.other_ek_sha256, proven=birth.device.ek_sha256),
+        state=DeviceState.ACTIVE,
+        epoch=FIRST_EPOCH,
+        last_seen_at=birth.at,
+    )
     insert_device(tx, device)
     tx.tell(device)
     return device
@@ -114,15 +122,15 @@ def _bring_home(tx: Transaction, birth: Birth) -> Device:
     new_key = known.birth_spki_sha256 != birth.device.birth_spki_sha256
     if birth.swap is not None:
         use_swap(tx, birth.swap, ek_sha256=birth.device.ek_sha256, at=birth.at)
-        drop_eks(tx, known)
-        known_eks: tuple[str, ...] = ()
+        drop_endorsements(tx, known)
+        claims = kept_claims(birth.device.other_ek_sha256, proven=birth.device.ek_sha256)
+        take_endorsements(tx, replace(birth.device, other_ek_sha256=claims))
         rekeyed_at_us = None
     else:
-        known_eks = all_eks(known)
+        claim(tx, known.device_id, birth.device.other_ek_sha256)
+        claims = kept_claims(birth.device.other_ek_sha256, known.other_ek_sha256, proven=known.ek_sha256)
         if new_key:
             rekeyed_at_us = _count_rekey(birth, rekeyed_at_us)
-    eks = tuple(dict.fromkeys((*all_eks(birth.device), *known_eks)))
-    insert_eks(tx, known.device_id, tuple(ek for ek in eks if ek not in known_eks))
     if new_key or birth.revoke_previous:
         if birth.certificate is None:
             raise ValueError(f"{known.device_id} would be left without a certificate")
@@ -132,7 +140,7 @@ def _bring_home(tx: Transaction, birth: Birth) -> Device:
         model=birth.device.model,
         assurance=birth.device.assurance,
         ek_sha256=birth.device.ek_sha256,
-        other_ek_sha256=tuple(ek for ek in eks if ek != birth.device.ek_sha256),
+        other_ek_sha256=claims,
         ak_public=birth.device.ak_public,
         birth_spki_sha256=birth.device.birth_spki_sha256,
     )

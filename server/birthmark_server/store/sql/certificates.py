@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, func, select, update
+from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
 
 from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, RevocationReason
 from birthmark_server.store.database import Database, Transaction
-from birthmark_server.store.errors import AlreadyExists, UnknownCertificate
+from birthmark_server.store.errors import AlreadyExists, KeyUsedBefore, StationRevoked, UnknownCertificate
 from birthmark_server.store.journal_entries import CertificateRevoked, CrlNumberUsed
 from birthmark_server.store.rows import certificate_from, certificate_values, device_from, to_us
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
 from birthmark_server.store.statement import Statement, insert_all
 from birthmark_server.store.tables import Certificates, CrlNumbers, table_of
 
-_CERTIFICATES: Final = table_of(Certificates)
+CERTIFICATES: Final = table_of(Certificates)
 _CRL_NUMBERS: Final = table_of(CrlNumbers)
 
 DEVICE_PROFILES: Final = frozenset(
@@ -27,48 +27,64 @@ KEEP_EXPIRED: Final = timedelta(days=30)
 30 days cover every publishing interval that leaves revocation a meaning, without a clock of CRLs kept here."""
 _CRL_PAGE: Final = 5000
 
-_INSERT: Final = insert_all(_CERTIFICATES)
-_GET: Final = Statement(select(_CERTIFICATES).where(_CERTIFICATES.c.sha256 == bindparam("key")))
+_INSERT: Final = insert_all(CERTIFICATES)
+_GET: Final = Statement(select(CERTIFICATES).where(CERTIFICATES.c.sha256 == bindparam("key")))
 _GET_WITH_DEVICE: Final = Statement(
-    select(*_CERTIFICATES.columns, *DEVICE_COLUMNS)
-    .select_from(_CERTIFICATES.outerjoin(DEVICES, DEVICES.c.device_id == _CERTIFICATES.c.device_id))
-    .where(_CERTIFICATES.c.sha256 == bindparam("key"))
+    select(*CERTIFICATES.columns, *DEVICE_COLUMNS)
+    .select_from(CERTIFICATES.outerjoin(DEVICES, DEVICES.c.device_id == CERTIFICATES.c.device_id))
+    .where(CERTIFICATES.c.sha256 == bindparam("key"))
 )
 _OF_DEVICE: Final = Statement(
-    select(_CERTIFICATES)
-    .where(_CERTIFICATES.c.device_id == bindparam("key"))
-    .order_by(_CERTIFICATES.c.issued_at_us.desc(), _CERTIFICATES.c.sha256)
+    select(CERTIFICATES)
+    .where(CERTIFICATES.c.device_id == bindparam("key"))
+    .order_by(CERTIFICATES.c.issued_at_us.desc(), CERTIFICATES.c.sha256)
 )
 _ISSUED_SINCE: Final = Statement(
     select(func.count()).where(
-        _CERTIFICATES.c.device_id == bindparam("key"), _CERTIFICATES.c.issued_at_us >= bindparam("since")
+        CERTIFICATES.c.device_id == bindparam("key"), CERTIFICATES.c.issued_at_us >= bindparam("since")
+    )
+)
+_UNREVOKED: Final = Statement(
+    select(CERTIFICATES.c.sha256)
+    .where(CERTIFICATES.c.sha256 == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
+    .with_for_update(read=True)
+)
+_KEY_IN_USE: Final = Statement(
+    select(DEVICES.c.device_id).where(
+        DEVICES.c.device_id == bindparam("key"),
+        or_(
+            DEVICES.c.birth_spki_sha256 == bindparam("spki"),
+            exists().where(
+                CERTIFICATES.c.device_id == DEVICES.c.device_id, CERTIFICATES.c.spki_sha256 == bindparam("spki")
+            ),
+        ),
     )
 )
 _REVOKE_ALL: Final = Statement(
-    update(_CERTIFICATES)
-    .where(_CERTIFICATES.c.device_id == bindparam("key"), _CERTIFICATES.c.revoked_at_us.is_(None))
+    update(CERTIFICATES)
+    .where(CERTIFICATES.c.device_id == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
     .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
-    .returning(*_CERTIFICATES.columns)
+    .returning(*CERTIFICATES.columns)
 )
 _REVOKE_ONE: Final = Statement(
-    update(_CERTIFICATES)
-    .where(_CERTIFICATES.c.sha256 == bindparam("key"), _CERTIFICATES.c.revoked_at_us.is_(None))
+    update(CERTIFICATES)
+    .where(CERTIFICATES.c.sha256 == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
     .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
 )
 _REVOKED: Final = Statement(
-    select(_CERTIFICATES)
+    select(CERTIFICATES)
     .where(
-        _CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
-        _CERTIFICATES.c.revoked_at_us.is_not(None),
-        _CERTIFICATES.c.not_after_us >= bindparam("expired_since"),
-        _CERTIFICATES.c.sha256 > bindparam("after"),
+        CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
+        CERTIFICATES.c.revoked_at_us.is_not(None),
+        CERTIFICATES.c.not_after_us >= bindparam("expired_since"),
+        CERTIFICATES.c.sha256 > bindparam("after"),
     )
-    .order_by(_CERTIFICATES.c.sha256)
+    .order_by(CERTIFICATES.c.sha256)
     .limit(_CRL_PAGE)
 )
 _COUNT_REVOKED: Final = Statement(
     select(func.count()).where(
-        _CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), _CERTIFICATES.c.revoked_at_us.is_not(None)
+        CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), CERTIFICATES.c.revoked_at_us.is_not(None)
     )
 )
 _NEXT_NUMBER: Final = Statement(
@@ -108,7 +124,7 @@ def certificate_by_sha256(tx: Transaction, sha256: str) -> tuple[CertificateReco
     row = tx.row(_GET_WITH_DEVICE, key=sha256)
     if row is None:
         return None
-    width = len(_CERTIFICATES.columns)
+    width = len(CERTIFICATES.columns)
     return certificate_from(row[:width]), None if row[width] is None else device_from(row[width:])
 
 
@@ -122,12 +138,12 @@ def issued_since(tx: Transaction, device_id: str, since: datetime) -> int:
 
 
 def list_certificates(tx: Transaction, profile: str, after: str, limit: int) -> list[CertificateRecord]:
-    wanted: list[ColumnElement[bool]] = [_CERTIFICATES.c.sha256 > after]
+    wanted: list[ColumnElement[bool]] = [CERTIFICATES.c.sha256 > after]
     if profile:
-        wanted.append(_CERTIFICATES.c.profile == profile)
+        wanted.append(CERTIFICATES.c.profile == profile)
         if profile not in DEVICE_PROFILES:
-            wanted.append(_CERTIFICATES.c.device_id.is_(None))  # true of them all, and what their small index covers
-    page = select(_CERTIFICATES).where(*wanted).order_by(_CERTIFICATES.c.sha256).limit(limit)
+            wanted.append(CERTIFICATES.c.device_id.is_(None))  # true of them all, and what their small index covers
+    page = select(CERTIFICATES).where(*wanted).order_by(CERTIFICATES.c.sha256).limit(limit)
     return [certificate_from(row) for row in tx.rows(Statement(page))]
 
 
@@ -148,6 +164,18 @@ def _revoked_page(tx: Transaction, issuer_sha256: str, expired_since: int, after
 def count_revoked(tx: Transaction, issuer_sha256: str) -> int:
     ((number,),) = tx.rows(_COUNT_REVOKED, issuer=issuer_sha256)
     return int(number)
+
+
+def require_unrevoked(tx: Transaction, station_sha256: str) -> None:
+    """Raise StationRevoked unless the station's certificate stands, and hold its revocation off until the end."""
+    if tx.row(_UNREVOKED, key=station_sha256) is None:
+        raise StationRevoked("the station's certificate was revoked since the request began")
+
+
+def require_new_key(tx: Transaction, device_id: str, spki_sha256: str) -> None:
+    """Raise KeyUsedBefore for a key that the device, whose row is locked, was certified for before."""
+    if tx.row(_KEY_IN_USE, key=device_id, spki=spki_sha256) is not None:
+        raise KeyUsedBefore(f"device {device_id} has or had a certificate for this key: each one is for a new key")
 
 
 # -- writing

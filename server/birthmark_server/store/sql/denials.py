@@ -1,12 +1,13 @@
 """The deny list, and board swaps, which deny the old board.
 
-A denial stands under one key per name that it matches: a device id, a serial, each EK. Denials and swaps look at many
-rows at once, so they take the fleet lock: no birth is half-way while they look.
+A denial stands under one key per name that it matches: a device id, a serial, each EK; and apart from these each EK
+that the denied device only claimed, which matches less (domain.DenyEntry). Denials and swaps look at many rows at once,
+so they take the fleet lock: no birth is half-way while they look.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -17,9 +18,10 @@ from birthmark_server.domain import BoardSwap, DenyEntry, Device, DeviceState, R
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import AlreadyExists, DeviceNotActive, SameOperator, SwapNotApproved, UnknownSwap
 from birthmark_server.store.journal_entries import to_json
-from birthmark_server.store.rows import all_eks, denial_from, denial_values, denied_keys, swap_from, swap_values, to_us
+from birthmark_server.store.rows import denial_from, denial_values, denied_keys, swap_from, swap_values, to_us
 from birthmark_server.store.sql.certificates import revoke_all
-from birthmark_server.store.sql.devices import devices_with, lock_device, set_state
+from birthmark_server.store.sql.devices import devices_with, get_device, lock_device, set_state
+from birthmark_server.store.sql.endorsements import claimers
 from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import BoardSwaps, Denials, DeniedKeys, Manifest, table_of
 
@@ -71,12 +73,15 @@ _USE_SWAP: Final = Statement(
 def deny(tx: Transaction, entry: DenyEntry) -> list[str]:
     tx.lock_fleet()
     met = devices_with(tx, entry.device_id, entry.serial, entry.ek_sha256)
+    known = {device.device_id for device in met}
+    met += [get_device(tx, claimer) for claimer in claimers(tx, entry.ek_sha256) if claimer not in known]
     extra: list[DenyEntry] = []
     for device in met:
         if entry.device_id in ("", device.device_id) and entry.serial in ("", device.serial):
             entry = _including(entry, device)
         else:  # the entry names two devices at once: each is denied under its own names
-            extra.append(_including(replace(entry, device_id="", serial="", ek_sha256=()), device))
+            nameless = replace(entry, device_id="", serial="", ek_sha256=(), claimed_ek_sha256=())
+            extra.append(_including(nameless, device))
         locked, _ = lock_device(tx, device.device_id)
         set_state(tx, locked, DeviceState.DENIED)
         revoke_all(tx, device.device_id, RevocationReason.PRIVILEGE_WITHDRAWN, entry.denied_at)
@@ -87,8 +92,13 @@ def deny(tx: Transaction, entry: DenyEntry) -> list[str]:
 
 
 def _including(entry: DenyEntry, device: Device) -> DenyEntry:
-    eks = tuple(dict.fromkeys((*entry.ek_sha256, *all_eks(device))))
-    return replace(entry, device_id=device.device_id, serial=device.serial, ek_sha256=eks)
+    return replace(
+        entry,
+        device_id=device.device_id,
+        serial=device.serial,
+        ek_sha256=tuple(filter(None, dict.fromkeys((*entry.ek_sha256, device.ek_sha256)))),
+        claimed_ek_sha256=tuple(dict.fromkeys((*entry.claimed_ek_sha256, *device.other_ek_sha256))),
+    )
 
 
 def put_denial(tx: Transaction, entry: DenyEntry) -> bool:
@@ -96,7 +106,7 @@ def put_denial(tx: Transaction, entry: DenyEntry) -> bool:
     denial_id = hashlib.sha256(json.dumps(to_json(entry), sort_keys=True).encode()).hexdigest()
     if tx.run(_INSERT_DENIAL, **denial_values(entry, denial_id=denial_id)) == 0:
         return False
-    for key in denied_keys(entry.device_id, entry.serial, entry.ek_sha256):
+    for key in denied_keys(entry.device_id, entry.serial, entry.ek_sha256, entry.claimed_ek_sha256):
         tx.run(_INSERT_KEY, key=key, denial_id=denial_id)
     return True
 
@@ -105,9 +115,11 @@ def list_denied(tx: Transaction) -> list[DenyEntry]:
     return [denial_from(row) for row in tx.rows(_LIST)]
 
 
-def denied_match(tx: Transaction, device_id: str, serial: str, ek_sha256: Iterable[str] = ()) -> DenyEntry | None:
-    """The oldest entry that matches any of these, or None."""
-    names = denied_keys(device_id, serial, tuple(ek_sha256))
+def denied_match(
+    tx: Transaction, device_id: str, serial: str, ek_sha256: Sequence[str] = (), *, claims: Sequence[str] = ()
+) -> DenyEntry | None:
+    """The oldest entry that matches any of these, or None. claims: EKs that no denied device may have claimed."""
+    names = denied_keys(device_id, serial, ek_sha256, claims)
     found = [denial_id for (denial_id,) in tx.rows(_MATCHING.of(names), **keys(names))]
     if not found:  # nearly always: births come this way
         return None
@@ -154,7 +166,8 @@ def approve_swap(
     _require_free_ek(tx, swap.new_ek_sha256)  # it was free when asked for; it must be still
     set_state(tx, device, DeviceState.ACTIVE)
     revoke_all(tx, device_id, RevocationReason.SUPERSEDED, at)
-    old_board = DenyEntry("", "", all_eks(device), f"board of {device_id} swapped", by, at)
+    why = f"board of {device_id} swapped"
+    old_board = DenyEntry("", "", (device.ek_sha256,), why, by, at, claimed_ek_sha256=device.other_ek_sha256)
     put_denial(tx, old_board)
     tx.tell(old_board)
     tx.run(_APPROVE, key=device_id, by=by, now=to_us(at), until=to_us(expires_at))

@@ -4,31 +4,34 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 
 from birthmark_server.domain import Device, DeviceState
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import DuplicateDevice, UnknownDevice
-from birthmark_server.store.rows import all_eks, device_from, device_values, to_us
+from birthmark_server.store.rows import device_from, device_values, to_us
+from birthmark_server.store.sql.endorsements import (
+    EKS,
+    drop_endorsements,
+    take_endorsements,
+    take_told_endorsements,
+)
 from birthmark_server.store.statement import LookUp, Row, Statement, insert_all, keys, one_of
-from birthmark_server.store.tables import Devices, EndorsementKeys, table_of
+from birthmark_server.store.tables import Devices, table_of
 
 DEVICES: Final = table_of(Devices)
 DEVICE_COLUMNS: Final = tuple(column for column in DEVICES.columns if column.name != "rekeyed_at_us")
-EKS: Final = table_of(EndorsementKeys)
 
 FIRST_EPOCH: Final = 1
 """A device's first epoch on record, so that 0 can mean: not on record when the enrollment began."""
+_SEVERITY: Final = {
+    DeviceState.ACTIVE: 0,
+    DeviceState.RETIRED: 1,
+    DeviceState.REVOKED: 2,
+    DeviceState.DENIED: 3,
+}
 
 _INSERT: Final = insert_all(DEVICES)
-_INSERT_EK: Final = insert_all(EKS)
-_TAKE_EK: Final = Statement(
-    lambda insert: insert(EKS).on_conflict_do_update(
-        index_elements=[EKS.c.ek_sha256], set_={"device_id": bindparam("owner")}
-    ),
-    columns=("ek_sha256", "device_id"),
-)
-_DROP_EKS: Final = LookUp(lambda number: delete(EKS).where(one_of(EKS.c.ek_sha256, number)))
 _UPDATE: Final = Statement(
     update(DEVICES).where(DEVICES.c.device_id == bindparam("key")),
     columns=[column.name for column in DEVICES.columns if column.name != "device_id"],
@@ -98,7 +101,7 @@ def count_devices(tx: Transaction) -> dict[DeviceState, int]:
 
 
 def devices_with(tx: Transaction, device_id: str, serial: str, ek_sha256: tuple[str, ...]) -> list[Device]:
-    """All devices that have this id, this serial or any of these EKs; an empty value matches none."""
+    """All devices that have this id, this serial or have proven any of these EKs; an empty value matches none."""
     rows = tx.rows(_WITH_KEYS.of(ek_sha256), device=device_id or None, number=serial or None, **keys(ek_sha256))
     return [device_from(row) for row in rows]
 
@@ -115,29 +118,17 @@ def lock_device(tx: Transaction, device_id: str) -> tuple[Device, int | None]:
 
 
 def insert_device(tx: Transaction, device: Device) -> None:
-    """Put a new device on record with its EKs. Raise DuplicateDevice if its id, serial or any EK is there."""
+    """Put a new device on record with its EKs. Raise DuplicateDevice if its id or serial is there, or its EK, or if it
+    claims another device's."""
     if tx.run(_INSERT, **device_values(device, rekeyed_at_us=None)) == 0:
         raise DuplicateDevice(f"id {device.device_id} or serial {device.serial} is on record already")
-    insert_eks(tx, device.device_id, all_eks(device))
-
-
-def insert_eks(tx: Transaction, device_id: str, ek_sha256: tuple[str, ...]) -> None:
-    """Add EKs of a device. Raise DuplicateDevice if one of them is on record."""
-    for ek in ek_sha256:
-        if tx.run(_INSERT_EK, ek_sha256=ek, device_id=device_id) == 0:
-            raise DuplicateDevice(f"EK {ek}, shown for {device_id}, is on record already")
+    take_endorsements(tx, device)
 
 
 def update_device(tx: Transaction, device: Device, *, rekeyed_at_us: int | None) -> None:
     """Write the whole row; the EKs in their own table are the caller's."""
     values = device_values(device, rekeyed_at_us=rekeyed_at_us)
     tx.run(_UPDATE, key=values.pop("device_id"), **values)
-
-
-def drop_eks(tx: Transaction, device: Device) -> None:
-    """Take from a device the EKs that it has on record."""
-    eks = all_eks(device)
-    tx.run(_DROP_EKS.of(eks), **keys(eks))
 
 
 def set_state(tx: Transaction, device: Device, state: DeviceState) -> Device:
@@ -162,20 +153,26 @@ def add_software_device(tx: Transaction, device: Device) -> None:
 
 
 def put_device(tx: Transaction, device: Device) -> tuple[bool, bool]:
-    """Replay: let the device stand as told unless it has stood so since. Return (changed, it was not there)."""
+    """Replay: let the device stand as told unless it has stood so since. Return (changed, it was not there).
+
+    Two tellings of one epoch come from a commit that failed, or from two histories: the one that takes more away wins.
+    """
     row = tx.row(_LOCK, key=device.device_id)
     if row is None:
         if tx.run(_INSERT, **device_values(device, rekeyed_at_us=None)) == 0:
             raise DuplicateDevice(f"serial {device.serial} of {device.device_id} is another device's on record")
     else:
         known = device_from(row[:-1])
-        if known.epoch >= device.epoch:
+        if _rank(known) >= _rank(device):
             return False, False
         update_device(tx, replace(device, last_seen_at=known.last_seen_at), rekeyed_at_us=row[-1])
-        drop_eks(tx, known)
-    for ek in all_eks(device):
-        tx.run(_TAKE_EK, ek_sha256=ek, device_id=device.device_id, owner=device.device_id)
+        drop_endorsements(tx, known)
+    take_told_endorsements(tx, device)
     return True, row is None
+
+
+def _rank(device: Device) -> tuple[int, int]:
+    return device.epoch, _SEVERITY[device.state]
 
 
 # -- self-check

@@ -1,16 +1,22 @@
 """Operational certificates: the nonce, and the transaction in which one is issued."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import bindparam, delete, select, update
 
 from birthmark_server.domain import CertificateRecord, DeviceState, EstNonce
 from birthmark_server.store.database import Transaction
-from birthmark_server.store.errors import AlreadyExists, DeviceNotActive, EpochChanged, NonceUnknown
+from birthmark_server.store.errors import (
+    AlreadyExists,
+    DeviceNotActive,
+    EpochChanged,
+    NonceUnknown,
+    TooManyCertificates,
+)
 from birthmark_server.store.protocol import Issuance
 from birthmark_server.store.rows import to_us
-from birthmark_server.store.sql.certificates import insert_certificate
+from birthmark_server.store.sql.certificates import insert_certificate, issued_since, require_new_key
 from birthmark_server.store.sql.devices import DEVICES, get_device
 from birthmark_server.store.sql.events import add_evidence
 from birthmark_server.store.statement import Statement, insert_all
@@ -19,6 +25,8 @@ from birthmark_server.store.tables import EstNonces, table_of
 _NONCES: Final = table_of(EstNonces)
 
 _MOST_NONCES: Final = 8
+_DAY: Final = timedelta(days=1)
+_QUOTA_RETRY_S: Final = 3600
 _INSERT_NONCE: Final = insert_all(_NONCES)
 _TAKE_NONCE: Final = Statement(
     delete(_NONCES).where(
@@ -63,9 +71,20 @@ def commit_issuance(tx: Transaction, issuance: Issuance) -> None:
         raise NonceUnknown(f"the nonce is not one that {device_id} may use now")
     if tx.run(_LOCK_ACTIVE, key=device_id, expected=issuance.expected_epoch, now=now) == 0:
         raise _standing(tx, device_id, issuance.expected_epoch)
+    _require_quota(tx, issuance)
+    require_new_key(tx, device_id, certificate.spki_sha256)
     insert_certificate(tx, certificate)
     if issuance.evidence is not None:
         add_evidence(tx, issuance.evidence, device_id=device_id, certificate_sha256=certificate.sha256, at=issuance.at)
+
+
+def _require_quota(tx: Transaction, issuance: Issuance) -> None:
+    """Counted under the lock on the device's row: requests that come together are counted together."""
+    most = issuance.most_per_day
+    if most is not None and issued_since(tx, issuance.device_id, issuance.at - _DAY) >= most:
+        raise TooManyCertificates(
+            f"{issuance.device_id} fetched {most} certificates within 24 hours", retry_after_s=_QUOTA_RETRY_S
+        )
 
 
 def _standing(tx: Transaction, device_id: str, expected_epoch: int) -> DeviceNotActive | EpochChanged:

@@ -3,6 +3,7 @@
 Entries of one journal are in order. Journals of several replicas are merged by clocks that agree only roughly, so an
 entry may come before what it rests on (a revocation before its certificate, a certificate before its device): it
 waits, and what still waits at the end is reported. Devices are told whole: the highest epoch wins, whatever the order.
+Last of all what was revoked or denied is held against the outcome (settlement.py).
 """
 
 import logging
@@ -13,9 +14,17 @@ from typing import Final
 from birthmark_server.domain import CertificateRecord, DenyEntry, Device
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.errors import DuplicateDevice
-from birthmark_server.store.journal_entries import BatchClosed, CertificateRevoked, CrlNumberUsed, Entry
-from birthmark_server.store.sql import certificates, denials, devices, setup
+from birthmark_server.store.journal_entries import (
+    BatchClosed,
+    CertificateRevoked,
+    CrlNumberUsed,
+    DeviceRevoked,
+    Entry,
+    RevocationLifted,
+)
+from birthmark_server.store.sql import certificates, denials, devices, revocation, setup
 from birthmark_server.store.sql.births import count_again
+from birthmark_server.store.sql.settlement import settle
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +47,7 @@ def replay(database: Database, entries: Iterable[Entry]) -> int:
             _log.warning("replay: %d journal entries rest on something in no journal, first %r", len(still), still[0])
             break
         waiting = still
-    return applied
+    return applied + database.replay(settle)
 
 
 def _apply_all(tx: Transaction, page: list[Entry]) -> tuple[int, list[Entry]]:
@@ -66,6 +75,14 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
             if certificates.revoke_one(tx, entry.sha256, entry.reason, entry.at):
                 return True
             return False if certificates.certificate_is_known(tx, entry.sha256) else None
+        case DeviceRevoked():
+            if devices.find_device(tx, entry.device_id) is None:
+                return None
+            return revocation.put_revocation(tx, entry)
+        case RevocationLifted():
+            if revocation.lift_revocation(tx, entry):
+                return True
+            return False if revocation.revocation_is_known(tx, entry) else None
         case DenyEntry():
             return denials.put_denial(tx, entry)
         case BatchClosed():

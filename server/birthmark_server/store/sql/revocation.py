@@ -1,25 +1,66 @@
-"""Taking away, and letting back in. The device row is locked first, so that no issuance slips past."""
+"""Taking away, and letting back in. The device row is locked first, so that no issuance slips past.
+
+Each revocation of a device has a row of its own, which a readmission marks as lifted. Where the device stands follows
+from its state alone; the rows are for the replay, which must know whether a revocation that it reads was lifted since.
+"""
 
 from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, select, update
 
 from birthmark_server.domain import CertificateRecord, Device, DeviceState, RevocationReason
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import DeviceNotRevoked
+from birthmark_server.store.journal_entries import DeviceRevoked, RevocationLifted
+from birthmark_server.store.rows import to_us
 from birthmark_server.store.sql.certificates import get_certificate, revoke_all, revoke_one
 from birthmark_server.store.sql.devices import lock_device, set_state
+from birthmark_server.store.statement import Statement, insert_all
+from birthmark_server.store.tables import DeviceRevocations, table_of
+
+REVOCATIONS: Final = table_of(DeviceRevocations)
+
+_INSERT: Final = insert_all(REVOCATIONS)
+_STANDING: Final = Statement(
+    select(REVOCATIONS.c.epoch).where(
+        REVOCATIONS.c.device_id == bindparam("device"), REVOCATIONS.c.lifted_at_us.is_(None)
+    )
+)
+_LIFT: Final = Statement(
+    update(REVOCATIONS)
+    .where(
+        REVOCATIONS.c.device_id == bindparam("device"),
+        REVOCATIONS.c.epoch == bindparam("number"),
+        REVOCATIONS.c.lifted_at_us.is_(None),
+    )
+    .values(lifted_at_us=bindparam("now"))
+)
+_KNOWN: Final = Statement(
+    select(REVOCATIONS.c.epoch).where(
+        REVOCATIONS.c.device_id == bindparam("device"), REVOCATIONS.c.epoch == bindparam("number")
+    )
+)
 
 
 def revoke_device(tx: Transaction, device_id: str, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
     device, _ = lock_device(tx, device_id)
     denied = device.state is DeviceState.DENIED  # stays so: a revoked device can be readmitted, a denied one cannot
-    set_state(tx, device, DeviceState.DENIED if denied else DeviceState.REVOKED)
+    device = set_state(tx, device, DeviceState.DENIED if denied else DeviceState.REVOKED)
+    revocation = DeviceRevoked(device_id, device.epoch, reason, at)
+    put_revocation(tx, revocation)
+    tx.tell(revocation)
     return revoke_all(tx, device_id, reason, at)
 
 
-def readmit_device(tx: Transaction, device_id: str) -> Device:
+def readmit_device(tx: Transaction, device_id: str, at: datetime) -> Device:
     device, _ = lock_device(tx, device_id)
     if device.state is not DeviceState.REVOKED:
         raise DeviceNotRevoked(f"device {device_id} is {device.state}; only a revoked one can be readmitted")
+    for (epoch,) in tx.rows(_STANDING, device=device_id):
+        lifted = RevocationLifted(device_id, epoch, at)
+        lift_revocation(tx, lifted)
+        tx.tell(lifted)
     return set_state(tx, device, DeviceState.ACTIVE)
 
 
@@ -30,3 +71,28 @@ def revoke_certificate(tx: Transaction, sha256: str, reason: RevocationReason, a
     if revoke_one(tx, sha256, reason, at) and device is not None:
         set_state(tx, device, device.state)
     return get_certificate(tx, sha256)
+
+
+# -- replay too
+
+
+def put_revocation(tx: Transaction, entry: DeviceRevoked) -> bool:
+    """Return True if this revocation was not on record."""
+    number = tx.run(
+        _INSERT,
+        device_id=entry.device_id,
+        epoch=entry.epoch,
+        reason=entry.reason.value,
+        at_us=to_us(entry.at),
+        lifted_at_us=None,
+    )
+    return number == 1
+
+
+def lift_revocation(tx: Transaction, entry: RevocationLifted) -> bool:
+    """Return True if this revocation stood."""
+    return tx.run(_LIFT, device=entry.device_id, number=entry.epoch, now=to_us(entry.at)) == 1
+
+
+def revocation_is_known(tx: Transaction, entry: RevocationLifted) -> bool:
+    return tx.row(_KNOWN, device=entry.device_id, number=entry.epoch) is not None

@@ -117,9 +117,6 @@ class SqlStore(Store):
     def est_nonces(self, device_id: str, *, at: datetime) -> list[bytes]:
         return self._read(issuance.est_nonces, device_id, at)
 
-    def issued_since(self, device_id: str, *, since: datetime) -> int:
-        return self._read(certificates.issued_since, device_id, since)
-
     def commit_issuance(self, issuance_: Issuance) -> None:
         self._write(issuance.commit_issuance, issuance_)
 
@@ -157,8 +154,8 @@ class SqlStore(Store):
     def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
         return self._write(revocation.revoke_device, device_id, reason, at)
 
-    def readmit_device(self, device_id: str, *, at: datetime) -> Device:  # noqa: ARG002  # for the audit log to come
-        return self._write(revocation.readmit_device, device_id)
+    def readmit_device(self, device_id: str, *, at: datetime) -> Device:
+        return self._write(revocation.readmit_device, device_id, at)
 
     def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
         return self._write(revocation.revoke_certificate, sha256, reason, at)

@@ -37,6 +37,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("denied_by", sa.String(), nullable=False),
         sa.Column("denied_at_us", sa.BigInteger(), nullable=False),
+        sa.Column("claimed_ek_sha256", sa.String(), nullable=False),
         sa.Column("denial_id", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("denial_id", name="pk_denials"),
     )
@@ -102,8 +103,8 @@ def upgrade() -> None:
         sa.Column("expires_at_us", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("enrollment_id", name="pk_pending"),
     )
-    op.create_index("ix_pending_ek_sha256_source", "pending", ["ek_sha256", "source"])
     op.create_index("ix_pending_expires_at_us", "pending", ["expires_at_us"])
+    op.create_index("ix_pending_key_name", "pending", ["key_name"])
     op.create_table(
         "refusals",
         sa.Column("at_us", sa.BigInteger(), nullable=False),
@@ -159,6 +160,7 @@ def upgrade() -> None:
         sa.Column("not_after_us", sa.BigInteger(), nullable=False),
         sa.Column("der", sa.LargeBinary(), nullable=False),
         sa.Column("issued_at_us", sa.BigInteger(), nullable=False),
+        sa.Column("spki_sha256", sa.String(), nullable=False),
         sa.Column("revoked_at_us", sa.BigInteger(), nullable=True),
         sa.Column("reason", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["device_id"], ["devices.device_id"], name="fk_certificates_device_id"),
@@ -166,6 +168,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("issuer_sha256", "serial_number", name="uq_certificates_issuer_sha256_serial_number"),
     )
     op.create_index("ix_certificates_device_id_issued_at_us", "certificates", ["device_id", "issued_at_us"])
+    op.create_index("ix_certificates_device_id_spki_sha256", "certificates", ["device_id", "spki_sha256"])
     op.create_index(
         "ix_certificates_infrastructure",
         "certificates",
@@ -188,6 +191,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "denial_id", name="pk_denied_keys"),
         sqlite_with_rowid=False,
     )
+    op.create_table(
+        "device_revocations",
+        sa.Column("device_id", sa.String(), nullable=False),
+        sa.Column("epoch", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("reason", sa.String(), nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("lifted_at_us", sa.BigInteger(), nullable=True),
+        sa.ForeignKeyConstraint(["device_id"], ["devices.device_id"], name="fk_device_revocations_device_id"),
+        sa.PrimaryKeyConstraint("device_id", "epoch", name="pk_device_revocations"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "endorsement_claims",
+        sa.Column("ek_sha256", sa.String(), nullable=False),
+        sa.Column("device_id", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["device_id"], ["devices.device_id"], name="fk_endorsement_claims_device_id"),
+        sa.PrimaryKeyConstraint("ek_sha256", "device_id", name="pk_endorsement_claims"),
+        sqlite_with_rowid=False,
+    )
+    op.create_index("ix_endorsement_claims_device_id", "endorsement_claims", ["device_id"])
     op.create_table(
         "endorsement_keys",
         sa.Column("ek_sha256", sa.String(), nullable=False),
@@ -230,6 +253,8 @@ def downgrade() -> None:
         "manifest",
         "evidence",
         "endorsement_keys",
+        "endorsement_claims",
+        "device_revocations",
         "denied_keys",
         "certificates",
         "board_swaps",

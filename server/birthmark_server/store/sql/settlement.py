@@ -1,0 +1,97 @@
+"""After a replay: what was taken away is taken away, whatever else was told.
+
+Two histories (before a restore, and after it without some journal) give one device different tellings, and the one with
+the higher epoch may know nothing of the revocation in the other. So at the end of every replay each revocation that no
+readmission lifted, and each denial, is held against the record once more. Nothing is ever given back here.
+"""
+
+from datetime import datetime
+from typing import Final, TypeAlias
+
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+
+from birthmark_server.domain import DeviceState, RevocationReason
+from birthmark_server.store.database import Transaction
+from birthmark_server.store.rows import from_us
+from birthmark_server.store.sql.certificates import CERTIFICATES, revoke_all
+from birthmark_server.store.sql.denials import DENIALS, DENIED_KEYS
+from birthmark_server.store.sql.devices import DEVICES, lock_device, set_state
+from birthmark_server.store.sql.endorsements import EKS
+from birthmark_server.store.sql.revocation import REVOCATIONS
+from birthmark_server.store.statement import Statement
+
+_Loss: TypeAlias = tuple[str, DeviceState, RevocationReason, datetime]
+"""A device, where it must stand, why, and since when."""
+
+_ID: Final = "id:"
+_SERIAL: Final = "serial:"
+_EK: Final = "ek:"
+
+_HOLDS_CERTIFICATES: Final = exists().where(
+    CERTIFICATES.c.device_id == DEVICES.c.device_id, CERTIFICATES.c.revoked_at_us.is_(None)
+)
+_NOT_DENIED: Final = or_(DEVICES.c.state != DeviceState.DENIED.value, _HOLDS_CERTIFICATES)
+
+_REVOKED: Final = Statement(
+    select(DEVICES.c.device_id, REVOCATIONS.c.reason, REVOCATIONS.c.at_us)
+    .join(REVOCATIONS, REVOCATIONS.c.device_id == DEVICES.c.device_id)
+    .where(
+        REVOCATIONS.c.lifted_at_us.is_(None),
+        or_(DEVICES.c.state == DeviceState.ACTIVE.value, _HOLDS_CERTIFICATES),
+    )
+    .order_by(DEVICES.c.device_id, REVOCATIONS.c.epoch)
+)
+
+
+def _name(kind: str) -> ColumnElement[str]:
+    """What a key of the deny list names, if it is of this kind."""
+    return func.substr(DENIED_KEYS.c.key, len(kind) + 1)
+
+
+def _denied(kind: str) -> Select[tuple[str, int]]:
+    return (
+        select(DEVICES.c.device_id, DENIALS.c.denied_at_us)
+        .select_from(DENIED_KEYS)
+        .join(DENIALS, DENIALS.c.denial_id == DENIED_KEYS.c.denial_id)
+        .where(func.substr(DENIED_KEYS.c.key, 1, len(kind)) == kind)
+        .order_by(DEVICES.c.device_id, DENIALS.c.denied_at_us)
+    )
+
+
+_DENIED: Final = (
+    Statement(_denied(_ID).join(DEVICES, DEVICES.c.device_id == _name(_ID)).where(_NOT_DENIED)),
+    Statement(_denied(_SERIAL).join(DEVICES, DEVICES.c.serial == _name(_SERIAL)).where(_NOT_DENIED)),
+    # An approved swap denies the old board's EK while the device waits for the new one, without any certificate.
+    Statement(
+        _denied(_EK)
+        .join(EKS, EKS.c.ek_sha256 == _name(_EK))
+        .join(DEVICES, DEVICES.c.device_id == EKS.c.device_id)
+        .where(_HOLDS_CERTIFICATES)
+    ),
+)
+
+
+def settle(tx: Transaction) -> int:
+    """Take what is due from each device that has it still; return from how many."""
+    if not _losses(tx):  # nearly always: every start comes this way
+        return 0
+    tx.lock_fleet()
+    losses = _losses(tx)
+    for device_id, state, reason, at in losses:
+        device, _ = lock_device(tx, device_id)
+        if device.state is DeviceState.ACTIVE or (state is DeviceState.DENIED and device.state is not state):
+            set_state(tx, device, state)
+        revoke_all(tx, device_id, reason, at)
+    return len({device_id for device_id, *_ in losses})
+
+
+def _losses(tx: Transaction) -> list[_Loss]:
+    revoked: list[_Loss] = [
+        (device_id, DeviceState.REVOKED, RevocationReason(reason), from_us(at_us))
+        for device_id, reason, at_us in tx.rows(_REVOKED)
+    ]
+    return revoked + [
+        (device_id, DeviceState.DENIED, RevocationReason.PRIVILEGE_WITHDRAWN, from_us(at_us))
+        for statement in _DENIED
+        for device_id, at_us in tx.rows(statement)
+    ]
