@@ -34,8 +34,8 @@ def configuration(site: Installation, folder: Path, *, port: int, socket: Path) 
     (text,) = re.findall(r"```haproxy\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     leaf, authority = site.pki.server(), site.pki.authority
     (folder / "front.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
-    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
-    (folder / "clients.pem").write_bytes(b"".join(ca.public_bytes(Encoding.PEM) for ca in cas))
+    anchors = [trusted(issuer.certificate.public_bytes(Encoding.PEM)) for issuer in authority.issuers]
+    (folder / "clients.pem").write_bytes(b"".join(anchors))
     for was, becomes in (
         ("*:8443", f"127.0.0.1:{port}"),
         ("/etc/birthmark/front/server.pem", str(folder / "front.pem")),
@@ -48,6 +48,12 @@ def configuration(site: Installation, folder: Path, *, port: int, socket: Path) 
     path = folder / "haproxy.cfg"
     path.write_text(text)
     return path
+
+
+def trusted(pem: bytes) -> bytes:
+    """Return a CA's certificate marked as an anchor for client certificates, as the guide has an operator do it."""
+    command = ["openssl", "x509", "-trustout", "-addtrust", "clientAuth"]
+    return subprocess.run(command, input=pem, capture_output=True, check=True).stdout
 
 
 @contextmanager
