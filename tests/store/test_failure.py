@@ -180,6 +180,7 @@ def test_when_the_commit_fails_it_fails_for_all(store: SqlStore, monkeypatch: py
     with store._database._queue.turn:
         store._database._write_all(jobs)
     assert [attempt(job) for job in jobs] == ["StoreFailed"] * 3
+    assert len({id(job._error) for job in jobs}) == 3  # each thread raises its own
     assert store.list_devices() == []
     assert store.get_pending(pending(1).enrollment_id).answer == b""
 

@@ -201,7 +201,7 @@ class Database:
                 pass
             except BirthmarkError as error:  # the commit itself failed, for all of them
                 for job in jobs:
-                    job.fail(error)
+                    job.fail(_another(error))
                 return
             else:
                 for job, outcome in zip(jobs, outcomes, strict=True):
@@ -301,6 +301,14 @@ class _Again(Exception):
     def __init__(self, final: BirthmarkError) -> None:
         super().__init__(str(final))
         self.final = final
+
+
+def _another(error: BirthmarkError) -> BirthmarkError:
+    """Return an error that says the same: each thread raises its own, or their tracebacks grow into one another."""
+    twin = type(error).__new__(type(error), *error.args)
+    vars(twin).update(vars(error))
+    twin.__cause__ = error.__cause__
+    return twin
 
 
 def _discard(connection: Connection, cursor: Cursor) -> None:
