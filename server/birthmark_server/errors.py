@@ -43,3 +43,9 @@ class Misconfigured(BirthmarkError):
     """The operator must change something: a file, a mode, a setting."""
 
     code = "misconfigured"
+
+
+class AddressTaken(Misconfigured):
+    """Another program listens there. It may be on its way out: trying again can help."""
+
+    code = "address-taken"

@@ -1,11 +1,24 @@
 """The operator's commands, on an installation of their own: what they print, record, and end with."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
+from birthmark_server.cli.certificate import find_certificate
+from birthmark_server.cli.workplace import open_database
+from birthmark_server.domain import Refusal
+from birthmark_server.errors import Malformed
+from birthmark_server.store.protocol import Store
 from cli.conftest import Birthmark
+from support.tpm_vendor import VendorCa
+
+AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 EK = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 MANIFEST = f"serial,model,ek_sha256\nSN-42,EDGE-7,{EK}\n"
@@ -55,7 +68,102 @@ def test_a_broken_manifest_changes_nothing_and_ends_with_65(birthmark: Birthmark
 def test_a_manifest_for_an_unknown_model_ends_with_1(birthmark: Birthmark, manifest: str) -> None:
     done = birthmark("manifest", "import", manifest)
     assert done.status == 1
-    assert "EDGE-7" in done.err
+    assert f"{manifest}, line 2, column model: no model 'EDGE-7' is on record" in done.err
+
+
+def test_a_manifest_that_contradicts_the_record_says_where(birthmark: Birthmark, manifest: str, tmp_path: Path) -> None:
+    birthmark("model", "add", "EDGE-7")
+    birthmark("manifest", "import", manifest)
+    other = tmp_path / "other.csv"
+    other.write_text(f"serial,model,ek_sha256\nSN-41,EDGE-7,{EK}\nSN-40,EDGE-8,{EK[::-1]}\n")
+    done = birthmark("manifest", "import", str(other))
+    assert done.status in (1, 73)
+    assert f"{other}, line 2, column ek_sha256: {EK} is on record for serial SN-42" in done.err
+    assert f"{other}, line 3, column model: no model 'EDGE-8'" in done.err
+
+
+def certificates(birthmark: Birthmark) -> list[dict[str, str]]:
+    records: list[dict[str, str]] = json.loads(birthmark("certificate", "list", "--json").out)
+    return records
+
+
+def test_a_certificate_is_named_by_as_few_digits_as_the_list_shows(birthmark: Birthmark, installation: Path) -> None:
+    for record in certificates(birthmark):
+        digits = record["sha256"][:16]
+        assert digits in birthmark("certificate", "list").out
+        pem = birthmark("certificate", "show", digits.upper()).out.encode()
+        assert x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex() == record["sha256"]
+    operator = next(record for record in certificates(birthmark) if "bob" in record["subject"])
+    alice = str(installation / "operators" / "alice.pem")
+    words = (operator["sha256"][:8], "--reason", "superseded", "--operator", alice)
+    done = birthmark("certificate", "revoke", *words)
+    assert (done.status, "revoked by alice: operator" in done.err) == (0, True)
+
+
+@pytest.mark.parametrize(("digits", "status"), [("0" * 8, 1), ("abc", 65), ("x" * 64, 65), ("0" * 65, 65)])
+def test_a_certificate_that_no_digits_name_is_not_found(birthmark: Birthmark, digits: str, status: int) -> None:
+    assert birthmark("certificate", "show", digits).status == status
+
+
+def test_digits_that_name_several_certificates_name_them() -> None:
+    with pytest.raises(Malformed, match=f"abababab is ambiguous: ab{'ab' * 31} .alice., {'ab' * 31}cd .bob.; give"):
+        find_certificate(cast(Store, _Listing(("ab" * 32, "alice"), ("ab" * 31 + "cd", "bob"))), "AB:ab:ab:ab")
+
+
+class _Listing:
+    """A store with these certificates."""
+
+    def __init__(self, *certificates: tuple[str, str]) -> None:
+        self._certificates = certificates
+
+    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[SimpleNamespace]:
+        assert after < self._certificates[0][0]
+        return [SimpleNamespace(sha256=sha256, device_id="", subject=name) for sha256, name in self._certificates]
+
+
+def test_a_refusal_is_listed_with_its_ek_and_without_what_was_sent(birthmark: Birthmark, installation: Path) -> None:
+    refusal = Refusal(AT, "r-1", "enroll", "192.0.2.7", "not-expected", "no", ek_sha256=EK, evidence=b"\xab" * 6000)
+    with open_database(
+        f"sqlite:///{installation}/data/birthmark.db", journal=installation / "data" / "journal"
+    ) as store:
+        store.record_refusal(refusal)
+    assert EK in birthmark("refusal", "list").out
+    (short,) = json.loads(birthmark("refusal", "list", "--json").out)
+    assert (short["ek_sha256"], short["evidence_bytes"], "evidence" in short) == (EK, 6000, False)
+    (whole,) = json.loads(birthmark("refusal", "list", "--json", "--evidence").out)
+    assert whole["evidence"] == "ab" * 6000
+
+
+def test_a_root_that_is_there_already_is_not_added_again(birthmark: Birthmark, tmp_path: Path) -> None:
+    file = tmp_path / "root.der"
+    file.write_bytes(VendorCa.create("Example TPMs").root.der)
+    add = ("tpm-roots", "add", "example", str(file))
+    first = birthmark(*add, "--name", "Example TPMs", "--manufacturer", "id:45584D50")
+    assert (first.status, "systemctl restart birthmark" in first.err) == (0, True), first.err
+    again = birthmark(*add)
+    assert (again.status, "already" in again.err) == (0, True)
+    listed = birthmark("tpm-roots", "list")
+    assert "Example TPMs (example)" in listed.out
+    assert "id:45584D50" in listed.out
+    (entry,) = json.loads(birthmark("tpm-roots", "list", "--json").out)
+    assert (entry["vendor_name"], entry["manufacturers"]) == ("Example TPMs", ["id:45584D50"])
+
+
+def test_garbage_is_65_and_a_missing_file_66_by_name(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:
+    root = ("--folder", f"{installation}/ca/root", "--passphrase", f"file:{installation}/ca.passphrase")
+    garbage, missing = tmp_path / "garbage", tmp_path / "missing"
+    garbage.touch(mode=0o600)
+    garbage.write_bytes(b"\x00\xffnothing")
+    commands = (
+        ("tpm-roots", "add", "example", "{}"),
+        ("manifest", "import", "{}"),
+        ("device", "revoke", "x", "--operator", "{}"),
+        ("root", "sign", "{}", "--kind", "birth", *root),
+    )
+    for words in commands:
+        for file, status in ((garbage, 65), (missing, 66)):
+            done = birthmark(*(word.replace("{}", str(file)) for word in words))
+            assert (done.status, str(file) in done.err) == (status, True), (words, done)
 
 
 def test_a_model_of_the_same_name_that_differs_ends_with_73(birthmark: Birthmark) -> None:

@@ -1,17 +1,23 @@
 """What each kind of error ends the command with, as docs/operations.md says."""
 
 import re
+import socket
+import sqlite3
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.exc import DatabaseError
 
 from birthmark_server.ca import errors as ca
 from birthmark_server.cli import run
 from birthmark_server.cli.cut_off import BrokerNotTold
 from birthmark_server.cli.exits import Exit, exit_for
-from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.cli.operator import NotAnOperator
+from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 from birthmark_wire.errors import DecodeError
+from cli.conftest import Birthmark
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 
@@ -37,6 +43,8 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
         (Refused("x"), Exit.NO),
         (Busy("x", retry_after_s=1), Exit.TRY_AGAIN),
         (Misconfigured("x"), Exit.CONFIGURATION),
+        (AddressTaken("x"), Exit.TRY_AGAIN),
+        (NotAnOperator("x"), Exit.NO_PERMISSION),
         (BirthmarkError("x"), Exit.SOFTWARE),
         (FileNotFoundError(2, "No such file", "x"), Exit.NO_INPUT),
         (PermissionError(13, "Permission denied", "x"), Exit.NO_PERMISSION),
@@ -72,6 +80,44 @@ def test_a_command_that_fails_says_one_sentence(
 
     assert run(command) == status
     assert capsys.readouterr().err.strip() == sentence
+
+
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), Exit.IO),
+        (OSError(28, "No space left on device"), Exit.IO),
+        (DatabaseError("SELECT", None, sqlite3.DatabaseError("file is not a database")), Exit.IO),
+        (psycopg.OperationalError("connection refused"), Exit.UNAVAILABLE),
+    ],
+)
+def test_a_file_that_fails_is_not_a_database_server_out_of_reach(cause: Exception, status: Exit) -> None:
+    failed = store.StoreFailed("x")
+    failed.__cause__ = cause
+    assert exit_for(failed) is status
+
+
+def test_a_database_that_is_none_is_one_plain_sentence(birthmark: Birthmark, installation: Path) -> None:
+    database = installation / "data" / "birthmark.db"
+    for left in database.parent.glob("birthmark.db-*"):
+        left.unlink()
+    database.write_bytes(b"no database at all" * 1000)
+    done = birthmark("device", "list")
+    assert done.status == 74
+    assert done.err == (
+        f"birthmark: cannot open the database sqlite:///{database}: file is not a database; df -h and birthmark doctor "
+        "say more\n"
+    )
+
+
+def test_a_port_that_is_taken_is_to_be_tried_again(birthmark: Birthmark, installation: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        config = installation / "birthmark.toml"
+        text = re.sub(r'^# listen = "0.*$', f'listen = "{listen}"', config.read_text(), count=1, flags=re.MULTILINE)
+        config.write_text(text)
+        done = birthmark("serve")
+    assert (done.status, f"can't listen on {listen}: another program does" in done.err) == (75, True), done.err
 
 
 def test_every_status_is_documented() -> None:

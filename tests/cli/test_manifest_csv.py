@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark_server.cli.manifest_csv import BrokenManifest, read_manifest
+from birthmark_server.cli.manifest_csv import BrokenManifest, conflicts, models_missing, read_manifest
 from birthmark_server.domain import ManifestEntry
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -23,7 +23,7 @@ OTHER = EK[::-1]
 
 def read(text: str | bytes) -> list[ManifestEntry]:
     data = text if isinstance(text, bytes) else text.encode()
-    return read_manifest(data, imported_by="alice", imported_at=AT)
+    return list(read_manifest(data, source="lot.csv", imported_by="alice", imported_at=AT).values())
 
 
 def test_a_line_is_a_device() -> None:
@@ -61,10 +61,10 @@ def test_an_ek_certificate_that_contradicts_the_hash_is_refused() -> None:
     [
         ("", "the file lists no device"),
         ("serial,model,ek_sha256\n", "the file lists no device"),
-        ("serial,model\nSN-42,EDGE-7\n", "line 1: want the columns serial, model and ek_sha256"),
-        ("serial,modell,ek_sha256\n", "line 1: 'modell' is not a column of a manifest"),
-        ("serial,serial,model,ek_sha256\n", "line 1: column serial stands there twice"),
-        (f"serial,model,ek_sha256\nSN-42,{EK}\n", r"line 2: want 3 values \(serial, model, ek_sha256\), got 2"),
+        ("serial,model\nSN-42,EDGE-7\n", "line 1, want the columns serial, model and ek_sha256"),
+        ("serial,modell,ek_sha256\n", "line 1, 'modell' is not a column of a manifest"),
+        ("serial,serial,model,ek_sha256\n", "line 1, column serial stands there twice"),
+        (f"serial,model,ek_sha256\nSN-42,{EK}\n", r"line 2, want 3 values \(serial, model, ek_sha256\), got 2"),
         (f"serial,model,ek_sha256\nSN_42,EDGE-7,{EK}\n", "line 2, column serial: want 1 to 64 letters"),
         (f"serial,model,ek_sha256\n=cmd(),EDGE-7,{EK}\n", "line 2, column serial: want 1 to 64 letters"),
         (f"serial,model,ek_sha256\nSN-42,,{EK}\n", "line 2, column model: want 1 to 64 letters"),
@@ -94,7 +94,37 @@ def test_bytes_that_are_not_utf_8_are_named_by_line() -> None:
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(BrokenManifest) as refusal:
         read(f"serial,model,ek_sha256\nA_,M,{EK}\nB,M,zz\nC,M,{OTHER}\n")
-    assert str(refusal.value).count("\n  line ") == 2
+    assert str(refusal.value).count("\n  lot.csv, line ") == 2
+
+
+def test_a_short_row_does_not_hide_the_faults_below_it() -> None:
+    with pytest.raises(BrokenManifest) as refusal:
+        read(f"serial,model,ek_sha256\nA,{EK}\nB,M,zz\n")
+    assert str(refusal.value).splitlines() == [
+        "nothing was imported:",
+        "  lot.csv, line 2, want 3 values (serial, model, ek_sha256), got 2",
+        "  lot.csv, line 3, column ek_sha256: want 64 hex digits, got 'zz'",
+    ]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_separator_is_named_with_what_to_do(mark: str) -> None:
+    with pytest.raises(BrokenManifest, match=r"lot.csv, line 1, values are parted by .*, want commas: save it as CSV"):
+        read(mark.join(("serial", "model", "ek_sha256")) + "\n" + mark.join(("SN-42", "EDGE-7", EK)) + "\n")
+
+
+def test_what_contradicts_the_record_is_named_by_line_and_column() -> None:
+    manifest = read_manifest(
+        f"serial,model,ek_sha256\nA,M,{EK}\n\nB,M,{OTHER}\n".encode(),
+        source="lot.csv", imported_by="alice", imported_at=AT,
+    )  # fmt: skip
+    same = ManifestEntry(EK, "A", "M", "a", "bob", AT)
+    differs = ManifestEntry(OTHER, "C", "M", "c", "bob", AT)
+    ((line, fault),) = conflicts(manifest, [same, differs]).items()
+    assert line == 4
+    assert fault.startswith(f"column ek_sha256: {OTHER} is on record for serial C, model M, device c")
+    assert models_missing(manifest, ["M"]) == {}
+    assert set(models_missing(manifest, ["N"])) == {2, 4}
 
 
 def test_no_more_than_twenty_faults_are_told() -> None:

@@ -128,7 +128,7 @@ def test_a_control_certificate_is_no_operator(
     control.touch(mode=0o600)
     control.write_bytes((installation / "control.pem").read_bytes() + (installation / "control.key").read_bytes())
     done = birthmark("device", "revoke", device, "--operator", str(control))
-    assert done.status == 1
+    assert done.status == 77
     assert "want an operator's certificate, got that of a control named srv-control" in done.err
 
 
@@ -140,7 +140,7 @@ def test_another_operators_certificate_with_ones_own_key_is_refused(
     forged.touch(mode=0o600)
     forged.write_text(alice[: alice.index("-----BEGIN PRIVATE")] + bob[bob.index("-----BEGIN PRIVATE") :])
     done = birthmark("device", "revoke", device, "--operator", str(forged))
-    assert done.status == 1
+    assert done.status == 77
     assert "the private key is not the certificate's" in done.err
 
 
@@ -149,7 +149,7 @@ def test_a_revoked_operator_is_refused(birthmark: Birthmark, installation: Path,
     alice = next(record for record in records if "CN=alice" in record["subject"])
     assert birthmark("certificate", "revoke", alice["sha256"], "--reason", "privilegeWithdrawn").status == 0
     done = birthmark("device", "revoke", device, "--operator", operator(installation, "alice"))
-    assert done.status == 1
+    assert done.status == 77
     assert "was revoked" in done.err
 
 
@@ -171,7 +171,7 @@ def test_an_operator_nobody_recorded_is_refused(
     store.close()
     write_person(issued, tmp_path / "stolen", "mallory")
     done = birthmark("device", "revoke", device, "--operator", str(tmp_path / "stolen" / "mallory.pem"))
-    assert done.status == 1
+    assert done.status == 77
     assert "is not on record here" in done.err
 
 
@@ -223,7 +223,7 @@ def test_a_revocation_that_does_not_reach_the_broker_says_so_by_its_status(
     revoke = ("certificate", "revoke", replica["sha256"], "--reason", "superseded")
     deny_file.path.unlink()
     done = birthmark(*revoke)
-    assert (done.status, "revoked: control" in done.err, "birthmark broker sync" in done.err) == (3, True, True)
+    assert (done.status, ": control of" in done.err, "birthmark broker sync" in done.err) == (3, True, True)
     config = installation / "birthmark.toml"
     config.write_text(config.read_text().replace('deny_file = "deny"', ""))
     done = birthmark(*revoke)

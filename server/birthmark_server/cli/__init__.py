@@ -31,10 +31,11 @@ from birthmark_server.cli import (
     serve,
     tpm_roots,
 )
-from birthmark_server.cli.exits import Exit, exit_for
+from birthmark_server.cli.exits import Exit, exit_for, on_disk
 from birthmark_server.cli.output import say
 from birthmark_server.cli.workplace import Workplace
 from birthmark_server.errors import BirthmarkError
+from birthmark_server.store.errors import StoreFailed
 from birthmark_wire import PROTOCOL
 from birthmark_wire.errors import DecodeError
 
@@ -142,4 +143,6 @@ def _sentence(error: BaseException) -> str:
         return "interrupted"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, StoreFailed) and on_disk(error):
+        return f"{error}; df -h and birthmark doctor say more"
     return str(error) or type(error).__name__

@@ -1,8 +1,9 @@
 """`birthmark certificate`: every certificate that was issued here."""
 
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from cryptography import x509
@@ -13,9 +14,18 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.cli.cut_off import cut_off
 from birthmark_server.cli.infrastructure import ROLES, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import Column, Json, Limit, pages, say, show
-from birthmark_server.cli.workplace import now, workplace
+from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import CertificateProfile, CertificateRecord, RevocationReason
+from birthmark_server.errors import Malformed
 from birthmark_server.store.errors import UnknownCertificate
+from birthmark_server.store.protocol import Store
+
+_MOST_NAMED: Final = 5
+
+Sha256 = Annotated[
+    str,
+    typer.Argument(metavar="SHA256", help="SHA-256 of its DER; as few of its first digits as name it, but 8."),
+]
 
 app = typer.Typer(no_args_is_help=True, help="Certificates: every one that was issued here.")
 
@@ -23,8 +33,6 @@ _COLUMNS = (
     Column[CertificateRecord]("sha256", lambda record: record.sha256[:16], "dim"),
     Column[CertificateRecord]("profile", lambda record: record.profile.value),
     Column[CertificateRecord]("holder", lambda record: record.device_id or record.subject),
-    Column[CertificateRecord]("serial number", lambda record: record.serial_number, "dim"),
-    Column[CertificateRecord]("issued", lambda record: record.issued_at),
     Column[CertificateRecord]("until", lambda record: record.not_after),
     Column[CertificateRecord]("revoked", lambda record: record.revoked_at, "red"),
 )
@@ -37,7 +45,7 @@ def list_certificates(
     limit: Limit = 1000,
     as_json: Json = False,
 ) -> None:
-    """List certificates, by SHA-256.
+    """List certificates, by SHA-256: its first 16 digits, which `show` and `revoke` take. --json has every field.
 
     Example:  birthmark certificate list --profile operator
     """
@@ -55,18 +63,14 @@ def list_certificates(
 
 
 @app.command("show")
-def show_certificate(
-    context: typer.Context, sha256: Annotated[str, typer.Argument(help="SHA-256 of its DER, all 64 hex digits.")]
-) -> None:
+def show_certificate(context: typer.Context, sha256: Sha256) -> None:
     """Print one certificate as PEM, for openssl x509 -text.
 
     Example:  birthmark certificate show 3fa1...77b0 | openssl x509 -noout -text
     """
     with workplace(context).store() as store:
-        found = store.certificate_by_sha256(sha256.lower())
-    if found is None:
-        raise UnknownCertificate(f"no certificate with SHA-256 {sha256!r} was issued here")
-    sys.stdout.write(x509.load_der_x509_certificate(found[0].der).public_bytes(Encoding.PEM).decode())
+        record = find_certificate(store, sha256)
+    sys.stdout.write(x509.load_der_x509_certificate(record.der).public_bytes(Encoding.PEM).decode())
 
 
 @app.command()
@@ -103,11 +107,39 @@ def issue(
 @app.command()
 def revoke(
     context: typer.Context,
-    sha256: Annotated[str, typer.Argument(help="SHA-256 of its DER, all 64 hex digits.")],
+    sha256: Sha256,
     reason: Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")],
+    operator: OperatorFile = None,
 ) -> None:
-    """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all."""
+    """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all.
+
+    Example:  birthmark certificate revoke 3fa1c0de8badf00d --reason keyCompromise --operator alice.pem
+    """
     with workplace(context).store() as store:
-        record = store.revoke_certificate(sha256.lower(), reason=reason, at=now())
-    say(f"revoked: {record.profile} of {record.device_id or record.subject}, serial number {record.serial_number}")
+        actor = workplace(context).actor(store, operator)
+        found = find_certificate(store, sha256)
+        record = store.revoke_certificate(found.sha256, reason=reason, at=now())
+    whose = record.device_id or record.subject
+    say(f"revoked by {actor}: {record.profile} of {whose}, serial number {record.serial_number}")
     cut_off(workplace(context).settings(), [record])
+
+
+def find_certificate(store: Store, prefix: str) -> CertificateRecord:
+    """Return the one certificate whose SHA-256 begins so (8 to 64 hex digits, colons allowed).
+
+    Raise UnknownCertificate if none does, Malformed naming them if several do.
+    """
+    digits = prefix.lower().replace(":", "")
+    if not re.fullmatch("[0-9a-f]{8,64}", digits):
+        raise Malformed(f"want 8 to 64 hex digits of a certificate's SHA-256, got {prefix[:80]!r}")
+    # The listing begins after a hash; none is smaller than the prefix with its last digit one lower and f behind.
+    below = f"{int(digits, 16) - 1:0{len(digits)}x}".ljust(64, "f") if int(digits, 16) else ""
+    page = store.list_certificates(after=below, limit=_MOST_NAMED + 1)
+    found = [record for record in page if record.sha256.startswith(digits)]
+    if not found:
+        raise UnknownCertificate(f"no certificate whose SHA-256 begins with {digits} was issued here")
+    if len(found) > 1:
+        named = ", ".join(f"{record.sha256} ({record.device_id or record.subject})" for record in found[:_MOST_NAMED])
+        more = " and more" if len(found) > _MOST_NAMED else ""
+        raise Malformed(f"{digits} is ambiguous: {named}{more}; give more digits")
+    return found[0]

@@ -55,6 +55,7 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
     yield Finding(State.WELL, "settings", str(config))
     checks: tuple[tuple[str, Callable[[], Findings]], ...] = (
         ("file modes", lambda: _file_modes(settings, config)),
+        ("disk", lambda: _disk(settings)),
         ("database", lambda: _database(settings, now)),
         ("journal", lambda: _journal(settings, now)),
         ("authorities", lambda: _authorities(settings, now)),
@@ -106,12 +107,20 @@ def _database(settings: Settings, now: datetime) -> Findings:
             counts = ", ".join(f"{count} {state}" for state, count in sorted(store.count_devices().items()) if count)
             yield Finding(State.WELL, "database", counts or "no devices yet")
         yield _operators(store, now)
-    folder = Path(settings.database.journal).parent
-    free = shutil.disk_usage(folder).free
-    if free < _FREE_BYTES:
-        yield Finding(
-            State.WRONG, "disk", f"{free >> 20} MiB free at {folder}", "make room: a full disk grants nothing"
-        )
+
+
+def _disk(settings: Settings) -> Findings:
+    """The disks that the server writes to: of the journal, and of a database in a file."""
+    folders = {Path(settings.database.journal).parent}
+    kind, _, place = settings.database.url.partition(":///")
+    folders |= {Path(place).parent} if kind.startswith("sqlite") else set()
+    for folder in sorted(folders):
+        free = shutil.disk_usage(folder).free
+        if free < _FREE_BYTES:
+            seen = f"{free >> 20} MiB free at {folder}, want {_FREE_BYTES >> 20}"
+            yield Finding(State.WRONG, "disk", seen, "make room: a full disk grants nothing")
+        else:
+            yield Finding(State.WELL, "disk", f"{free >> 30} GiB free at {folder}")
 
 
 def _operators(store: Store, now: datetime) -> Finding:

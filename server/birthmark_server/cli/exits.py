@@ -4,12 +4,14 @@
 not told; the rest below.
 """
 
+import sqlite3
 from enum import IntEnum
 from typing import Final
 
 from birthmark_server.ca import errors as ca
 from birthmark_server.cli.cut_off import BrokerNotTold
-from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.cli.operator import NotAnOperator
+from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 
 
@@ -27,15 +29,15 @@ class Exit(IntEnum):
     NO_INPUT = 66
     """A file that was named can't be read."""
     UNAVAILABLE = 69
-    """Something this needs is not there: the database, the broker."""
+    """Something this needs is not there: the database server, the broker, an extra of the installation."""
     SOFTWARE = 70
     """A fault in Birthmark itself."""
     CANT_CREATE = 73
     """What would be made is there already, or contradicts it."""
     IO = 74
-    """Reading or writing failed."""
+    """Reading or writing failed: the disk is full, the database's file damaged."""
     TRY_AGAIN = 75
-    """Not now: a limit is reached."""
+    """Not now: a limit is reached, or another program listens on the port."""
     NO_PERMISSION = 77
     """This operator may not do it."""
     CONFIGURATION = 78
@@ -48,6 +50,7 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (BrokerNotTold, Exit.BROKER_NOT_TOLD),
     (store.NotFound, Exit.NO),
     (store.SameOperator, Exit.NO_PERMISSION),
+    (NotAnOperator, Exit.NO_PERMISSION),
     (store.Conflict, Exit.CANT_CREATE),
     (store.StoreFailed, Exit.UNAVAILABLE),
     (store.JournalDamaged, Exit.DATA),
@@ -59,6 +62,7 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (ca.CeremonyRefused, Exit.CANT_CREATE),
     (Malformed, Exit.DATA),
     (Busy, Exit.TRY_AGAIN),
+    (AddressTaken, Exit.TRY_AGAIN),
     (Misconfigured, Exit.CONFIGURATION),
     (Refused, Exit.NO),
     (BirthmarkError, Exit.SOFTWARE),
@@ -73,4 +77,12 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
 
 def exit_for(error: BaseException) -> Exit:
     """Return the status that `error` ends the command with; SOFTWARE for what nobody foresaw."""
+    if isinstance(error, store.StoreFailed) and on_disk(error):
+        return Exit.IO
     return next((status for kind, status in _EXITS if isinstance(error, kind)), Exit.SOFTWARE)
+
+
+def on_disk(error: store.StoreFailed) -> bool:
+    """Tell whether it was a file that failed (SQLite's, or the journal), not a database server out of reach."""
+    cause: object = error.__cause__
+    return isinstance(getattr(cause, "orig", cause), (OSError, sqlite3.Error))  # SQLAlchemy's have the driver's in orig

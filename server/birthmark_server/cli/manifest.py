@@ -1,14 +1,17 @@
 """`birthmark manifest`: the devices that are expected, by the key in their TPM."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.manifest_csv import read_manifest
-from birthmark_server.cli.output import Column, Json, Limit, pages, print_json, say, short, show
+from birthmark_server.cli.manifest_csv import Manifest, conflicts, models_missing, read_manifest, told_by_line
+from birthmark_server.cli.output import Column, Json, Limit, pages, print_json, say, show
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import ManifestEntry
+from birthmark_server.store.errors import ManifestConflict, UnknownModel
+from birthmark_server.store.protocol import Store
 
 app = typer.Typer(no_args_is_help=True, help="Manifests: the devices that are expected, by the key in their TPM.")
 
@@ -16,7 +19,7 @@ _COLUMNS = (
     Column[ManifestEntry]("serial", lambda entry: entry.serial),
     Column[ManifestEntry]("model", lambda entry: entry.model),
     Column[ManifestEntry]("device", lambda entry: entry.device_id),
-    Column[ManifestEntry]("EK", lambda entry: short(entry.ek_sha256), "dim"),
+    Column[ManifestEntry]("EK", lambda entry: entry.ek_sha256, "dim"),
     Column[ManifestEntry]("imported by", lambda entry: entry.imported_by),
     Column[ManifestEntry]("at", lambda entry: entry.imported_at, "dim"),
 )
@@ -40,12 +43,24 @@ def import_manifest(
     """
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
-        entries = read_manifest(file.read_bytes(), imported_by=actor, imported_at=now())
-        new = store.import_manifest(entries)
+        manifest = read_manifest(file.read_bytes(), source=str(file), imported_by=actor, imported_at=now())
+        try:
+            new = store.import_manifest(list(manifest.values()))
+        except (UnknownModel, ManifestConflict) as error:
+            raise type(error)(_by_line(store, manifest, source=str(file)) or f"{file}: {error}") from None
     if as_json:
-        print_json({"lines": len(entries), "new": new, "imported_by": actor})
+        print_json({"lines": len(manifest), "new": new, "imported_by": actor})
     else:
-        say(f"{file}: {len(entries)} devices, {new} of them new")
+        say(f"{file}: {len(manifest)} devices, {new} of them new")
+
+
+def _by_line(store: Store, manifest: Manifest, *, source: str) -> str:
+    """Return what the store does not take, line by line; empty if it is gone by now."""
+    known = pages(
+        lambda after, size: store.list_manifest(after=after, limit=size), lambda entry: entry.serial, limit=sys.maxsize
+    )
+    faults = conflicts(manifest, known) | models_missing(manifest, {model.name for model in store.list_models()})
+    return told_by_line(faults, source=source) if faults else ""
 
 
 @app.command("list")

@@ -5,7 +5,7 @@
 
 device_id may be empty or its column missing: it then follows from the serial number. Instead of ek_sha256 a column
 ek_certificate may hold the EK certificate (base64 of its DER); the hash is taken from it, and nothing else is believed
-of it. Everything wrong is reported, by line and column, and then nothing at all is imported.
+of it. Everything wrong is reported, by file, line and column, one fault a line, and then nothing at all is imported.
 """
 
 import base64
@@ -14,7 +14,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import ClassVar, Final
 
@@ -40,73 +40,120 @@ class BrokenManifest(Malformed):
     code: ClassVar[str] = "broken-manifest"
 
 
+Manifest = Mapping[int, ManifestEntry]
+"""The entries by the number of their line, counted from 1."""
+
+
 class _Fault(Exception):
     def __init__(self, column: str, message: str) -> None:
-        super().__init__(f"column {column}: {message}")
+        super().__init__(f"column {column}: {message}" if column else message)
 
 
-def read_manifest(data: bytes, *, imported_by: str, imported_at: datetime) -> list[ManifestEntry]:
+def read_manifest(data: bytes, *, source: str, imported_by: str, imported_at: datetime) -> Manifest:
     """Return the entries of a CSV file in UTF-8, with or without a byte order mark, or raise BrokenManifest.
 
-    Serial numbers, device ids and EKs stand once each; two lines that share one are reported with both line numbers.
+    source: the file's name, for messages. Serial numbers, device ids and EKs stand once each; two lines that share one
+    are reported with both line numbers.
     """
     if len(data) > MAX_BYTES:
-        raise BrokenManifest(f"want at most {MAX_BYTES} bytes, got {len(data)}")
+        raise BrokenManifest(f"{source}: want at most {MAX_BYTES} bytes, got {len(data)}")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise BrokenManifest(f"line {line}: want UTF-8, got byte 0x{data[error.start]:02x}") from None
-    entries: list[ManifestEntry] = []
-    faults: list[str] = []
+        raise BrokenManifest(f"{source}, line {line}: want UTF-8, got byte 0x{data[error.start]:02x}") from None
+    entries: dict[int, ManifestEntry] = {}
+    faults: dict[int, str] = {}
     seen: dict[tuple[str, str], int] = {}
-    for line, row in _rows(text):
+    names: list[str] = []
+    for line, values in _rows(text, source):
         try:
+            if not names:
+                names = _checked_names(values)
+                continue
+            row = _row(names, values)
             entry = _entry(row, imported_by=imported_by, imported_at=imported_at)
             _once(entry, line, seen)
         except _Fault as fault:
-            faults.append(f"line {line}, {fault}")
+            faults[line] = str(fault)
+            if not names:
+                break
             continue
-        entries.append(entry)
+        entries[line] = entry
     if faults:
-        more = len(faults) - _MOST_FAULTS
-        faults[_MOST_FAULTS:] = [f"and {more} more faults"] if more > 0 else []
-        raise BrokenManifest("nothing was imported:\n  " + "\n  ".join(faults))
+        raise BrokenManifest(told_by_line(faults, source=source))
     if not entries:
-        raise BrokenManifest("the file lists no device: want a line per device below the column names")
+        raise BrokenManifest(f"{source}: the file lists no device: want a line per device below the column names")
     return entries
 
 
-def _rows(text: str) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Yield each line's number and its values by column; raise BrokenManifest on what is no table."""
+def told_by_line(faults: Mapping[int, str], *, source: str) -> str:
+    """Return a message with one line for each fault, and no more than twenty."""
+    lines = [f"{source}, line {line}, {fault}" for line, fault in sorted(faults.items())]
+    more = len(lines) - _MOST_FAULTS
+    lines[_MOST_FAULTS:] = [f"and {more} more faults"] if more > 0 else []
+    return "nothing was imported:\n  " + "\n  ".join(lines)
+
+
+def models_missing(manifest: Manifest, known: Collection[str]) -> dict[int, str]:
+    """Return by line which models are not on record."""
+    return {
+        line: f"column model: no model {entry.model!r} is on record; birthmark model add {entry.model}"
+        for line, entry in manifest.items()
+        if entry.model not in known
+    }
+
+
+def conflicts(manifest: Manifest, known: Iterable[ManifestEntry]) -> dict[int, str]:
+    """Return by line what contradicts an entry that is on record."""
+    lines = {(column, value): line for line, entry in manifest.items() for column, value in _identifying(entry)}
+    found: dict[int, str] = {}
+    for old in known:
+        for column, value in _identifying(old):
+            line = lines.get((column, value))
+            if line is None or _identity(manifest[line]) == _identity(old):
+                continue
+            found.setdefault(
+                line,
+                f"column {column}: {value} is on record for serial {old.serial}, model {old.model}, device "
+                f"{old.device_id}, EK {old.ek_sha256}, imported by {old.imported_by}",
+            )
+    return found
+
+
+def _identity(entry: ManifestEntry) -> tuple[str, str, str, str]:
+    return entry.serial, entry.model, entry.device_id, entry.ek_sha256
+
+
+def _rows(text: str, source: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield each line's number and its values; raise BrokenManifest on what is no CSV."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names: list[str] = []
     try:
         for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if not names:
-                names = [value.strip() for value in values]
-                _check_names(names)
-            elif len(values) != len(names):
-                raise BrokenManifest(
-                    f"line {reader.line_num}: want {len(names)} values ({', '.join(names)}), got {len(values)}"
-                )
-            else:
-                yield reader.line_num, dict(zip(names, (value.strip() for value in values), strict=True))
+            if any(value.strip() for value in values):
+                yield reader.line_num, [value.strip() for value in values]
     except csv.Error as error:
-        raise BrokenManifest(f"line {reader.line_num}: not CSV: {error}") from None
+        raise BrokenManifest(f"{source}, line {reader.line_num}: not CSV: {error}") from None
 
 
-def _check_names(names: list[str]) -> None:
+def _row(names: list[str], values: list[str]) -> Mapping[str, str]:
+    if len(values) != len(names):
+        raise _Fault("", f"want {len(names)} values ({', '.join(names)}), got {len(values)}")
+    return dict(zip(names, values, strict=True))
+
+
+def _checked_names(names: list[str]) -> list[str]:
+    if len(names) == 1 and (mark := next((mark for mark in ";\t|" if mark in names[0]), "")):
+        raise _Fault("", f"values are parted by {mark!r}, want commas: save it as CSV with ',' between the columns")
     for name in names:
         if name not in _COLUMNS:
-            raise BrokenManifest(f"line 1: {name!r} is not a column of a manifest; want {', '.join(_COLUMNS)}")
+            raise _Fault("", f"{name!r} is not a column of a manifest; want {', '.join(_COLUMNS)}")
         if names.count(name) > 1:
-            raise BrokenManifest(f"line 1: column {name} stands there twice")
+            raise _Fault("", f"column {name} stands there twice")
     missing = [name for name in _REQUIRED if name not in names]
     if missing or not any(name in names for name in _EK):
-        raise BrokenManifest(f"line 1: want the columns serial, model and ek_sha256, got {', '.join(names)}")
+        raise _Fault("", f"want the columns serial, model and ek_sha256, got {', '.join(names)}")
+    return names
 
 
 def _entry(row: Mapping[str, str], *, imported_by: str, imported_at: datetime) -> ManifestEntry:
@@ -164,7 +211,12 @@ def _certificate_key_sha256(text: str) -> str:
 
 
 def _once(entry: ManifestEntry, line: int, seen: dict[tuple[str, str], int]) -> None:
-    for column, value in (("serial", entry.serial), ("device_id", entry.device_id), ("ek_sha256", entry.ek_sha256)):
+    for column, value in _identifying(entry):
         first = seen.setdefault((column, value), line)
         if first != line:
             raise _Fault(column, f"{value} stands in line {first} too")
+
+
+def _identifying(entry: ManifestEntry) -> tuple[tuple[str, str], ...]:
+    """What no two devices share, by column."""
+    return ("serial", entry.serial), ("device_id", entry.device_id), ("ek_sha256", entry.ek_sha256)

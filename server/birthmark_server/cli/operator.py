@@ -7,13 +7,13 @@ subject are the same operator: whoever renews theirs does not become a second pa
 This binds an act to a key. It does not keep out whoever may write to the database: they need no command line.
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
-import typer
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -22,9 +22,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.files import read_private
+from birthmark_server.cli.ask import ask_passphrase
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Malformed, Refused
 from birthmark_server.store.protocol import Store
+
+_DER_SEQUENCE: Final = b"\x30"
 
 
 class NotAnOperator(Refused):
@@ -49,6 +52,8 @@ class OperatorCertificate:
 
 def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) -> OperatorCertificate:
     """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     key, certificate = _read(path)
     _prove_possession(key, certificate)
     leaf = Authority.load(ca_folder, passphrase=None, now=now).verify_leaf(
@@ -71,6 +76,8 @@ def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
             certificate: x509.Certificate | None = x509.load_pem_x509_certificate(data)
             encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in data
             key = load_pem_private_key(data, _ask_passphrase(path) if encrypted else None)
+        elif not data.startswith(_DER_SEQUENCE):  # before anyone is asked for a passphrase
+            raise OperatorFileUnreadable(f"{path}: want a certificate and its key, PEM or PKCS #12")
         else:
             loaded, certificate, _ = pkcs12.load_key_and_certificates(data, _ask_passphrase(path))
             if loaded is None:
@@ -85,8 +92,9 @@ def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
 
 def _ask_passphrase(path: Path) -> bytes:
     given = os.environ.get("BIRTHMARK_OPERATOR_PASSPHRASE")
-    text: str = given if given is not None else typer.prompt(f"Passphrase of {path}", hide_input=True, err=True)
-    return text.encode()
+    if given is not None:
+        return given.encode()
+    return ask_passphrase(f"Passphrase of {path}", instead="it in BIRTHMARK_OPERATOR_PASSPHRASE")
 
 
 def _prove_possession(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:

@@ -3,6 +3,8 @@
 Files go in and out by hand: a request in, a certificate and a CRL out. Every act leaves a transcript in the folder.
 """
 
+import errno
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from birthmark_server.ca import passphrase as sources
 from birthmark_server.ca import root_ceremony
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.cli.ask import ask_passphrase
 from birthmark_server.cli.output import Json, moment, plain, print_json, say
 from birthmark_server.cli.workplace import now
 from birthmark_server.domain import RevocationReason
@@ -48,12 +51,15 @@ IpNetwork = Annotated[list[str] | None, typer.Option(help="And in which networks
 CrlUrl = Annotated[str, typer.Option(help="Base of the CRLs' addresses, as http://pki.example.com; empty for none.")]
 
 
-def read_passphrase(source: str, *, confirm: bool = False) -> bytes:
-    """Return the passphrase from its source, or ask for it."""
-    if source:
-        return sources.read(source)
-    text: str = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=confirm, err=True)
-    return text.encode()
+def read_passphrase(source: str, *, new: bool = False, token: str = "") -> bytes:
+    """Return the passphrase from its source, or ask for it. new: of a key that will be made; token: in this one."""
+    new_file = new and not token  # a token has rules of its own for PINs
+    if not source:
+        return ask_passphrase("Passphrase of the root's key", instead="--passphrase file:PATH", new=new_file)
+    passphrase = sources.read(source)
+    if new_file:
+        sources.check_strength(passphrase)
+    return passphrase
 
 
 def namespace(
@@ -90,7 +96,7 @@ def init(
     made = root_ceremony.root_init(
         folder=folder,
         namespace=namespace(organization, trust_domain, dns_domain, ip_network, crl_url),
-        passphrase=read_passphrase(passphrase, confirm=True),
+        passphrase=read_passphrase(passphrase, new=True, token=pkcs11),
         now=now(),
         token=pkcs11,
     )
@@ -113,6 +119,8 @@ def sign(
 
     Example:  birthmark root sign birth-2026.csr --kind birth
     """
+    if not request.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(request))
     signed = root_ceremony.root_sign(
         folder=folder,
         request=request,
@@ -132,7 +140,10 @@ def revoke(
     passphrase: Passphrase = "",
     as_json: Json = False,
 ) -> None:
-    """Revoke an issuing CA, and publish the CRL that says so."""
+    """Revoke an issuing CA, and publish the CRL that says so.
+
+    Example:  birthmark root revoke birth-2026.pem --reason keyCompromise
+    """
     _published(
         root_ceremony.root_revoke(
             folder=folder,
@@ -147,7 +158,10 @@ def revoke(
 
 @app.command()
 def crl(folder: Folder = Path("root"), passphrase: Passphrase = "", as_json: Json = False) -> None:
-    """Publish the root's next CRL: once a year, and carry it to the servers' CA folder."""
+    """Publish the root's next CRL: once a year, and carry it to the servers' CA folder.
+
+    Example:  birthmark root crl --folder root
+    """
     _published(
         root_ceremony.root_crl(folder=folder, passphrase=read_passphrase(passphrase), now=now()), as_json=as_json
     )

@@ -67,7 +67,7 @@ class Journal:
             try:
                 self._locked(lambda: self._append(told))
             except OSError as error:
-                raise StoreFailed(f"cannot write the journal {self.path}: {error}") from error
+                raise StoreFailed(f"cannot write the journal {self.path}: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Close the file. Appending afterwards raises StoreFailed."""

@@ -35,7 +35,8 @@ def open_store(url: str, *, journal: Path, create: bool = False) -> SqlStore:
             migrate.upgrade(back_end)
         problem = migrate.schema_problem(back_end)
     except SQLAlchemyError as error:
-        raise StoreFailed(f"cannot open the database: {str(error).splitlines()[0]}") from error
+        said = str(getattr(error, "orig", error) or error).splitlines()[0]
+        raise StoreFailed(f"cannot open the database {make_url(url).render_as_string()}: {said}") from error
     if problem:
         raise Misconfigured(problem)
     database = Database(back_end, Journal(journal))

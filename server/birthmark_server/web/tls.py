@@ -13,6 +13,7 @@ So a context serves until a TLS 1.2 handshake has left a session in it (`FreshCo
 same, on a connection that was open before, is hung up on.
 """
 
+import errno
 import logging
 import socket
 import ssl
@@ -24,7 +25,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark_server.errors import Misconfigured
+from birthmark_server.errors import AddressTaken, Misconfigured
 from birthmark_server.web.limits import ConnectionLimit, source_of
 from birthmark_server.web.tls_alerts import TlsProtocol, tls_protocol_class
 
@@ -148,11 +149,13 @@ def tls_protocol_factory(
 
 
 def listening_sockets(endpoint: str) -> list[socket.socket]:
-    """Bind `HOST:PORT` (port 0 picks a free one) or raise Misconfigured."""
+    """Bind `HOST:PORT` (port 0 picks a free one) or raise AddressTaken, Misconfigured."""
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return [socket.create_server((host, int(port)), family=family, backlog=1024, dualstack_ipv6=host == "::")]
     except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise AddressTaken(f"can't listen on {endpoint}: another program does; ss -ltnp tells which") from None
         raise Misconfigured(f"can't listen on {endpoint}: {error.strerror or error}") from None
