@@ -40,9 +40,9 @@ a first device:
   5. systemctl enable --now birthmark-agent      (birthmark-agent run)
 
 exit codes:
-  0 well; 1 doctor or trace found something wrong; 2 wrong usage; 69 the TPM failed; 74 the disk failed;
-  75 not now, try again (network, server or TPM busy); 76 the server is not the one that this device trusts, or its
-  answer can't be used; 77 refused; 78 a setting must be changed
+  0 well; 1 doctor or trace found something wrong; 2 wrong usage; 69 the TPM failed or is not there; 74 the disk
+  failed; 75 not now, try again (network, server or TPM busy, another agent at work); 76 the server is not the one that
+  this device trusts, or its answer can't be used; 77 refused; 78 a setting must be changed
 """
 
 _COMPLETION: Final = """\
@@ -118,7 +118,6 @@ def _exit_codes() -> dict[type, int]:
         enrollment.NoEndorsement: EX_CONFIG,
         errors.StorageFailed: EX_IOERR,
         errors.TpmError: EX_UNAVAILABLE,
-        errors.TpmUnavailable: EX_TEMPFAIL,
         errors.TpmBusy: EX_TEMPFAIL,
         errors.TlsKeyFailed: EX_UNAVAILABLE,
         http.Unreachable: EX_TEMPFAIL,

@@ -39,6 +39,7 @@ class TimeRefused(AgentError):
     """An answer that says what time it is does not stand."""
 
     code = "time-refused"
+    advice = "set the clock or start NTP, and have the operator run `birthmark doctor` on the server"
 
 
 class ClockState(StrEnum):

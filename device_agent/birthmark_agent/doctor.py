@@ -1,12 +1,11 @@
 """`birthmark-agent doctor`: look at everything that this device needs, and say what to do about what is wrong.
 
-Changes nothing and takes no session over: the broker gets a TLS handshake and no CONNECT. Each check stands alone, so
-one that fails hides none of the others; they come in the order in which a person would mend them.
+Changes nothing and takes no session over: while the agent runs, the broker is seen through its eyes; else it gets a
+real CONNECT, as its gate judges nothing before (guest.py). Each check stands alone, so one that fails hides none of the
+others; they come in the order in which a person would mend them. A TPM that is not there is one finding, not five.
 """
 
 import os
-import socket
-import ssl
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from typing import Final
 
 from birthmark_agent.clock import ClockState
 from birthmark_agent.enrollment import verify_birth_chain
-from birthmark_agent.errors import AgentError, TpmError
+from birthmark_agent.errors import AgentError, TpmError, TpmUnavailable
+from birthmark_agent.guest import knock
 from birthmark_agent.homecoming import Homecoming
-from birthmark_agent.http import explain_failure
 from birthmark_agent.identity import Identities
-from birthmark_agent.status import is_running, stamp
+from birthmark_agent.status import Report, is_running, read_report, stamp
 from birthmark_agent.tls import shake_hands_with_itself
 from birthmark_agent.tpm.signer import TpmSigner
 from birthmark_wire.tpm_templates import STORAGE_KEY_HANDLE
@@ -29,7 +28,6 @@ from birthmark_wire.tpm_templates import STORAGE_KEY_HANDLE
 _LEAST_FREE_BYTES: Final = 1 << 20
 _LEAST_FREE_FILES: Final = 16
 _SOON: Final = timedelta(days=2)
-_ALERT_WITHIN_S: Final = 0.3
 
 
 class Level(StrEnum):
@@ -69,7 +67,11 @@ def examine(identities: Identities) -> list[Finding]:
         try:
             found += check(identities)
         except AgentError as error:
-            found.append(Finding(name, Level.WRONG, str(error), error.advice or "see docs/agent.md, " + error.code))
+            lacks_tpm = isinstance(error, TpmUnavailable) or isinstance(error.__cause__, TpmUnavailable)
+            if lacks_tpm and name != "TPM":
+                found.append(Finding(name, Level.WARNING, "not looked at without the TPM"))
+            else:
+                found.append(Finding(name, Level.WRONG, str(error), error.advice))
     return found
 
 
@@ -233,27 +235,20 @@ def _broker(identities: Identities) -> Iterator[Finding]:
     if slot is None:
         yield Finding("broker", Level.WARNING, "not tried without a certificate", "birthmark-agent enroll")
         return
-    _device, host, port = identities.broker_of(slot.identity)
-    where, context = f"{host}:{port}", identities.operational_context(slot.identity)
-    try:
-        with (
-            socket.create_connection((host, port), timeout=identities.settings.server.timeout_s) as raw,
-            context.wrap_socket(raw, server_hostname=host) as tls,
-        ):
-            _expect_silence(tls)
-    except OSError as error:
-        raise explain_failure(error, where) from error.__cause__
-    yield Finding("broker", Level.OK, f"{where} accepts our certificate")
+    if is_running(identities.settings.state):
+        yield _seen_by_the_agent(read_report(identities))
+    else:
+        yield Finding("broker", Level.OK, f"{knock(identities, slot.identity)} lets us in")
 
 
-def _expect_silence(tls: ssl.SSLSocket) -> None:
-    """Wait a moment for the alert by which TLS 1.3 refuses a client certificate; a broker says nothing else unasked."""
-    tls.settimeout(_ALERT_WITHIN_S)
-    try:
-        if not tls.recv(1):
-            raise ConnectionResetError("closed")
-    except TimeoutError:
-        return
+def _seen_by_the_agent(report: Report) -> Finding:
+    if report.connected:
+        return Finding("broker", Level.OK, f"{report.broker}: the agent is connected, since {report.since}")
+    if not report.failure_current:
+        return Finding("broker", Level.WARNING, f"the agent is not connected: {report.phase}", "look again in a moment")
+    again = f"; it tries again at {report.wait_until}" if report.wait_until else ""
+    seen = f"the agent is not connected: {report.failure_code}: {report.failure_reason}{again}"
+    return Finding("broker", Level.WRONG, seen, "`birthmark-agent trace` shows where it ends; an operator knows why")
 
 
 def _agent(identities: Identities) -> Iterator[Finding]:

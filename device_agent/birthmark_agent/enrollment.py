@@ -50,6 +50,7 @@ class BadChallenge(AgentError):
     """The server's challenge or its result can't be used: malformed, or meant for another device."""
 
     code = "bad-challenge"
+    advice = "check server.url: this is not the server that the request was meant for, or it is damaged"
 
 
 class NoEndorsement(AgentError):

@@ -19,6 +19,7 @@ class Misconfigured(AgentError):
     """A person must change something: a file, a mode, a setting."""
 
     code = "misconfigured"
+    advice = "change it in the agent's settings or the file that they name; birthmark-agent.example.toml has every key"
 
 
 class StorageFailed(AgentError):
@@ -32,6 +33,7 @@ class IdentityDamaged(AgentError):
     """What is on disk of an identity does not fit together. The other slot, or an enrollment, heals it."""
 
     code = "identity-damaged"
+    advice = "`birthmark-agent enroll` gets another one, from the TPM's birth key"
 
 
 class TlsKeyFailed(AgentError, ssl.SSLError):
@@ -41,6 +43,7 @@ class TlsKeyFailed(AgentError, ssl.SSLError):
     """
 
     code = "tls-key-failed"
+    advice = "`birthmark-agent enroll` gets a certificate for a key that this TPM has"
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else self.code  # SSLError's own shows a tuple
@@ -50,6 +53,7 @@ class TpmError(AgentError):
     """The TPM, or the way to it, said no. rc: its response code (TPM 2.0 Library Part 2 §6.6), 0 without one."""
 
     code = "tpm-failed"
+    advice = "look at it with tpm2_getcap properties-variable; a power cycle ends most of a TPM's troubles"
 
     def __init__(self, message: str, *, rc: int = 0) -> None:
         super().__init__(message)
@@ -81,6 +85,7 @@ class TpmBusy(TpmError):
     """The TPM wants to be asked again later: it tests itself, or protects its NV memory from wear."""
 
     code = "tpm-busy"
+    advice = "try again in a minute; the agent does so by itself"
 
 
 class KeyNotOfThisTpm(TpmError):

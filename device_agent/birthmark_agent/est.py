@@ -28,6 +28,7 @@ class UnusableAnswer(AgentError):
     """The server granted something that this device can't use, or must not."""
 
     code = "unusable-answer"
+    advice = "check that server.anchors is this server's root; else the operator must look at `birthmark doctor`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Unreachable(AgentError):
     """The server gave no answer."""
 
     code = "server-unreachable"
+    advice = "check network, name and port (server.url; mqtt.host for the broker), and whether it runs there"
 
 
 class TlsFailed(AgentError):
@@ -41,6 +42,7 @@ class TlsFailed(AgentError):
     """
 
     code = "tls-failed"
+    advice = "`birthmark-agent trace` (or trace --server) shows at which step; check server.anchors and the clock"
 
     def __init__(self, message: str, *, peer: bool, time: bool = False) -> None:
         super().__init__(message)
@@ -60,12 +62,14 @@ class Refused(ServerSaidNo):
     """4xx: the same request will be refused again until somebody changes something."""
 
     code = "server-refused"
+    advice = "ask the operator: `birthmark refusal list` on the server says why, by the request id"
 
 
 class Unavailable(ServerSaidNo):
     """5xx and 429: the same request may be granted later."""
 
     code = "server-unavailable"
+    advice = "wait, or give the operator the request id: the server's log has the cause under it"
 
 
 @dataclass(frozen=True, slots=True)

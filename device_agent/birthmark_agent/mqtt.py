@@ -41,6 +41,7 @@ class BrokerRefused(AgentError):
     """The broker answered and said no. reason: MQTT 5's name of its reason code."""
 
     code = "broker-refused"
+    advice = "ask the operator whether this device is revoked or denied: `birthmark device show` on the server"
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -51,6 +52,7 @@ class ConnectionLost(AgentError):
     """The connection to the broker ended. taken_over: by another connection of ours."""
 
     code = "broker-connection-lost"
+    advice = "`birthmark-agent trace` shows at which step; the broker's log says why it cut the connection"
 
     def __init__(self, message: str, *, taken_over: bool = False) -> None:
         super().__init__(message)

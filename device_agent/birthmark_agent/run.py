@@ -54,6 +54,7 @@ class RenewalFailed(AgentError):
     """The running agent could not renew; what it had goes on working."""
 
     code = "renewal-failed"
+    advice = "nothing is lost: the old certificate works until its end; `birthmark-agent doctor` looks for the cause"
 
 
 @dataclass
@@ -243,7 +244,7 @@ class Agent:
             if successor is not None:
                 successor.close(announce=False)
             self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=_retry_after_s(error))
-            self._board.renewal_failed(error, self._now())
+            self._board.renewal_failed(error, self._now(), serial=life.slot.identity.serial_number)
             log.failed("renewal-failed", error)
             if not patient:
                 raise
@@ -264,12 +265,12 @@ class Agent:
         try:
             self._identities.slots.promote(life.slot)
         except StorageFailed as error:
-            self._board.renewal_failed(error, self._now())
+            self._board.renewal_failed(error, self._now(), serial="")
             log.failed("promotion-failed", error, serial=serial)
             return
         life.promoted = True
         life.session.publish("active", active_payload(serial))
-        self._board.renewed(self._now())
+        self._board.renewed(self._now(), serial=serial)
         log.info("renewed", serial=serial, not_after=stamp(life.slot.identity.not_after))
 
     # -- when something fails

@@ -97,7 +97,8 @@ def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
     server, tpm, state = root.section("server"), root.section("tpm"), root.section("state")
     clock, mqtt, renewal = root.section("clock"), root.section("mqtt"), root.section("renewal")
     retry, log = root.section("retry"), root.section("log")
-    url, host, port = _https(server.text("url"))
+    url_text = server.text("url")
+    url, host, port = ("", "", 0) if server.missing() else _https(url_text)
     settings = Settings(
         server=Server(
             url=url,
@@ -129,19 +130,22 @@ def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
         ),
         log_level=log.choice("level", "info", _LEVELS),
     )
-    for section in (server, tpm, state, clock, mqtt, renewal, retry, log, root):
-        section.done()
+    # What is unknown first, as a misspelt key is missing too, and its right name is the better answer.
+    sections = (root, server, tpm, state, clock, mqtt, renewal, retry, log)
+    if complaints := [line for section in sections for line in section.unknown()] or server.missing():
+        raise Misconfigured("; ".join(complaints))
     return settings
 
 
 class _Section:
-    """One TOML table, read key by key; `done()` refuses what was not asked for."""
+    """One TOML table, read key by key; at the end it knows what nobody asked for, and what was asked for in vain."""
 
-    __slots__ = ("_members", "_name", "_read")
+    __slots__ = ("_members", "_missing", "_name", "_read")
 
     def __init__(self, members: Mapping[str, object], name: str) -> None:
         self._members = members
         self._name = name
+        self._missing: list[str] = []
         self._read: set[str] = set()
 
     def _key(self, name: str) -> str:
@@ -161,12 +165,13 @@ class _Section:
         return _Section(value, name)
 
     def text(self, name: str, default: str | None = None) -> str:
-        """Return a string; without a default the key must be there."""
+        """Return a string; without a default the key must be there: its absence is noted, and `` returned."""
         value = self._take(name)
         if value is None and default is not None:
             return default
         if value is None:
-            raise Misconfigured(f"{self._key(name)}: is missing")
+            self._missing.append(f"{self._key(name)}: is missing")
+            return ""
         if not isinstance(value, str):
             raise Misconfigured(f"{self._key(name)}: want a string, got {value!r}")
         return value
@@ -206,11 +211,15 @@ class _Section:
             raise Misconfigured(f"{self._key(name)}: want a time with a zone, as 2026-01-31T12:00:00Z; got {value!r}")
         return value.astimezone(UTC)
 
-    def done(self) -> None:
-        """Refuse a key that nobody asked for."""
-        unknown = sorted(set(self._members) - self._read)
-        if unknown:
-            raise Misconfigured(f"{self._key(unknown[0])}: no such key{self._meant(unknown[0])}")
+    def unknown(self) -> list[str]:
+        """Return a sentence for each key that nobody asked for."""
+        return [
+            f"{self._key(name)}: no such key{self._meant(name)}" for name in sorted(set(self._members) - self._read)
+        ]
+
+    def missing(self) -> list[str]:
+        """Return a sentence for each key that must be there and is not."""
+        return self._missing
 
     def _meant(self, name: str) -> str:
         import difflib  # a millisecond that only a mistake pays for

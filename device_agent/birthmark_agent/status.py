@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 from birthmark_agent.errors import AgentError, StorageFailed
-from birthmark_agent.files import Files
 from birthmark_agent.identity import Identities
 from birthmark_agent.renewal import renew_at
 from birthmark_agent.slots import Slot
@@ -48,9 +47,9 @@ class Phase(StrEnum):
 class Report:
     """What `run` last said. Times are RFC 3339, UTC; empty where there is none.
 
-    wait_until: when WAITING ends. failure_*: the last failure since the start, overcome or not.
-    renewal_*: the last attempt; result is `renewed` or the failure's code. renewals: how many of renewal_attempts
-    succeeded since the start.
+    wait_until: when WAITING ends. failure_*: the last failure since the start; current: until the next connection.
+    renewal_*: the last attempt; result is `renewed` or the failure's code; serial: of the certificate in use after it,
+    empty where that is not on disk yet. renewals: how many of renewal_attempts succeeded since the start.
     """
 
     phase: str = Phase.STARTING
@@ -63,11 +62,18 @@ class Report:
     failure_at: str = ""
     failure_code: str = ""
     failure_reason: str = ""
+    failure_current: bool = False
     renewal_at: str = ""
     renewal_result: str = ""
     renewal_reason: str = ""
+    renewal_serial: str = ""
     renewals: int = 0
     renewal_attempts: int = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the session with the broker was open."""
+        return self.phase in {Phase.CONNECTED, Phase.RENEWING}
 
 
 class StatusBoard:
@@ -79,25 +85,28 @@ class StatusBoard:
         self.report = Report(pid=os.getpid())
 
     def phase(self, phase: Phase, now: datetime, **changes: object) -> None:
-        """Enter a phase; changes: fields of Report."""
+        """Enter a phase; changes: fields of Report. Once connected, what failed before is overcome."""
+        if phase is Phase.CONNECTED:
+            changes["failure_current"] = False
         self._change({"phase": phase.value, "since": stamp(now), "wait_until": "", **changes})
 
     def failed(self, error: AgentError, now: datetime) -> None:
         """Note a failure."""
-        self._change({"failure_at": stamp(now), "failure_code": error.code, "failure_reason": str(error)})
+        failure = {"failure_at": stamp(now), "failure_code": error.code, "failure_reason": str(error)}
+        self._change({**failure, "failure_current": True})
 
-    def renewed(self, now: datetime) -> None:
-        """Note a rotation that is done."""
-        self._renewal(now, "renewed", "", renewals=self.report.renewals + 1)
+    def renewed(self, now: datetime, *, serial: str) -> None:
+        """Note a rotation that is done; serial: the new certificate's."""
+        self._renewal(now, "renewed", "", serial=serial, renewals=self.report.renewals + 1)
 
-    def renewal_failed(self, error: AgentError, now: datetime) -> None:
-        """Note a rotation that came to nothing; the old identity is in use."""
-        self._renewal(now, error.code, str(error), renewals=self.report.renewals)
+    def renewal_failed(self, error: AgentError, now: datetime, *, serial: str) -> None:
+        """Note a rotation that came to nothing; serial: of the certificate that stays in use."""
+        self._renewal(now, error.code, str(error), serial=serial, renewals=self.report.renewals)
 
-    def _renewal(self, now: datetime, result: str, reason: str, *, renewals: int) -> None:
+    def _renewal(self, now: datetime, result: str, reason: str, *, serial: str, renewals: int) -> None:
         attempts = self.report.renewal_attempts + 1
         changes = {"renewal_at": stamp(now), "renewal_result": result, "renewal_reason": reason}
-        self._change({**changes, "renewals": renewals, "renewal_attempts": attempts})
+        self._change({**changes, "renewal_serial": serial, "renewals": renewals, "renewal_attempts": attempts})
 
     def _change(self, changes: Mapping[str, object]) -> None:
         for name, value in changes.items():
@@ -139,7 +148,7 @@ class Status:
 def read_status(identities: Identities) -> Status:
     """Read what the disk says. Raise StorageFailed."""
     now = identities.clock.now()
-    report, running = _read_report(identities.files), is_running(identities.settings.state)
+    report, running = read_report(identities), is_running(identities.settings.state)
     certificates = [_certificate(identities, slot, now) for slot in identities.slots.candidates()]
     record = identities.birth_record_on_disk()
     current = certificates[0] if certificates else None
@@ -211,10 +220,10 @@ def _pid_in(path: Path) -> int | None:
         return None
 
 
-def _read_report(files: Files) -> Report:
+def read_report(identities: Identities) -> Report:
     """Return the last report; an unreadable one, or another version's, is none."""
     try:
-        members = json.loads(files.read(STATUS_FILE) or b"{}")
+        members = json.loads(identities.files.read(STATUS_FILE) or b"{}")
         return Report(**{item.name: members[item.name] for item in fields(Report) if item.name in members})
     except (ValueError, TypeError):
         return Report()

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from birthmark_agent.status import Certificate, Status
+from birthmark_agent.status import Certificate, Report, Status
 
 
 def identity_lines(status: Status) -> list[str]:
@@ -30,15 +30,21 @@ def status_lines(status: Status) -> list[str]:
     lines.append(f"agent        {'runs, ' + report.phase if status.running else 'does not run'}")
     if status.running and report.broker:
         lines.append(f"broker       {report.broker}")
-    if report.renewal_at:
+    if report.renewal_at and _is_of(report, status.certificate):
         why = f": {report.renewal_reason}" if report.renewal_reason else ""
         lines.append(f"renewal      {report.renewal_result} at {report.renewal_at}{why}")
     if report.failure_at:
-        lines.append(f"last failure {report.failure_code} at {report.failure_at}: {report.failure_reason}")
+        title, state = ("failure     ", "") if report.failure_current else ("last failure", ", overcome")
+        lines.append(f"{title} {report.failure_code} at {report.failure_at}{state}: {report.failure_reason}")
     lines.append(f"clock        {status.clock}, {status.now}")
     when = f" at {status.next_at} (in {_span(status.now, status.next_at)})" if status.next_at else ""
     lines.append(f"next         {status.next_action}{when}")
     return lines
+
+
+def _is_of(report: Report, certificate: Certificate | None) -> bool:
+    """Whether the last renewal is the story of the certificate that is shown: one got otherwise since then has none."""
+    return not report.renewal_serial or (certificate is not None and certificate.serial == report.renewal_serial)
 
 
 def _span(start: str, end: str) -> str:

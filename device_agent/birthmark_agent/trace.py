@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark_agent import tls_tap
 from birthmark_agent.errors import AgentError
 from birthmark_agent.est import UnusableAnswer, verify_chain
+from birthmark_agent.guest import ANSWER_WITHIN_S, guest_session
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.http import PROBLEM_MIME, HttpsConnection, TlsFailed, Unreachable, split_url
 from birthmark_agent.identity import Identities
-from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive_until, status_payload, wait_live
+from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, drive_until, status_payload, wait_live
 from birthmark_agent.slots import Identity
-from birthmark_agent.status import is_running, stamp
+from birthmark_agent.status import Report, is_running, read_report, stamp
 from birthmark_agent.tls import TlsKey
 from birthmark_agent.tls_tap import Message, Tap, certificates_in, signature_scheme
 from birthmark_agent.tpm.signer import TpmSigner
@@ -45,13 +46,13 @@ _NAMES = (
     "access",
     "encrypted exchange",
 )
-_ANSWER_WITHIN_S = 10.0
 
 
 class NoCertificate(AgentError):
     """There is nothing to show."""
 
     code = "no-certificate"
+    advice = "run `birthmark-agent enroll` first"
 
 
 Evidence = tuple[tuple[str, str], ...]
@@ -160,15 +161,15 @@ class _TimedKey:
 def trace(identities: Identities, *, server: bool) -> Trace:
     """Connect to the broker, or to the server, with the current operational certificate, and tell how it went.
 
-    While the agent runs, its session is its own: then the server is traced instead, and the note says so.
+    While the agent runs, the broker is its own: then the server is traced instead, and the note says so.
     Raise AgentError only for what comes before any connection: settings, storage, no certificate at all.
     """
     note = ""
     if not server and is_running(identities.settings.state):
-        server, note = True, "the agent runs and holds the session with the broker: this is the server's handshake"
+        server, note = True, _why_the_server(read_report(identities))
     slot = identities.slots.best()
     if slot is None:
-        raise NoCertificate("this device has no operational certificate: run `birthmark-agent enroll` first")
+        raise NoCertificate("this device has no operational certificate")
     identity = slot.identity
     key = _TimedKey(TpmSigner.operational(identities.settings.tcti, identity.key_pem))
     context = identities.operational_context(identity, key)
@@ -185,6 +186,16 @@ def trace(identities: Identities, *, server: bool) -> Trace:
     return Trace("server" if server else "broker", f"{seen.host}:{seen.port}", note, steps)
 
 
+def _why_the_server(report: Report) -> str:
+    if report.connected:
+        return "the agent runs and holds the session with the broker: this is the server's handshake"
+    why = f", last failure {report.failure_code}: {report.failure_reason}" if report.failure_current else ""
+    return (
+        f"the agent runs and is not connected to the broker ({report.phase}{why}): this is the server's handshake; "
+        "stop the agent to trace the broker's"
+    )
+
+
 # -- the connection
 
 
@@ -195,31 +206,20 @@ def _address(identities: Identities, identity: Identity, *, server: bool) -> tup
 
 
 def _ask_broker(identities: Identities, identity: Identity, context: ssl.SSLContext, seen: _Seen) -> None:
-    settings = identities.settings
-    device_id, host, port = identities.broker_of(identity)
-    session = Session(
-        device_id=device_id,
-        host=host,
-        port=port,
-        context=context,
-        keepalive_s=settings.broker.keepalive_s,
-        session_expiry_s=settings.broker.session_expiry_s,
-        connect_timeout_s=settings.server.timeout_s,
-        on_message=lambda *_: None,
-        acknowledge=False,
-    )
+    session = guest_session(identities, identity, context)
+    device_id = session.device_id
     try:
         session.open(will=False)
         seen.note_socket(session.tls)
-        wait_live(session, timeout_s=_ANSWER_WITHIN_S)
+        wait_live(session, timeout_s=ANSWER_WITHIN_S)
         seen.access_s = time.perf_counter()
         present = "kept since the last connection" if session.session_present else "new"
         seen.access = (("MQTT", f"CONNACK Success, client id {device_id}"), ("session", present))
         payload = status_payload("tracing", "birthmark-agent trace")
         sent = session.publish("status", payload)
-        if not drive_until([session], sent.is_published, timeout_s=_ANSWER_WITHIN_S):
+        if not drive_until([session], sent.is_published, timeout_s=ANSWER_WITHIN_S):
             session.raise_failure()
-            raise Unreachable(f"no PUBACK in {_ANSWER_WITHIN_S:g} s")
+            raise Unreachable(f"no PUBACK in {ANSWER_WITHIN_S:g} s")
         seen.done_s = time.perf_counter()
         topic = topics.up(device_id, "status")
         seen.exchange = (("published", f"{topic}, {len(payload)} bytes, QoS 1, acknowledged"), ("session", seen.cipher))

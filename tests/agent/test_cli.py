@@ -84,10 +84,21 @@ def test_every_error_has_a_stable_code_of_its_own_and_an_exit_code() -> None:
     assert without == {"AgentError", "ServerSaidNo", "IdentityDamaged", "RenewalFailed", "NoCertificate"}
 
 
+def test_every_failure_says_what_can_be_done_about_it() -> None:
+    import birthmark_agent.run
+    import birthmark_agent.trace  # noqa: F401  # so that every error class is known
+
+    ours = {kind for kind in every_error() if kind.__module__.startswith("birthmark_agent")} - {AgentError}
+    silent = {kind.__name__ for kind in ours if len(kind.advice.split()) < 3}
+    assert silent == {"ServerSaidNo"}  # never raised itself
+    assert not [kind for kind in ours if "see docs" in kind.advice]
+
+
 def test_exit_codes_look_through_to_the_cause() -> None:
     failed = errors.TlsKeyFailed("the key could not sign")
-    failed.__cause__ = errors.TpmUnavailable("no TPM there")
+    failed.__cause__ = errors.TpmBusy("it tests itself")
     assert cli.exit_code(failed) == 75
+    assert cli.exit_code(errors.TpmUnavailable("no TPM there")) == 69
     assert cli.exit_code(errors.TlsKeyFailed("not the certificate's key")) == 69
     assert cli.exit_code(http.TlsFailed("refused", peer=True)) == 77
     assert cli.exit_code(http.TlsFailed("wrong root", peer=False)) == 76

@@ -45,7 +45,10 @@ def test_the_example_as_it_is_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ({}, "server.url: is missing"),
+        ({}, "server.url: is missing; server.anchors: is missing"),
+        ({"server": {"ulr": "https://e", "anchors": "r"}}, "server.ulr: no such key; did you mean server.url?"),
+        ({"mqqt": {}, "retry": {"frist_s": 1}}, "mqqt: no such key; did you mean mqtt?; retry.frist_s: no such key"),
+        ({"server": {"url": "", "anchors": "r"}}, "server.url: want https://"),
         ({**LEAST, "mqtt": {"keep_alive_s": 5}}, "mqtt.keep_alive_s: no such key; did you mean mqtt.keepalive_s?"),
         ({**LEAST, "mqqt": {}}, "mqqt: no such key; did you mean mqtt?"),
         ({**LEAST, "zzz": 1}, "zzz: no such key; known here: clock, log"),

@@ -66,8 +66,8 @@ def test_under_systemd_lines_begin_with_their_priority(
 def test_the_board_is_written_whole_and_a_full_disk_does_not_stop_it(tmp_path: Path) -> None:
     board = StatusBoard(tmp_path)
     board.phase(Phase.CONNECTED, NOW, broker="b:1")
-    board.renewal_failed(AgentError("no"), NOW)
-    board.renewed(NOW)
+    board.renewal_failed(AgentError("no"), NOW, serial="ab")
+    board.renewed(NOW, serial="cd")
     assert (board.report.renewals, board.report.renewal_attempts) == (1, 2)
     assert '"phase": "connected"' in (tmp_path / status.STATUS_FILE).read_text()
     StatusBoard(tmp_path / "gone").phase(Phase.WAITING, NOW)
@@ -126,3 +126,28 @@ def test_status_reads_well_for_people() -> None:
     assert lines[0] == "device       dev-1"
     assert lines[-1] == "next         renew at 2026-03-21T12:00:00Z (in 20 d)"
     assert "agent        runs, connected" in lines
+
+
+def shown(report: status.Report, *, serial: str = "ab12") -> str:
+    held = status.Certificate(serial, status.stamp(NOW), "2026-03-31T12:00:00Z", False, "a", "2026-03-21T12:00:00Z")
+    whole = status.Status("dev-1", True, held, None, True, "set", status.stamp(NOW), "renew", "", report)
+    return "\n".join(status_text.status_lines(whole))
+
+
+def test_a_failure_is_overcome_once_connected(tmp_path: Path) -> None:
+    board = StatusBoard(tmp_path)
+    board.failed(AgentError("refused"), NOW)
+    board.phase(Phase.WAITING, NOW)
+    assert "failure      agent-failed at 2026-03-01T12:00:00Z: refused" in shown(board.report).splitlines()
+    board.phase(Phase.CONNECTED, NOW)
+    assert not board.report.failure_current
+    assert "last failure agent-failed at 2026-03-01T12:00:00Z, overcome: refused" in shown(board.report).splitlines()
+
+
+def test_a_renewal_is_shown_only_beside_the_certificate_that_it_gave(tmp_path: Path) -> None:
+    board = StatusBoard(tmp_path)
+    board.renewed(NOW, serial="ab12")
+    assert "renewal      renewed" in shown(board.report)
+    assert "renewal" not in shown(board.report, serial="cd34")  # another enrollment gave that one
+    board.renewal_failed(AgentError("disk full"), NOW, serial="")
+    assert "disk full" in shown(board.report, serial="cd34")

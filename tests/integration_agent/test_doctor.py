@@ -1,10 +1,13 @@
 """`birthmark-agent doctor` finds what is wrong and says what to do; it exits 0 only if all is well."""
 
+import hashlib
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from birthmark_server.domain import RevocationReason
 from support.agent_site import AgentSite, Device
 from support.server import Server
 
@@ -39,8 +42,9 @@ def test_a_tpm_that_is_not_there_hides_nothing_else(site: AgentSite, server: Ser
     device.tpm.stop()
     code, checks = examine(device)
     assert code == 1
-    assert checks["TPM"]["level"] == "wrong"
+    assert [name for name, check in checks.items() if check["level"] == "wrong"] == ["TPM"]
     assert "tpm.tcti" in checks["TPM"]["advice"]
+    assert device.cli("enroll", "--again", check=False).returncode == 69
     assert checks["trust anchor"]["level"] == "ok"
 
 
@@ -67,3 +71,49 @@ def test_a_broker_that_is_down_is_named(site: AgentSite, server: Server) -> None
     assert checks["broker"]["level"] == "wrong"
     assert "nobody listens" in checks["broker"]["seen"]
     assert checks["server"]["level"] == "ok"
+
+
+def revoke(site: AgentSite, device: Device) -> None:
+    """Revoke the operational certificate, and tell the broker's gate."""
+    slot = device.identities().slots.best()
+    assert slot is not None
+    sha256 = hashlib.sha256(slot.identity.chain[0]).hexdigest()
+    record = site.installation.store.revoke_certificate(
+        sha256, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC)
+    )
+    site.broker.deny.add(serials=[record.serial_number])
+    site.broker.reload()
+    site.broker.wait_log("deny")
+
+
+def test_the_broker_is_asked_by_a_connect_as_the_gate_lets_a_revoked_certificate_through_tls(
+    site: AgentSite, server: Server
+) -> None:
+    device = site.device("DOC-6")
+    device.cli("enroll")
+    _code, checks = examine(device)
+    assert "lets us in" in checks["broker"]["seen"]
+    revoke(site, device)
+    code, checks = examine(device)
+    assert code == 1
+    assert checks["broker"]["level"] == "wrong"
+
+
+def test_a_running_agent_is_not_disturbed_and_is_believed_when_it_is_not_connected(
+    site: AgentSite, server: Server
+) -> None:
+    device = site.device("DOC-7")
+    with device.running() as agent:
+        agent.wait_log("connected broker")
+        site.broker.stop()
+        try:
+            agent.wait_log("not-connected")
+            code, checks = examine(device)
+            note = json.loads(device.cli("trace", "--json", check=False).stdout)["note"]
+        finally:
+            site.broker.start()
+    assert code == 1
+    assert checks["broker"]["level"] == "wrong"
+    assert "the agent is not connected" in checks["broker"]["seen"]
+    assert "holds the session" not in note
+    assert "is not connected to the broker" in note
