@@ -131,7 +131,7 @@ def test_a_ceremony_that_is_done_is_never_done_over(tmp_path: Path) -> None:
 
 def test_other_names_in_a_folder_that_was_begun_are_refused(tmp_path: Path) -> None:
     make_requests(tmp_path / "server")
-    with pytest.raises(CeremonyRefused, match="other names"):
+    with pytest.raises(CeremonyRefused, match="organization 'Example', now 'Others'"):
         make_requests(tmp_path / "server", Namespace.checked(organization="Others", trust_domain="fleet.example"))
 
 

@@ -4,10 +4,12 @@ import json
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.ask import ask_passphrase
 from cli.conftest import Birthmark, Ran
 
 NAMES = ("--organization", "Example Ltd", "--server-name", "enroll.example.com", "--broker-name", "mqtt.example.com")
@@ -81,6 +83,64 @@ def test_without_a_server_name_it_says_which_option_is_missing(birthmark: Birthm
     done = birthmark("init", str(tmp_path / "server"), "--organization", "Example Ltd", config=None)
     assert done.status == 64
     assert "--server-name" in done.err
+
+
+def test_what_was_assumed_is_said_before_anything_is_made(birthmark: Birthmark, tmp_path: Path) -> None:
+    done = begin(birthmark, tmp_path / "server")
+    assert "every device's URI will be spiffe://enroll.example.com/" in done.err
+    assert "server and broker may be called enroll.example.com, mqtt.example.com" in done.err
+
+
+def test_a_host_outside_the_constraints_is_refused_before_the_root_is_asked(
+    birthmark: Birthmark, tmp_path: Path
+) -> None:
+    folder = tmp_path / "server"
+    done = birthmark("init", str(folder), *NAMES, "--dns-domain", "enroll.example.com", config=None)
+    assert (done.status, "mqtt.example.com" in done.err, folder.exists()) == (64, True, False)
+    covered = birthmark("init", str(folder), *NAMES, "--dns-domain", "example.com", config=None)
+    assert covered.status == 0, covered.err
+
+
+def test_a_host_outside_the_constraints_is_refused_when_the_roots_answer_is_there(
+    birthmark: Birthmark, root: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "server"
+    begin(birthmark, folder)
+    words = ("--server-name", "elsewhere.example", "--signed", str(root))
+    done = birthmark("init", str(folder), *words, config=None)
+    assert (done.status, "elsewhere.example" in done.err) == (64, True)
+
+
+def test_another_name_on_the_second_try_is_named(birthmark: Birthmark, tmp_path: Path) -> None:
+    folder = tmp_path / "server"
+    begin(birthmark, folder)
+    done = birthmark("init", str(folder), *NAMES, "--trust-domain", "fleet.example.com", config=None)
+    assert done.status == 73
+    assert "was begun with trust domain 'enroll.example.com', now 'fleet.example.com'" in done.err
+
+
+@pytest.mark.parametrize(("text", "told"), [("short", "at least 16"), ("", "--passphrase")])
+def test_a_passphrase_that_does_not_do_is_refused_before_anything_is_written(
+    birthmark: Birthmark, tmp_path: Path, text: str, told: str
+) -> None:
+    folder = tmp_path / "vault"
+    source = ("--passphrase", f"command:echo {text}") if text else ()
+    names = ("--organization", "Example Ltd", "--trust-domain", "example.com")
+    done = birthmark("root", "init", "--folder", str(folder), *names, *source, config=None)
+    assert done.status in (64, 78)
+    assert (told in done.err, folder.exists()) == (True, False)
+
+
+def test_the_rule_for_a_passphrase_is_said_before_it_is_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prompt(title: str, **_: object) -> str:
+        assert "at least 16" in capsys.readouterr().err
+        return "correct horse battery"
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.prompt", prompt)
+    assert ask_passphrase("Passphrase", instead="it", new=True) == b"correct horse battery"
 
 
 def test_private_files_are_private(installation: Path) -> None:

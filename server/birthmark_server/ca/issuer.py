@@ -172,7 +172,7 @@ class Issuer:
             name, subject, alt_name = _asked(request, self.namespace)
             check_name(subject, name)
         except ValueError as error:  # DecodeError; a DNS name that is none; a hash that is not hexadecimal
-            raise ProfileViolation(f"{type(request).__name__}: {error}") from None
+            raise ProfileViolation(f"no certificate can name that: {error}") from None
         profile = PROFILES[name]
         if profile.issued_by is not self.kind:
             raise ProfileViolation(f"{name}: want the {profile.issued_by} CA, this is {self.name}")

@@ -7,8 +7,8 @@ hand: a request in, a certificate and a CRL out. Nothing here needs a network.
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -187,8 +187,28 @@ def begin(path: Path, wanted: Layout) -> None:
     """Write the settings file that starts a ceremony, or find that an earlier run with the same names did."""
     if not path.exists():
         wanted.write_new(path)
-    elif Layout.read(path) != wanted:
-        raise CeremonyRefused(f"{path} was begun with other names or keys; use them, or another folder")
+        return
+    begun = Layout.read(path)
+    if begun != wanted:
+        differ = "; ".join(f"{name} {old}, now {new}" for name, old, new in _differences(begun, wanted))
+        raise CeremonyRefused(f"{path} was begun with {differ}; give the same again, or another folder")
+
+
+def _differences(begun: Layout, wanted: Layout) -> Iterator[tuple[str, str, str]]:
+    for field in fields(Namespace):
+        old, new = getattr(begun.namespace, field.name), getattr(wanted.namespace, field.name)
+        if old != new:
+            yield field.name.replace("_", " "), _told(old), _told(new)
+    if begun.entries != wanted.entries:
+        old, new = ([f"{entry.name} in {entry.key}" for entry in layout.entries] for layout in (begun, wanted))
+        yield "authorities", _told(old), _told(new)
+    if begun.demo != wanted.demo:
+        yield "--demo", "yes" if begun.demo else "no", "yes" if wanted.demo else "no"
+
+
+def _told(value: object) -> str:
+    text = " ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    return repr(text) if text else "none"
 
 
 def open_or_create(folder: Path, entry: Entry, *, curve: ec.EllipticCurve, passphrase: bytes) -> CaSigner:

@@ -81,7 +81,10 @@ def application() -> typer.Typer:
 
     @app.command()
     def version() -> None:
-        """Print the version of Birthmark and of the protocol that its devices speak."""
+        """Print the version of Birthmark and of the protocol that its devices speak.
+
+        Example:  birthmark version
+        """
         _version(True)
 
     _commands(app)

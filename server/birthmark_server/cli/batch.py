@@ -68,7 +68,10 @@ def open_batch(
 
 @app.command()
 def close(context: typer.Context, name: Annotated[str, typer.Argument(help="The batch's name.")]) -> None:
-    """Close a batch now. Closing a closed one changes nothing."""
+    """Close a batch now. Closing a closed one changes nothing.
+
+    Example:  birthmark batch close 2026-W14
+    """
     with workplace(context).store() as store:
         batch = store.close_batch(name, at=now())
     say(f"batch {batch.name} is closed; it let {batch.used} of {batch.quota} devices in")
@@ -76,7 +79,10 @@ def close(context: typer.Context, name: Annotated[str, typer.Argument(help="The 
 
 @app.command("list")
 def list_batches(context: typer.Context, as_json: Json = False) -> None:
-    """List all batches."""
+    """List all batches.
+
+    Example:  birthmark batch list
+    """
     with workplace(context).store() as store:
         batches = store.list_batches()
     show(batches, _COLUMNS, as_json=as_json, empty="no batches yet; open one with: birthmark batch open NAME")

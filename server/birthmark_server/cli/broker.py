@@ -88,7 +88,10 @@ def config(
 
 @app.command("sync")
 def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
-    """Write the gate's deny file anew, exactly as the database has it: after a restore, or when it is damaged."""
+    """Write the gate's deny file anew, exactly as the database has it: after a restore, or when it is damaged.
+
+    Example:  birthmark broker sync
+    """
     place = workplace(context)
     values = place.settings()
     if not values.broker.deny_file:

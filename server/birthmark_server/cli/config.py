@@ -22,7 +22,10 @@ def example() -> None:
 
 @app.command()
 def check(context: typer.Context, as_json: Json = False) -> None:
-    """Read the settings file as `birthmark serve` would, and print what it comes to."""
+    """Read the settings file as `birthmark serve` would, and print what it comes to.
+
+    Example:  birthmark --config birthmark.toml config check
+    """
     place = workplace(context)
     values = place.settings()
     if as_json:

@@ -15,6 +15,8 @@ def upgrade(context: typer.Context) -> None:
     """Make the database, or bring an older one up to this version. Doing it twice changes nothing.
 
     Stop the servers first, and make a backup: sqlite3 FILE ".backup COPY", or pg_dump.
+
+    Example:  birthmark database upgrade
     """
     settings = workplace(context).settings()
     with open_database(settings.database.url, journal=Path(settings.database.journal), create=True) as store:

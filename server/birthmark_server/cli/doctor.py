@@ -23,6 +23,8 @@ def doctor(context: typer.Context, as_json: Json = False) -> None:
     broker; and say what to do about what is wrong.
 
     Ends with 1 if something is wrong, with 0 if all is well or only due soon. Changes nothing.
+
+    Example:  birthmark doctor --json
     """
     place = workplace(context)
     findings = list(examine(place.settings(), config=place.config_path, now=now()))

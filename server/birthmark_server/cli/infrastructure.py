@@ -108,6 +108,11 @@ def write_person(issued: Issued, folder: Path, name: str) -> str:
     return passphrase
 
 
+def host_name(host: str) -> x509.GeneralName:
+    """Return what a person typed as the name that a certificate will hold: an IP address, or a DNS name."""
+    return x509.IPAddress(ip_address(host)) if _is_address(host) else x509.DNSName(host)
+
+
 def _is_address(host: str) -> bool:
     try:
         ip_address(host)

@@ -12,10 +12,12 @@ import typer
 from birthmark_server.ca import ceremony, files
 from birthmark_server.ca import passphrase as sources
 from birthmark_server.ca.authority import Authority
-from birthmark_server.ca.layout import AUTHORITY_FILE
+from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
+from birthmark_server.ca.names import host_permitted
+from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.cli import settings_text
-from birthmark_server.cli.infrastructure import issue_infrastructure, write_pair, write_person
+from birthmark_server.cli.infrastructure import host_name, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import say
 from birthmark_server.cli.root import CrlUrl, DnsDomain, IpNetwork, Token, namespace
 from birthmark_server.cli.workplace import now, open_database
@@ -110,30 +112,33 @@ def init(
     names = server_name or (["localhost"] if demo else [])
     if not names:
         raise typer.BadParameter("want at least one", param_hint="--server-name")
+    broker = broker_name or names[0]
+    wanted = namespace(
+        organization or "Example", trust_domain or names[0], dns_domain or [*names, broker], ip_network, crl_url
+    )
+    begun = folder / "ca" / AUTHORITY_FILE
+    _check_hosts(Layout.read(begun).namespace if signed and begun.exists() else wanted, [*names, broker])
+    if demo or signed is None:
+        _say_what_was_assumed(wanted, trust_domain=trust_domain, dns_domain=dns_domain, demo=demo)
+    if passphrase:
+        _check_passphrase(passphrase, token=pkcs11)
+    if not (demo or signed or organization or begun.exists()):
+        raise typer.BadParameter("is missing", param_hint="--organization")
     files.make_folder(folder)
     plan = _Plan(
         folder=folder,
         data=(data or (folder / "data" if demo else Path("/var/lib/birthmark"))).absolute(),
         server_names=names,
-        broker_name=broker_name or names[0],
+        broker_name=broker,
         operators=operator or (["alice", "bob"] if demo else []),
         passphrase=passphrase or _made_passphrase(folder),
         database=database,
     )
     at, secret = now(), sources.read(plan.passphrase)
-    wanted = namespace(
-        organization or "Example",
-        trust_domain or names[0],
-        dns_domain or [*names, plan.broker_name],
-        ip_network,
-        crl_url,
-    )
     if demo:
         say(ceremony.DEMO_NOTE)
         authority = ceremony.demo_init(folder=plan.ca, namespace=wanted, passphrase=secret, now=at, token=pkcs11)
     elif signed is None:
-        if not organization and not (plan.ca / AUTHORITY_FILE).exists():
-            raise typer.BadParameter("is missing", param_hint="--organization")
         _ask_the_root(
             ceremony.authority_init(folder=plan.ca, namespace=wanted, passphrase=secret, now=at, token=pkcs11)
         )
@@ -142,6 +147,31 @@ def init(
         _take_in(plan.ca, signed, at)
         authority = Authority.load(plan.ca, passphrase=secret, now=at)
     _finish(plan, authority, at)
+
+
+def _check_hosts(names: Namespace, hosts: list[str]) -> None:
+    """Refuse now what the Infra CA could never certify: its constraints stand in the request that the root signs."""
+    outside = [host for host in dict.fromkeys(hosts) if not host_permitted(host_name(host), names)]
+    if outside:
+        within = ", ".join([*names.dns_domains, *map(str, names.ip_networks)])
+        raise typer.BadParameter(f"{', '.join(outside)} is not within {within}; add it", param_hint="--dns-domain")
+
+
+def _say_what_was_assumed(names: Namespace, *, trust_domain: str, dns_domain: list[str] | None, demo: bool) -> None:
+    if not trust_domain:
+        say(f"--trust-domain was not given: every device's URI will be spiffe://{names.trust_domain}/...")
+    if not dns_domain:
+        hosts = ", ".join(dict.fromkeys(names.dns_domains))
+        say(f"--dns-domain was not given: server and broker may be called {hosts}")
+    if not demo:
+        say("the root must have been made with the same names; they stay as they are for as long as the root")
+
+
+def _check_passphrase(source: str, *, token: str) -> None:
+    """Read it once before anything is written."""
+    secret = sources.read(source)
+    if not token:
+        sources.check_strength(secret)
 
 
 def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str, signed: Path | None) -> None:

@@ -39,7 +39,10 @@ def replay(
 
 @app.command()
 def check(context: typer.Context, as_json: Json = False) -> None:
-    """Read this server's whole journal and check that no line is missing or altered."""
+    """Read this server's whole journal and check that no line is missing or altered.
+
+    Example:  birthmark journal check
+    """
     path = Path(workplace(context).settings().database.journal)
     lines = sum(1 for _ in journal.read_journal(path))
     if as_json:

@@ -65,7 +65,10 @@ def _by_line(store: Store, manifest: Manifest, *, source: str) -> str:
 
 @app.command("list")
 def list_manifest(context: typer.Context, limit: Limit = 1000, as_json: Json = False) -> None:
-    """List the devices that are expected, by serial number."""
+    """List the devices that are expected, by serial number.
+
+    Example:  birthmark manifest list --limit 20
+    """
     with workplace(context).store() as store:
         entries = list(
             pages(

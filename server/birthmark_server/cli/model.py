@@ -64,7 +64,10 @@ def add(
 
 @app.command("list")
 def list_models(context: typer.Context, as_json: Json = False) -> None:
-    """List the device models."""
+    """List the device models.
+
+    Example:  birthmark model list --json
+    """
     with workplace(context).store() as store:
         models = store.list_models()
     show(models, _COLUMNS, as_json=as_json, empty="no models yet; add one with: birthmark model add NAME")

@@ -10,6 +10,8 @@ def serve(context: typer.Context) -> None:
 
     Every setting comes from the settings file: birthmark config example.
     As a service: server/systemd/birthmark.service.
+
+    Example:  birthmark --config /etc/birthmark/birthmark.toml serve
     """
     settings = workplace(context).settings()
     # Only here: the other commands need no HTTP server, and start in half the time without.

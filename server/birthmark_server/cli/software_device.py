@@ -26,6 +26,8 @@ def add_software(
     There is no proof of where its key lives: you vouch for it. From then on it renews itself by EST simplereenroll
     (curl, strongSwan: docs/protocol.md 5.2). If it let its certificate expire, run this again, with a request for a
     new key: each key is certified once.
+
+    Example:  birthmark device add-software sw-gauge-7 --csr gauge-7.csr --out gauge-7.pem --operator alice.pem
     """
     # Only here: it brings the whole server along.
     from birthmark_server.app import open_services

@@ -1,6 +1,7 @@
 """What operators set up: device models, the manifest, batches."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Final
 
@@ -61,7 +62,19 @@ def add_model(tx: Transaction, model: DeviceModel) -> None:
     if tx.run(_INSERT_MODEL, **model_values(model)) == 0:
         known = get_model(tx, model.name)
         if known != model:
-            raise AlreadyExists(f"model {model.name} is there already, as {known}")
+            raise AlreadyExists(f"model {model.name} is there already, with {_differences(known, model)}")
+
+
+def _differences(known: DeviceModel, wanted: DeviceModel) -> str:
+    pairs = ((field.name, getattr(known, field.name), getattr(wanted, field.name)) for field in fields(DeviceModel))
+    differing = (f"{name.replace('_', ' ')} {_words(old)}, not {_words(new)}" for name, old, new in pairs if old != new)
+    return "; ".join(differing)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
 
 
 def get_model(tx: Transaction, name: str) -> DeviceModel:
