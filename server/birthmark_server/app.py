@@ -134,7 +134,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
 def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
     """Return every route of the HTTPS door."""
     authority = services.authority
-    cas = [authority.root, *(issuer.certificate for issuer in (authority.birth, authority.fleet, authority.infra))]
+    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
