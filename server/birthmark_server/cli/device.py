@@ -189,7 +189,7 @@ def deny(
     ek: Annotated[list[str] | None, typer.Option(metavar="SHA256", help="An EK that must never enroll.")] = None,
     operator: OperatorFile = None,
 ) -> None:
-    """Deny a device for good: its id, its serial number and every EK that its TPM ever showed.
+    """Deny a device for good: its id, its serial number, its EK, and for batch windows every other EK that it showed.
 
     Works for devices that were never seen too, by serial number or EK.
 
