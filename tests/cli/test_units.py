@@ -43,3 +43,9 @@ def test_the_service_has_no_more_than_it_needs(service: list[str], setting: str)
 def test_mosquitto_is_started_without_session_tickets() -> None:
     drop_in = (UNITS / "mosquitto-birthmark.conf").read_text("utf-8")
     assert "Environment=OPENSSL_CONF=/etc/mosquitto/birthmark/openssl.cnf" in drop_in
+
+
+def test_mosquitto_is_never_root_as_the_server_may_write_beside_its_configuration() -> None:
+    lines = (UNITS / "mosquitto-birthmark.conf").read_text("utf-8").splitlines()
+    assert "User=mosquitto" in lines
+    assert "ExecStartPre=" in lines  # Debian's own can't be run as that user
