@@ -93,6 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.advice:
             print(f"  {error.advice}", file=sys.stderr)
         return exit_code(error)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("birthmark"):
+            raise
+        print(
+            f"birthmark-agent: the agent is not installed here (there is no {error.name}): "
+            "pip install 'birthmark[agent]'",
+            file=sys.stderr,
+        )
+        return EX_UNAVAILABLE
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return code

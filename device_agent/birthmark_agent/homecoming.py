@@ -55,7 +55,7 @@ class Homecoming:
                 self._identities.try_to_learn_time()
             if slot.identity.not_after > clock.now():
                 return slot
-            log.info("slot-expired", slot=slot.name, not_after=slot.identity.not_after.isoformat())
+            log.info("slot-expired", slot=slot.name, not_after=slot.identity.not_after)
         return None
 
     def find(self) -> Slot:
@@ -160,6 +160,6 @@ class Homecoming:
 
     def _keep(self, obtained: Operational) -> Slot:
         slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
-        not_after = slot.identity.not_after.isoformat()
+        not_after = slot.identity.not_after
         log.info("certificate-obtained", slot=slot.name, serial=slot.identity.serial_number, not_after=not_after)
         return slot

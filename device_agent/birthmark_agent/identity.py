@@ -191,7 +191,7 @@ class Identities:
         check = self.clock.check_times()[-1]  # the most patient one
         context = client_context(anchors_pem=self.anchors_pem, check=check)
         self.clock.learn(timesync.ask(self.settings.server, context))
-        log.info("time-learnt", now=self.clock.now().isoformat())
+        log.info("time-learnt", now=self.clock.now())
 
     def try_to_learn_time(self) -> None:
         """As learn_time(); a server that can't tell leaves the clock as it is."""

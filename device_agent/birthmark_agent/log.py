@@ -28,8 +28,9 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         if self._journal:
             return f"<{_PRIORITY.get(record.levelno, 6)}>{record.getMessage()}"
-        at = datetime.fromtimestamp(record.created, UTC)
-        return f"{at:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03}Z {record.levelname.lower():7} {record.getMessage()}"
+        return (
+            f"{_moment(datetime.fromtimestamp(record.created, UTC))} {record.levelname.lower():7} {record.getMessage()}"
+        )
 
 
 def set_up(level: str) -> None:
@@ -57,7 +58,17 @@ def failed(event: str, error: AgentError, **values: object) -> None:
 
 
 def _line(event: str, values: dict[str, object]) -> str:
-    return " ".join([event, *(f"{name}={_quoted(str(value))}" for name, value in values.items())])
+    return " ".join([event, *(f"{name}={_quoted(_text(value))}" for name, value in values.items())])
+
+
+def _text(value: object) -> str:
+    return _moment(value) if isinstance(value, datetime) else str(value)
+
+
+def _moment(at: datetime) -> str:
+    """Return a time as every log line of Birthmark writes it: RFC 3339, UTC, milliseconds."""
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
 
 
 def _quoted(text: str) -> str:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.files import read_private
 from birthmark_server.cli.ask import ask_passphrase
+from birthmark_server.cli.output import moment
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Malformed, Refused
 from birthmark_server.store.protocol import Store
@@ -65,7 +66,7 @@ def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) 
     if known is None:
         raise NotAnOperator(f"{path}: the certificate of {leaf.name} is not on record here")
     if known[0].revoked_at is not None:
-        raise NotAnOperator(f"{path}: the certificate of {leaf.name} was revoked at {known[0].revoked_at}")
+        raise NotAnOperator(f"{path}: the certificate of {leaf.name} was revoked at {moment(known[0].revoked_at)}")
     return OperatorCertificate(leaf.name, leaf.sha256)
 
 
