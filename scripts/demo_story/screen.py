@@ -47,7 +47,7 @@ class Screen:
 
     def remark(self, text: str) -> None:
         """Say something in passing."""
-        self._print(Text(f"         {text}"))
+        self._print(Text(f"         {text}".rstrip()))
 
     def devices(self, stack: ExitStack) -> None:
         """Show the devices from now on, until `stack` is closed."""

@@ -173,7 +173,7 @@ class _Story:
 def _subscribe(installation: Installation, control: Path, root: Path) -> str:
     return (
         f"mosquitto_sub -h localhost -p {installation.broker_port} --cafile {root} "
-        f"--cert {control}.pem --key {control}.key -i srv-control.me -t 'devices/+/up/#' -v"
+        f"--cert {control}.pem --key {control}.key -i srv-control.me -t 'devices/+/up/#' -v -W 10"
     )
 
 
