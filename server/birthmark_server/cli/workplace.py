@@ -1,7 +1,8 @@
 """Where a command works: on the server's own machine, by the settings file that `birthmark serve` reads.
 
 Whoever can read that file and the database is trusted with them: there is no other door here. What an operator does is
-recorded under the name in their certificate (operator.py), or as `local:USER` where the command asks for none.
+done under the name in their certificate (operator.py), or as `local:USER` where the command asks for none; what of that
+is kept, docs/operations.md says ("Who did it").
 """
 
 import getpass
@@ -29,7 +30,7 @@ OperatorFile = Annotated[
         "--operator",
         metavar="FILE",
         help="Act as this operator: PEM file with certificate and private key, or PKCS #12. "
-        "Without it the Unix user is recorded.",
+        "Without it you act as the Unix user.",
     ),
 ]
 
