@@ -95,6 +95,18 @@ class DenialContract:
 class SwapContract:
     """`store` has MODEL."""
 
+    def test_a_swap_that_waits_can_be_read_and_is_approved_for_its_own_ek_only(self, store: Store) -> None:
+        known = bear(store, 1)
+        assert store.get_swap(known.device_id) is None
+        asked = BoardSwap(known.device_id, ek(50), "alice", NOW)
+        store.request_swap(asked)
+        assert store.get_swap(known.device_id) == asked
+        with pytest.raises(UnknownSwap, match="alice asked for EK"):
+            store.approve_swap(known.device_id, new_ek_sha256=ek(51), by="bob", at=NOW, expires_at=NOW + DAY)
+        assert store.get_swap(known.device_id) == asked
+        swap = store.approve_swap(known.device_id, new_ek_sha256=ek(50), by="bob", at=NOW, expires_at=NOW + DAY)
+        assert store.get_swap(known.device_id) == swap
+
     def test_an_approval_revokes_the_old_board_and_keeps_the_device(self, store: Store) -> None:
         known = bear(store, 1)
         swap = approved_swap(store, known, ek(50))
