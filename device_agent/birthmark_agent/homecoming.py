@@ -103,7 +103,7 @@ class Homecoming:
                 ek_template=identities.settings.ek_template,
                 agent=AGENT,
             )
-        identities.keep_birth_record(record)
+        identities.keep_new_birth_record(record)
         log.info("enrolled", device=record.device_id)
         return record
 

@@ -31,6 +31,7 @@ from birthmark_wire import tpm_templates
 from birthmark_wire.est import BASE_PATH
 
 BIRTH_FILE: Final = "birth.json"
+_NEWBORN_FILE: Final = "newborn"
 _PROBE_FILE: Final = "probe"
 _PROBE_BYTES: Final = 8192
 
@@ -102,6 +103,24 @@ class Identities:
                 tpm.write_birth_certificate(record.to_nv())
         except TpmError as error:
             log.failed("birth-record-not-in-nv", error)  # the disk has it, and the server would give it again
+
+    def keep_new_birth_record(self, record: BirthRecord) -> None:
+        """Keep what an attestation gave. Where it is another birth than the one on disk, what the broker still holds
+        under our name is not meant for us, but for a board that was swapped out, say. Raise StorageFailed."""
+        known = self.birth_record_on_disk()
+        if known is None or known.chain[0] != record.chain[0]:
+            self.files.write(_NEWBORN_FILE, b"")  # first: without a record there is no connection that could miss it
+        self.keep_birth_record(record)
+
+    @property
+    def newborn(self) -> bool:
+        """Whether this birth has not had a session with the broker yet."""
+        return self.files.read(_NEWBORN_FILE) is not None
+
+    def has_a_session(self) -> None:
+        """Note that the broker's session is ours from now on. Raise StorageFailed."""
+        if self.newborn:
+            self.files.remove(_NEWBORN_FILE)
 
     def restore_birth_record(self, record: BirthRecord) -> None:
         """Keep it where a copy is missing: a disk or a TPM's NV that was wiped. Raise StorageFailed."""

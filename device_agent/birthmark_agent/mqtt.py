@@ -4,10 +4,11 @@ paho-mqtt does the protocol; its sockets are polled here together, so that two c
 new one's, during a rotation) and the agent's wake-up share one loop, and no client ever comes back by itself to fight
 its successor for the session.
 
-Rules: `clean_start` is False, or each connect would wipe the session with its messages. The will waits WILL_DELAY_S, so
-a take-over announces no death (MQTT 5 §3.1.3.2.2). TCP_NODELAY from the first byte (36 ms against 0.6 where Nagle meets
-delayed ACKs). The wire's alert for a refused certificate arrives after a TLS 1.3 handshake: whoever owns the session
-asks the server over HTTPS before concluding anything from a cut connection.
+Rules: `clean_start` is False, or each connect would wipe the session with its messages; only a device that has just
+been born begins with a clean one (a board that was swapped out may have left its own behind). The will waits
+WILL_DELAY_S, so a take-over announces no death (MQTT 5 §3.1.3.2.2). TCP_NODELAY from the first byte (36 ms against 0.6
+where Nagle meets delayed ACKs). The wire's alert for a refused certificate arrives after a TLS 1.3 handshake: whoever
+owns the session asks the server over HTTPS before concluding anything from a cut connection.
 """
 
 import select
@@ -87,6 +88,7 @@ class Session:
         on_message: OnMessage,
         client_id: str = "",
         acknowledge: bool = True,
+        clean_start: bool = False,
     ) -> None:
         self.device_id = device_id
         self.state = SessionState.NEW
@@ -96,6 +98,7 @@ class Session:
         self._address = (host, port)
         self._keepalive_s = keepalive_s
         self._session_expiry_s = session_expiry_s
+        self._clean_start = clean_start
         self._on_message = on_message
         self._last_error = ""
         self._client = paho.Client(
@@ -129,7 +132,7 @@ class Session:
         expiry = _properties("CONNECT", SessionExpiryInterval=self._session_expiry_s)
         self.state = SessionState.CONNECTING
         try:
-            self._client.connect(*self._address, self._keepalive_s, clean_start=False, properties=expiry)
+            self._client.connect(*self._address, self._keepalive_s, clean_start=self._clean_start, properties=expiry)
         except (OSError, ValueError) as error:
             self._dialer.close()
             self.state = SessionState.CLOSED

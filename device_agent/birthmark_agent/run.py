@@ -156,17 +156,18 @@ class Agent:
             raise
 
     def _connect(self, slot: Slot) -> Session:
-        session = self._session(slot.identity)
+        session = self._session(slot.identity, clean_start=self._identities.newborn)
         self._enter(Phase.CONNECTING, broker=session.where, device_id=session.device_id)
         try:
             session.open()
             wait_live(session, timeout_s=_LIVE_WITHIN_S)
+            self._identities.has_a_session()
         except AgentError:
             session.close(announce=False)
             raise
         return session
 
-    def _session(self, identity: Identity) -> Session:
+    def _session(self, identity: Identity, *, clean_start: bool = False) -> Session:
         settings = self._identities.settings
         device_id, host, port = self._identities.broker_of(identity)
         return Session(
@@ -178,6 +179,7 @@ class Agent:
             session_expiry_s=settings.broker.session_expiry_s,
             connect_timeout_s=settings.server.timeout_s,
             on_message=self._on_message,
+            clean_start=clean_start,
         )
 
     def _serve(self, life: _Life) -> None:

@@ -2,13 +2,13 @@
 
 import hashlib
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from birthmark_agent.slots import Identity
-from birthmark_server.domain import CertificateProfile, CertificateRecord, RevocationReason
-from support.agent_site import AgentSite, Device
+from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRecord, RevocationReason
+from support.agent_site import AgentSite, Device, ek_sha256
 from support.server import Server
 
 pytestmark = pytest.mark.parts
@@ -148,3 +148,29 @@ def deny(site: AgentSite, records: list[CertificateRecord]) -> None:
     """Put certificates on the broker's deny file, as the server does, and let it read it."""
     site.broker.deny.add(serials=[record.serial_number for record in records])
     site.broker.reload()
+
+
+def test_a_new_board_takes_the_old_ones_place_and_hears_nothing_that_was_meant_for_it(
+    site: AgentSite, server: Server
+) -> None:
+    old, store = site.device("HOME-10"), site.installation.store
+    old.cli("enroll")
+    with site.control() as control, old.running():
+        control.wait_for(f"devices/{old.device_id}/up/hello")
+    board = site.device("HOME-10-BOARD", listed=False)
+    assert board.cli("enroll", check=False).returncode == 77
+    store.request_swap(BoardSwap(old.device_id, ek_sha256(board.tpm), "alice", datetime.now(UTC)))
+    at = datetime.now(UTC)
+    store.approve_swap(old.device_id, by="bob", at=at, expires_at=at + timedelta(days=1))
+    with site.control() as control:
+        control.client.publish(f"devices/{old.device_id}/down/cmd", b"for the old board", qos=1).wait_for_publish(10)
+        board.cli("enroll")
+        with board.running() as agent:
+            control.wait_for(f"devices/{old.device_id}/up/hello")
+            control.client.publish(f"devices/{old.device_id}/down/cmd", b"for the new board", qos=1)
+            agent.wait_log("message-ignored")
+            assert agent.log.count("message-ignored") == 1
+        with board.running() as agent:
+            control.wait_for(f"devices/{old.device_id}/up/hello", 2)
+            agent.wait_log("session=True")  # from now on the session is its own
+    assert old.cli("enroll", check=False).returncode == 77
