@@ -1,7 +1,7 @@
 """One issuing CA: prepare, then issue.
 
-`prepare` checks the request against its profile, builds the certificate's to-be-signed bytes with `cryptography`'s
-builder under a blank signature, and lints those bytes. Only then is there an `IssuanceToken`; `issue` redeems it once,
+`prepare` checks the request against its profile, encodes the certificate's to-be-signed bytes (tbs.py), and lints those
+bytes under a blank signature. Only then is there an `IssuanceToken`; `issue` redeems it once,
 by signing the very bytes that were linted. Nothing that fails a check is ever signed, not even to be thrown away.
 """
 
@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.ca.der import bit_string, sequence
 from birthmark_server.ca.errors import ProfileViolation, TokenSpent, UntrustedCertificate
@@ -23,10 +23,11 @@ from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
 from birthmark_server.ca.lint import Template, lint
 from birthmark_server.ca.names import check_name, host_permitted
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import BACKDATED, CRITICAL, NEVER, PROFILES, AltName, CaKind, Profile
+from birthmark_server.ca.profile import BACKDATED, NEVER, PROFILES, AltName, CaKind, Profile
 from birthmark_server.ca.reader import read_leaf
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
-from birthmark_server.ca.signer import BuilderKey, CaSigner, hash_for
+from birthmark_server.ca.signer import CaSigner, hash_for
+from birthmark_server.ca.tbs import TbsEncoder
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
 
@@ -103,11 +104,11 @@ class Issuer:
         self.crl_url = namespace.crl_url(name)
         self.key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
         self._random = random
-        self._hash = hash_for(signer.public_key().curve)
+        self._algorithm = _ALGORITHM[hash_for(signer.public_key().curve).name]
         self._templates = {
             profile.name: self._template(profile) for profile in PROFILES.values() if profile.issued_by is kind
         }
-        self._bases = {name: self._base(template) for name, template in self._templates.items()}
+        self._encoders = {name: self._encoder(template) for name, template in self._templates.items()}
 
     def prepare(self, request: LeafRequest, *, now: datetime, lifetime: timedelta | None = None) -> IssuanceToken:
         """Check the request, build the certificate unsigned, lint it; return the right to have it signed.
@@ -122,21 +123,16 @@ class Issuer:
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in ("secp256r1", "secp384r1"):
             raise ProfileViolation(f"{profile.name}: want a P-256 or P-384 key")
         serial_number = random_serial_number(self._random)
-        builder = (
-            self._bases[profile.name]
-            .subject_name(self.namespace.subject(profile.subject, subject))
-            .public_key(key)
-            .serial_number(serial_number)
-            .not_valid_before(not_before)
-            .not_valid_after(not_after)
-            .add_extension(x509.SubjectKeyIdentifier(key_identifier(key)), critical=False)
+        tbs = self._encoders[profile.name].encode(
+            serial_number=serial_number,
+            not_before=not_before,
+            not_after=not_after,
+            name=subject,
+            spki=key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            key_id=key_identifier(key),
+            alt_name=alt_name,
         )
-        if alt_name:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName(alt_name), critical=CRITICAL[x509.SubjectAlternativeName.oid]
-            )
-        blank = builder.sign(BuilderKey(self.signer.public_key(), lambda _: _BLANK_SIGNATURE), self._hash)
-        lint(blank, self._templates[profile.name])
+        lint(x509.load_der_x509_certificate(self._assemble(tbs, _BLANK_SIGNATURE)), self._templates[profile.name])
         return IssuanceToken(
             _MAKER,
             issuer=self,
@@ -144,14 +140,13 @@ class Issuer:
             serial_number=f"{serial_number:x}",
             not_before=not_before,
             not_after=not_after,
-            tbs=blank.tbs_certificate_bytes,
+            tbs=tbs,
         )
 
     def issue(self, token: IssuanceToken) -> x509.Certificate:
         """Sign what was prepared. Raise TokenSpent if the token was redeemed before, or is another issuer's."""
         tbs = token.redeem(self)
-        signature = self.signer.sign(tbs)
-        return x509.load_der_x509_certificate(sequence(tbs, _ALGORITHM[self._hash.name], bit_string(signature)))
+        return x509.load_der_x509_certificate(self._assemble(tbs, self.signer.sign(tbs)))
 
     def read_leaf(self, certificate: x509.Certificate) -> tuple[CertificateProfile, str]:
         """Return the profile and the holder's name of a certificate that this CA signed.
@@ -214,11 +209,17 @@ class Issuer:
             constants={extension.oid: extension for extension in constants},
         )
 
-    def _base(self, template: Template) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().issuer_name(template.issuer)
-        for extension in template.constants.values():
-            builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
-        return builder
+    def _encoder(self, template: Template) -> TbsEncoder:
+        return TbsEncoder(
+            signature=self._algorithm,
+            issuer=template.issuer,
+            organization=self.namespace.organization,
+            subject=template.profile.subject,
+            constants=template.constants.values(),
+        )
+
+    def _assemble(self, tbs: bytes, signature: bytes) -> bytes:
+        return sequence(tbs, self._algorithm, bit_string(signature))
 
 
 def _asked(request: LeafRequest, namespace: Namespace) -> tuple[CertificateProfile, str, list[x509.GeneralName]]:
