@@ -33,7 +33,7 @@ from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.settings import RefusalSettings, Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
-from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell, Peers
+from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
 from birthmark_server.web.crl import POLL, CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route, Router
@@ -46,9 +46,9 @@ from birthmark_server.web.time import time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
     FreshContexts,
+    TlsServer,
     listening_sockets,
     server_context,
-    tls_protocol_factory,
 )
 from birthmark_server.web.workers import Workers
 
@@ -193,16 +193,13 @@ async def _open_doors(
             now=utc_now,
         )
 
-    async def listen(
-        http: HttpShell,
-        peers: Peers,
-        sockets: list[socket.socket],
-        wrap: Callable[[Listener], Callable[[], asyncio.BaseProtocol]],
-    ) -> None:
-        listener = http.listener(peers)
+    def finish_at_the_end(listener: Listener) -> Listener:
         stack.push_async_callback(listener.shutdown, settings.server.shutdown_grace_s)
+        return listener
+
+    async def listen(listener: Listener, sockets: list[socket.socket], limit: ConnectionLimit) -> None:
         for sock in sockets:
-            server = await loop.create_server(wrap(listener), sock=sock)
+            server = await loop.create_server(partial(listener, ConnectionObserver(limit)), sock=sock)
             stack.callback(server.close)
 
     key, key_passphrase = Path(settings.server.key), None
@@ -224,28 +221,26 @@ async def _open_doors(
         """Each listener has a limit of its own: connections that fill one leave the others' places free."""
         return ConnectionLimit(most=limits.connections, most_per_source=most_per_source)
 
-    https = listening_sockets(settings.server.listen)
-    await listen(
-        devices,
-        OVER_TLS,
+    https, over_tls = listening_sockets(settings.server.listen), devices.listener(OVER_TLS)
+    door = TlsServer(
         https,
-        partial(
-            tls_protocol_factory,
-            loop,
-            contexts,
-            connections=connections(limits.connections_per_source),
-            handshake_timeout_s=limits.handshake_timeout_s,
-        ),
+        loop=loop,
+        contexts=contexts,
+        protocol=over_tls,
+        connections=connections(limits.connections_per_source),
+        handshake_timeout_s=limits.handshake_timeout_s,
     )
+    stack.push_async_callback(door.wait_closed)
+    finish_at_the_end(over_tls)
+    stack.callback(door.close)
     crl: list[socket.socket] = []
     if settings.crl.listen:
-        crl = listening_sockets(settings.crl.listen)
-        watch = ConnectionObserver(connections(limits.connections_per_source))
-        await listen(shell(services.crls.routes()), OVER_TCP, crl, lambda listener: partial(listener, watch))
+        crl, plain = listening_sockets(settings.crl.listen), shell(services.crls.routes()).listener(OVER_TCP)
+        await listen(finish_at_the_end(plain), crl, connections(limits.connections_per_source))
     if settings.front.listen:
-        path = Path(settings.front.listen)
-        front = ConnectionObserver(connections(limits.connections))  # they all come from one: the front
-        await listen(devices, THROUGH_FRONT, [unix_socket(path)], lambda listener: partial(listener, front))
+        path, behind = Path(settings.front.listen), devices.listener(THROUGH_FRONT)
+        # All its connections come from one peer: the front.
+        await listen(finish_at_the_end(behind), [unix_socket(path)], connections(limits.connections))
     return Addresses(_address(https), _address(crl), settings.front.listen)
 
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import itertools
-import re
 import socket
 import ssl
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,25 +14,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import Misconfigured
-from birthmark_server.web import tls_alerts
-from birthmark_server.web.limits import ConnectionLimit
-from birthmark_server.web.tls import FreshContexts, listening_sockets, server_context, tls_protocol_factory
+from birthmark_server.web import tls_transport
+from birthmark_server.web.tls import FreshContexts, listening_sockets, server_context
 from support.pki import Leaf, Pki, make_pki
-
-
-class Echo(asyncio.Protocol):
-    """Says whether the peer showed a certificate, then hangs up."""
-
-    transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        shown = self.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        self.transport.write(b"certificate\n" if shown else b"anonymous\n")
-        self.transport.close()
+from support.tls_door import context_of, knock
 
 
 @pytest.fixture(scope="module")
@@ -45,45 +28,6 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 @pytest.fixture(scope="module")
 def other_pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
     return make_pki(tmp_path_factory.mktemp("other"))
-
-
-def context_of(pki: Pki, folder: Path, *, min_version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    chain, key = pki.server().write(folder, "server")
-    return server_context(
-        certificate=chain,
-        key=key,
-        key_passphrase=None,
-        issuers=[issuer.certificate for issuer in pki.authority.issuers],
-        min_version=min_version,
-    )
-
-
-@contextlib.contextmanager
-def no_failure_in_the_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    failures: list[dict[str, object]] = []
-    loop.set_exception_handler(lambda _, context: failures.append(context))
-    yield
-    assert not failures
-
-
-def knock(
-    context: ssl.SSLContext | FreshContexts, visit: Callable[[int], Awaitable[str]], *, most: int = 10
-) -> tuple[str, ConnectionLimit]:
-    """Listen, let `visit` come, return what it says and the connections still counted."""
-    contexts = context if isinstance(context, FreshContexts) else FreshContexts(lambda: context)
-
-    async def main() -> tuple[str, ConnectionLimit]:
-        loop = asyncio.get_running_loop()
-        limit = ConnectionLimit(most=most, most_per_source=most)
-        with no_failure_in_the_loop(loop):
-            (sock,) = listening_sockets("127.0.0.1:0")
-            factory = tls_protocol_factory(loop, contexts, Echo, connections=limit, handshake_timeout_s=5.0)
-            async with await loop.create_server(factory, sock=sock):
-                said = await visit(sock.getsockname()[1])
-                await asyncio.sleep(0.05)  # connection_lost comes with the loop's next turns
-        return said, limit
-
-    return asyncio.run(main())
 
 
 def s_client(*arguments: str) -> Callable[[int], Awaitable[str]]:
@@ -264,17 +208,21 @@ def test_no_session_is_resumed(pki: Pki, tmp_path: Path, version: ssl.TLSVersion
 
 
 def test_a_session_that_is_resumed_all_the_same_is_hung_up_on(pki: Pki, tmp_path: Path) -> None:
-    """The second connection is open before the first has left its session, so both have one context."""
+    """The second connection is accepted before the first has left its session, so both have one context."""
     client = Returning(pki, tmp_path, ssl.TLSVersion.TLSv1_2)
+
+    def come_twice(first: socket.socket, second: socket.socket) -> str:
+        with first, client.context.wrap_socket(first, server_hostname="localhost") as open_still:
+            client.session = open_still.session
+            try:
+                return client.greet(second)
+            except OSError:
+                return "hung up"
 
     async def visit(port: int) -> str:
         first, second = (socket.create_connection(("127.0.0.1", port), 5) for _ in range(2))
         await asyncio.sleep(0.1)
-        assert await asyncio.to_thread(client.greet, first) == "certificate, anew"
-        try:
-            return await asyncio.to_thread(client.greet, second)
-        except OSError:
-            return "hung up"
+        return await asyncio.to_thread(come_twice, first, second)
 
     said, limit = knock(FreshContexts(lambda: with_tls_1_2(pki, tmp_path)), visit)
     assert said in ("hung up", ", resumed")  # no answer either way
@@ -313,7 +261,7 @@ def test_a_silent_peer_is_hung_up_on(pki: Pki, tmp_path: Path) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"rubbish, then nothing")
         await reader.read()
-        await asyncio.sleep(tls_alerts.DRAIN_TIMEOUT_S + 0.3)
+        await asyncio.sleep(tls_transport.DRAIN_TIMEOUT_S + 0.3)
         writer.write(b"still here")
         with contextlib.suppress(ConnectionError):
             await writer.drain()
@@ -340,30 +288,6 @@ def test_connections_over_the_limit_are_closed_before_any_handshake(pki: Pki, tm
     said, limit = knock(context_of(pki, tmp_path), visit, most=1)
     assert said == ""
     assert limit._total == 0
-
-
-@pytest.mark.parametrize(
-    ("constant", "wanted"),
-    [
-        ("_PRIVATE_NAMES", ("_no_such_name",)),
-        ("_PRIVATE_ATTRIBUTES", {"SSLProtocol": ("_transport", "_no_such_name")}),
-        ("_PRIVATE_ATTRIBUTES", {"_SSLProtocolTransport": ("_no_such_name",)}),
-        ("_PRIVATE_ATTRIBUTES", {"_NoSuchClass": ("_closed",)}),
-    ],
-)
-def test_on_an_asyncio_that_it_does_not_fit_the_plain_class_serves(
-    monkeypatch: pytest.MonkeyPatch, constant: str, wanted: object
-) -> None:
-    assert tls_alerts.tls_protocol_class() is tls_alerts.TlsProtocol
-    monkeypatch.setattr(tls_alerts, constant, wanted)
-    assert tls_alerts.tls_protocol_class() is asyncio.sslproto.SSLProtocol
-
-
-def test_every_private_name_of_asyncio_that_is_used_is_looked_for() -> None:
-    chains = re.findall(r"\bprivate((?:\._\w+)+)", Path(tls_alerts.__file__).read_text())
-    used = {name for chain in chains for name in chain.split(".")[1:]} | {"_on_handshake_complete"}
-    named = {*tls_alerts._PRIVATE_NAMES, *itertools.chain(*tls_alerts._PRIVATE_ATTRIBUTES.values())}
-    assert used == named
 
 
 def test_a_missing_key_and_a_taken_port_are_said_so(pki: Pki, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from birthmark_server.errors import BirthmarkError, Malformed
 from birthmark_server.web.doors import Answer
 from birthmark_server.web.problems import answer_for
-from birthmark_server.web.tls_alerts import Observer, peer_address
+from birthmark_server.web.tls_transport import Observer
 
 log = logging.getLogger("birthmark.web")
 
@@ -100,7 +100,8 @@ class _Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read, unless the observer does not let the peer in."""
         if self._observer is not None:
-            self._address = peer_address(transport)
+            peer = transport.get_extra_info("peername")
+            self._address = str(peer[0]) if isinstance(peer, tuple) else ""  # a Unix socket has none
             if not self._observer.opened(self._address):
                 self._refused = True
                 transport.abort()  # type: ignore[attr-defined]  # a selector's transport

@@ -13,11 +13,11 @@ So a context serves until a TLS 1.2 handshake has left a session in it (`FreshCo
 same, on a connection that was open before, is hung up on.
 """
 
+import asyncio
 import errno
 import logging
 import socket
 import ssl
-from asyncio import AbstractEventLoop, BaseProtocol
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,12 +27,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.errors import AddressTaken, Misconfigured
 from birthmark_server.web.limits import ConnectionLimit, source_of
-from birthmark_server.web.tls_alerts import TlsProtocol, tls_protocol_class
+from birthmark_server.web.tls_transport import Stage, TlsTransport
 
 log = logging.getLogger("birthmark.tls")
 
 TLS_1_2_SUITES: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """In OpenSSL's words: forward secrecy and AEAD. TLS 1.3 has suites of its own, all of that kind."""
+
+
+ACCEPT_AT_ONCE: Final = 32
+"""Connections taken in one turn of the loop, so that those which are open get theirs."""
+
+ACCEPT_PAUSE_S: Final = 1.0
 
 
 def server_context(
@@ -77,7 +83,7 @@ class FreshContexts:
         """The context for the next connection."""
         return self._context
 
-    def used(self, tls: ssl.SSLObject) -> None:
+    def used(self, tls: ssl.SSLSocket) -> None:
         """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
         if tls.version() == "TLSv1.3" or tls.context is not self._context:
             return
@@ -105,7 +111,7 @@ class ConnectionObserver:
         """Give the connection's place back."""
         self._limit.close(source_of(address))
 
-    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
+    def agreed(self, address: str, tls: ssl.SSLSocket) -> bool:
         """Return whether the handshake was a whole one."""
         if tls.session_reused:
             log.warning("resumed session refused", extra={"fields": {"caller": address}})
@@ -119,33 +125,93 @@ class ConnectionObserver:
         log.info("handshake failed", extra={"fields": {"caller": address, "reason": error.reason or str(error)}})
 
 
-def tls_protocol_factory(
-    loop: AbstractEventLoop,
-    contexts: FreshContexts,
-    app_protocol: Callable[[], BaseProtocol],
-    *,
-    connections: ConnectionLimit,
-    handshake_timeout_s: float,
-) -> Callable[[], BaseProtocol]:
-    """Return what `loop.create_server` takes (without `ssl=`) to serve `app_protocol` over TLS with alerts."""
-    tls_class = tls_protocol_class()
-    observer = ConnectionObserver(connections, contexts)
+class TlsServer:
+    """Accepts connections on `sockets` and serves each over TLS, until `close`."""
 
-    def make() -> BaseProtocol:
-        protocol = tls_class(
-            loop,
-            app_protocol(),
-            contexts.current,
-            waiter=None,  # type: ignore[arg-type] # asyncio's own servers pass None as well; typeshed forgets it
-            server_side=True,
-            ssl_handshake_timeout=handshake_timeout_s,  # type: ignore[arg-type] # a float will do
-            ssl_shutdown_timeout=2.0,
-        )
-        if isinstance(protocol, TlsProtocol):
-            protocol.observer = observer
-        return protocol
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        *,
+        loop: asyncio.AbstractEventLoop,
+        contexts: FreshContexts,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: ConnectionLimit,
+        handshake_timeout_s: float,
+    ) -> None:
+        """sockets: bound and listening; closed by `close`. protocol: makes what is told of a connection once its
+        handshake is complete."""
+        self._sockets = sockets
+        self._loop = loop
+        self._contexts = contexts
+        self._protocol = protocol
+        self._observer = ConnectionObserver(connections, contexts)
+        self._handshake_timeout_s = handshake_timeout_s
+        self._connections: set[TlsTransport] = set()
+        self._all_gone = asyncio.Event()
+        self._all_gone.set()
+        for sock in sockets:
+            sock.setblocking(False)
+            self._listen(sock)
 
-    return make
+    def close(self) -> None:
+        """Accept no more, and hang up where a handshake is under way. What is open is its protocol's to close."""
+        for sock in self._sockets:
+            self._loop.remove_reader(sock)
+            sock.close()
+        for connection in [each for each in self._connections if each.stage is Stage.HANDSHAKE]:
+            connection.abort()
+
+    async def wait_closed(self) -> None:
+        """Return when the last connection is closed: about DRAIN_TIMEOUT_S after the protocols have closed theirs."""
+        await self._all_gone.wait()
+
+    def _listen(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0:  # not closed meanwhile
+            self._loop.add_reader(listening, self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            try:
+                sock, _address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of files or memory: others may free some
+                log.error("can't accept", extra={"fields": {"reason": error.strerror or str(error)}})
+                self._loop.remove_reader(listening)
+                self._loop.call_later(ACCEPT_PAUSE_S, self._listen, listening)
+                return
+            try:
+                self._serve(sock)
+            except OSError:  # the peer has left already
+                sock.close()
+
+    def _serve(self, sock: socket.socket) -> None:
+        address = str(sock.getpeername()[0])
+        if not self._observer.opened(address):
+            sock.close()
+            return
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = TlsTransport(
+                sock,
+                loop=self._loop,
+                context=self._contexts.current,
+                protocol=self._protocol(),
+                observer=self._observer,
+                handshake_timeout_s=self._handshake_timeout_s,
+                gone=self._gone,
+            )
+        except OSError:
+            self._observer.closed(address)
+            raise
+        self._connections.add(connection)
+        self._all_gone.clear()
+
+    def _gone(self, connection: TlsTransport) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()
 
 
 def listening_sockets(endpoint: str) -> list[socket.socket]:

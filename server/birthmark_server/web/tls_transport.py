@@ -1,0 +1,281 @@
+"""A TLS connection as an asyncio transport, with OpenSSL on the socket itself.
+
+asyncio's own TLS server puts buffers between OpenSSL and the socket. That costs a fifth of a connection, and when a
+handshake fails, the alert that says why stays in them: the peer sees a bare disconnect, and a device in the field can't
+tell a wrong certificate from a cut cable. Here OpenSSL reads and writes the non-blocking socket, so whoever raises an
+alert has sent it (ADR 0035).
+
+A connection's end is orderly: this side is shut down, then what the peer still sends is read and forgotten until it
+closes too, has sent too much, or has taken too long. Closing a socket with unread bytes would send a reset, which takes
+the last answer or the alert with it; a TLS 1.3 client that is refused has often sent its request already.
+
+    HANDSHAKE -> OPEN -> FLUSHING -> DRAINING -> CLOSED      a failed handshake drains too; `abort` closes at once
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import Final, Protocol
+
+READ_BYTES: Final = 16_384
+"""OpenSSL hands out one record at a time, and a record holds no more."""
+
+HIGH_WATER_BYTES: Final = 65_536
+"""With more than this unsent, the protocol is asked to pause."""
+
+FLUSH_TIMEOUT_S: Final = 10.0
+"""How long a peer may take to read the last answer."""
+
+DRAIN_TIMEOUT_S: Final = 1.0
+DRAIN_BYTES: Final = 262_144
+
+
+class Observer(Protocol):
+    """What a listener wants to know of its connections, and may decide. address: of the peer, without its port."""
+
+    def opened(self, address: str) -> bool:
+        """Return whether to serve this connection; called before a byte of it is read."""
+
+    def closed(self, address: str) -> None:
+        """A connection that was let in is gone."""
+
+
+class TlsObserver(Observer, Protocol):
+    """An Observer who hears of handshakes too."""
+
+    def agreed(self, address: str, tls: ssl.SSLSocket) -> bool:
+        """A handshake is complete; return whether to go on with this connection."""
+
+    def failed(self, address: str, error: ssl.SSLError) -> None:
+        """A handshake failed."""
+
+
+class Stage(Enum):
+    """Where a connection stands."""
+
+    HANDSHAKE = auto()
+    OPEN = auto()
+    FLUSHING = auto()
+    DRAINING = auto()
+    CLOSED = auto()
+
+
+class TlsTransport(asyncio.Transport):
+    """The server's side of one TLS connection. Its protocol hears of it when the handshake is complete."""
+
+    __slots__ = (
+        "_address",
+        "_drained",
+        "_fd",
+        "_gone",
+        "_loop",
+        "_observer",
+        "_paused",
+        "_protocol",
+        "_sock",
+        "_stage",
+        "_timer",
+        "_unsent",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        context: ssl.SSLContext,
+        protocol: asyncio.Protocol,
+        observer: TlsObserver,
+        handshake_timeout_s: float,
+        gone: Callable[["TlsTransport"], None],
+    ) -> None:
+        """Begin the handshake. sock: connected, non-blocking, and the transport's own from now on, even if this raises.
+
+        observer: its `opened` let the connection in. gone: called once, when the socket is closed.
+        Raises OSError where the peer has left already.
+        """
+        peer = sock.getpeername()
+        tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        super().__init__({"peername": peer, "socket": tls, "ssl_object": tls, "sslcontext": context})
+        self._sock = tls
+        self._fd = tls.fileno()
+        self._loop = loop
+        self._protocol = protocol
+        self._observer = observer
+        self._address = str(peer[0])
+        self._gone = gone
+        self._stage = Stage.HANDSHAKE
+        self._unsent = bytearray()
+        self._paused = False
+        self._drained = 0
+        self._timer = loop.call_later(handshake_timeout_s, self.abort)
+        loop.add_reader(self._fd, self._shake_hands)
+
+    @property
+    def stage(self) -> Stage:
+        """Where this connection stands."""
+        return self._stage
+
+    # -- what a protocol may ask (asyncio.Transport)
+
+    def is_closing(self) -> bool:
+        """Return whether nothing can be written any more."""
+        return self._stage is not Stage.OPEN
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the socket."""
+        if self._stage is Stage.OPEN:
+            self._loop.remove_reader(self._fd)
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self._stage is Stage.OPEN:
+            self._loop.add_reader(self._fd, self._read)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send, at once as far as the socket takes it. After the end it is forgotten, as asyncio's transports do."""
+        if self._stage is not Stage.OPEN:
+            return
+        waiting = bool(self._unsent)
+        self._unsent += data
+        if not waiting:
+            self._send()
+            if self._unsent:
+                self._loop.add_writer(self._fd, self._send_rest)
+        if len(self._unsent) > HIGH_WATER_BYTES and not self._paused:
+            self._paused = True
+            self._protocol.pause_writing()
+
+    def close(self) -> None:
+        """Send what is unsent, then end the connection in an orderly way."""
+        if self._stage is Stage.HANDSHAKE:
+            self.abort()
+        elif self._stage is Stage.OPEN:
+            self._loop.remove_reader(self._fd)
+            self._stage = Stage.FLUSHING
+            self._set_timer(FLUSH_TIMEOUT_S)
+            if not self._unsent:
+                self._say_goodbye()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is unsent."""
+        self._close(None)
+
+    # -- what the socket brings
+
+    def _shake_hands(self) -> None:
+        try:
+            self._sock.do_handshake()
+        except ssl.SSLWantReadError:
+            self._loop.remove_writer(self._fd)
+        except ssl.SSLWantWriteError:
+            self._loop.add_writer(self._fd, self._shake_hands)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # the peer left: nobody to tell, nothing to note
+            self._close(error)
+        except ssl.SSLError as error:  # OpenSSL has sent the alert
+            self._observer.failed(self._address, error)
+            self._drain()
+        except OSError as error:
+            self._close(error)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        self._timer.cancel()
+        self._loop.remove_writer(self._fd)
+        if not self._observer.agreed(self._address, self._sock):
+            self.abort()
+            return
+        self._stage = Stage.OPEN
+        self._loop.add_reader(self._fd, self._read)
+        self._protocol.connection_made(self)
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(READ_BYTES)
+        except ssl.SSLWantReadError:
+            return
+        except OSError as error:  # a broken record, whose alert OpenSSL has sent; a reset
+            self._close(error)
+            return
+        try:
+            if data:
+                self._protocol.data_received(data)
+            else:
+                self._protocol.eof_received()
+                self.close()
+        except Exception:  # a bug above us, which the loop logs; one connection is what it costs
+            self.abort()
+            raise
+
+    def _send(self) -> None:
+        """Send as much as the socket takes; in the end, or with a peer that is gone, nothing is unsent."""
+        try:
+            while self._unsent:
+                del self._unsent[: self._sock.send(self._unsent)]
+        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            return
+        except OSError as error:
+            self._close(error)
+
+    def _send_rest(self) -> None:
+        self._send()
+        if self._unsent or self._stage is Stage.CLOSED:
+            return
+        self._loop.remove_writer(self._fd)
+        if self._paused:
+            self._paused = False
+            self._protocol.resume_writing()
+        if self._stage is Stage.FLUSHING:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        with contextlib.suppress(OSError):  # that the peer has not said the same yet is one of them
+            self._sock.unwrap()
+        self._loop.call_soon(self._protocol.connection_lost, None)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Say that nothing more will come, and wait for the peer to say so."""
+        self._stage = Stage.DRAINING
+        self._set_timer(DRAIN_TIMEOUT_S)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._close(error)
+            return
+        self._loop.add_reader(self._fd, self._forget)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Read without TLS what is left, and drop it."""
+        try:
+            length = len(socket.socket.recv(self._sock, READ_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            length = 0
+        self._drained += length
+        if not length or self._drained > DRAIN_BYTES:
+            self._close(None)
+
+    def _close(self, error: OSError | None) -> None:
+        if self._stage is Stage.CLOSED:
+            return
+        if self._stage in (Stage.OPEN, Stage.FLUSHING):
+            self._loop.call_soon(self._protocol.connection_lost, error)
+        self._stage = Stage.CLOSED
+        self._unsent.clear()
+        self._timer.cancel()
+        self._loop.remove_reader(self._fd)
+        self._loop.remove_writer(self._fd)
+        self._sock.close()
+        self._observer.closed(self._address)
+        self._gone(self)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self.abort)
