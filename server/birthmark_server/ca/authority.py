@@ -63,10 +63,14 @@ class Authority:
         issuers: tuple[Issuer, ...],
         revoked: tuple[x509.Certificate, ...],
     ) -> None:
-        """issuers: proven, at least one of each kind. revoked: those that the root took back. Use `load`."""
+        """issuers: proven, at least one of each kind. revoked: those that the root took back. Use `load`.
+
+        anchor_sha256 is of the root certificate, DER: what devices pin.
+        """
         self.namespace: Namespace = layout.namespace
         self.demo = layout.demo
         self.root = root
+        self.anchor_sha256 = root.fingerprint(hashes.SHA256())
         self.root_crl = root_crl.der
         self.issuers = issuers
         self.revoked = revoked
@@ -113,11 +117,6 @@ class Authority:
                 )
             )
         return cls(layout=layout, root=root, root_crl=root_crl, issuers=tuple(issuers), revoked=tuple(revoked))
-
-    @property
-    def anchor_sha256(self) -> bytes:
-        """SHA-256 of the root certificate, DER: what devices pin."""
-        return self.root.fingerprint(hashes.SHA256())
 
     def root_pem(self) -> bytes:
         """Return the root certificate in PEM."""

@@ -2,7 +2,7 @@
 
 What all certificates of one profile and issuer share is encoded once, by `cryptography`: issuer, organization, the
 constant extensions. What differs is put between: a serial number, two times, a name, a key, its identifier, and the
-alternative names. That is an eighth of what `cryptography`'s builder takes (ADR 0072). lint.py reads every result back
+alternative names: half the work of `cryptography`'s builder (ADR 0072). lint.py reads every result back
 with `cryptography`'s parser, which knows nothing of this file, and a test holds the bytes against the builder's.
 """
 

@@ -134,6 +134,11 @@ class HttpShell:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
+            if request.content.is_eof():  # it came whole, with its head
+                body = request.content.read_nowait()
+                if len(body) > most:
+                    raise BodyTooLarge(f"want at most {most} bytes, got more")
+                return body
             async with asyncio.timeout(self._limits.body_timeout_s):
                 while chunk := await request.content.readany():
                     body += chunk
