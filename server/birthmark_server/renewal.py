@@ -17,7 +17,7 @@ the store for one-use of nonces and keys, for the quota and for revocation, whic
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -132,6 +132,7 @@ class RenewalService:
         device = known or _new_software_device(device_id, model, now)
         self._check_own_names(csr, device, None)
         certificate, record = self._issue(csr, device, now)
+        record = replace(record, issued_by=operator)
         if known is None:
             self._store.add_software_device(device)
         evidence = Evidence("operator", "", "", (("operator", operator.encode()), ("csr", request)))
