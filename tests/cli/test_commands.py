@@ -252,7 +252,7 @@ def test_an_unknown_setting_is_refused_with_the_name_that_was_meant(birthmark: B
 
 def test_a_missing_settings_file_says_what_to_do(birthmark: Birthmark, tmp_path: Path) -> None:
     done = birthmark("device", "list", config=tmp_path / "nowhere.toml")
-    assert done.status == 78
+    assert done.status == 66
     assert "birthmark init" in done.err
 
 

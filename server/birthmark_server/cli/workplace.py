@@ -54,7 +54,7 @@ class Workplace:
         if not path.exists():
             raise Misconfigured(
                 f"no settings file at {path}: name one with --config, or make one with `birthmark init`"
-            )
+            ) from FileNotFoundError(path)
         return settings_file.load(path)
 
     @contextmanager
