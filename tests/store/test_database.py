@@ -17,10 +17,10 @@ from birthmark_server.store import migrate, sqlite
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.driver import Trouble
 from birthmark_server.store.errors import JournalDamaged, StoreBusy, StoreFailed
+from birthmark_server.store.event_rows import pack_parts, unpack_parts
 from birthmark_server.store.journal import Journal
 from birthmark_server.store.open import open_store
 from birthmark_server.store.postgresql import PostgresqlBackEnd
-from birthmark_server.store.rows import pack_parts, unpack_parts
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.store.sqlite import SqliteBackEnd
 from store.values import MODEL, bear, certificate, device

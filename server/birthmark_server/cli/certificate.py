@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import typer
 from cryptography import x509
@@ -18,7 +18,6 @@ from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import CertificateProfile, CertificateRecord, RevocationReason
 from birthmark_server.errors import Malformed
 from birthmark_server.store.errors import UnknownCertificate
-from birthmark_server.store.protocol import Store
 
 _MOST_NAMED: Final = 5
 
@@ -146,7 +145,14 @@ def revoke(
     cut_off(workplace(context).settings(), [record])
 
 
-def find_certificate(store: Store, prefix: str) -> CertificateRecord:
+class CertificateList(Protocol):
+    """What a certificate is found in: a part of store.protocol.Store."""
+
+    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[CertificateRecord]:
+        """By pages, ordered by sha256."""
+
+
+def find_certificate(store: CertificateList, prefix: str) -> CertificateRecord:
     """Return the one certificate whose SHA-256 begins so (8 to 64 hex digits, colons allowed).
 
     Raise UnknownCertificate if none does, Malformed naming them if several do.
