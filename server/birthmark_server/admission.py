@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from birthmark_server.ca.profile import SOFTWARE_PREFIX
-from birthmark_server.domain import AdmissionFacts, Assurance, BoardSwap, Caller, Device, DeviceState
+from birthmark_server.domain import AdmissionFacts, Assurance, Batch, BoardSwap, Caller, Device, DeviceState
 from birthmark_server.errors import Refused
 from birthmark_server.store.errors import BatchClosed, DeniedDevice, DeviceNotActive, QuotaExhausted
-from birthmark_server.store.protocol import Store
 from birthmark_wire import ids
 from birthmark_wire.enrollment import Claim
 
@@ -51,6 +50,17 @@ class OtherEndorsementKey(Refused):
     code = "other-ek"
 
 
+class AdmissionStore(Protocol):
+    """What admission asks the record: it reads, and nothing else. A part of store.protocol.Store, which says what each
+    promises."""
+
+    def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts: ...
+
+    def get_device(self, device_id: str) -> Device: ...
+
+    def get_batch(self, name: str) -> Batch: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """What may be, once it is proven.
@@ -76,7 +86,9 @@ class Admitted:
         return frozenset() if not self.ek_sha256 or (certified and self.swap is None) else frozenset({self.ek_sha256})
 
 
-def admit(store: Store, shown_ek: Sequence[str], claim: Claim | None, caller: Caller, *, now: datetime) -> Admitted:
+def admit(
+    store: AdmissionStore, shown_ek: Sequence[str], claim: Claim | None, caller: Caller, *, now: datetime
+) -> Admitted:
     """Return what the device would be, or raise a Refused that says why it is not let in.
 
     shown_ek: SHA-256 of every EK that the device showed, at least one.
@@ -105,7 +117,7 @@ def admit(store: Store, shown_ek: Sequence[str], claim: Claim | None, caller: Ca
     return admitted
 
 
-def _facts(store: Store, shown_ek: Sequence[str], *, now: datetime) -> AdmissionFacts:
+def _facts(store: AdmissionStore, shown_ek: Sequence[str], *, now: datetime) -> AdmissionFacts:
     """Read what is known of the EKs. Manifest and swap name one of them, so each is asked for until one is found."""
     for ek in shown_ek:
         facts = store.admission_facts((ek, *(other for other in shown_ek if other != ek)), at=now)
@@ -143,7 +155,7 @@ def _on_record(device: Device) -> Admitted:
     )
 
 
-def _through_batch(store: Store, claim: Claim, *, now: datetime) -> Admitted:
+def _through_batch(store: AdmissionStore, claim: Claim, *, now: datetime) -> Admitted:
     batch = store.get_batch(claim.batch)
     if batch.closed_at is not None or now >= batch.closes_at:
         raise BatchClosed(f"batch {batch.name} is closed")

@@ -3,12 +3,18 @@
 Times are timezone-aware UTC `datetime`s. Hashes are lower-case hex SHA-256. `ek_sha256` is over the EK's
 SubjectPublicKeyInfo (DER), so `openssl pkey -pubin -outform DER | sha256sum` finds it. Certificate serial numbers are
 lower-case hex without leading zeros. Certificates are DER.
+
+Who did something is a name: an operator's, as their certificate says it; `local:USER` for a Unix user at the command
+line; `device:ID` for a device whose own enrollment had the effect. UNKNOWN is what was done before names were kept.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+UNKNOWN: Final = ""
+"""Who did it is not on record."""
 
 MOST_CLAIMS: Final = 8
 """How many EKs beside the proven one are kept of a device: more than any TPM has."""
@@ -64,7 +70,8 @@ class DeviceModel:
 
     ek_template: a key of birthmark_wire.tpm_templates.EK_TEMPLATES; one TPM has several EKs, the model fixes which one
     is the identity. quote_pcrs: empty where no quote is required. manufacturers: TPM manufacturer ids, as
-    `id:49465800`; empty means any that a trusted root may vouch for.
+    `id:49465800`; empty means any that a trusted root may vouch for. added_by: the operator; no part of what is
+    demanded, and set by Store.add_model.
     """
 
     name: str
@@ -72,6 +79,7 @@ class DeviceModel:
     require_ek_certificate: bool = True
     quote_pcrs: tuple[int, ...] = ()
     manufacturers: tuple[str, ...] = ()
+    added_by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class ManifestEntry:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A window in which stations may relay devices that no manifest lists."""
+    """A window in which stations may relay devices that no manifest lists. closed_at, closed_by: by hand, early."""
 
     name: str
     model: str
@@ -98,6 +106,7 @@ class Batch:
     opened_at: datetime
     closes_at: datetime
     closed_at: datetime | None = None
+    closed_by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,8 @@ class Device:
 class CertificateRecord:
     """One certificate that we issued. device_id is empty for the infrastructure's own; subject names it.
 
-    spki_sha256: of the certified key's SubjectPublicKeyInfo (DER), as for EKs.
+    spki_sha256: of the certified key's SubjectPublicKeyInfo (DER), as for EKs. issued_by: the operator who had it
+    issued; empty for what a device was issued on its own proof.
     """
 
     sha256: str
@@ -144,6 +154,21 @@ class CertificateRecord:
     spki_sha256: str
     revoked_at: datetime | None = None
     reason: RevocationReason | None = None
+    issued_by: str = UNKNOWN
+    revoked_by: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRevocation:
+    """One revocation of a device. epoch: the device's from then on. lifted_at, lifted_by: by a readmission."""
+
+    device_id: str
+    epoch: int
+    reason: RevocationReason
+    at: datetime
+    by: str
+    lifted_at: datetime | None = None
+    lifted_by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +191,10 @@ class DenyEntry:
 
 @dataclass(frozen=True, slots=True)
 class BoardSwap:
-    """Permission for one device to come back with one other TPM: asked by one operator, approved by another."""
+    """Permission for one device to come back with one other TPM: asked by one operator, approved by another.
+
+    ended_at: when the new board came, or another request took this one's place. What has ended permits nothing.
+    """
 
     device_id: str
     new_ek_sha256: str
@@ -175,6 +203,7 @@ class BoardSwap:
     approved_by: str = ""
     approved_at: datetime | None = None
     expires_at: datetime | None = None
+    ended_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

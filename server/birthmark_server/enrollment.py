@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark_server.admission import admit, require_proven
+from birthmark_server.admission import AdmissionStore, admit, require_proven
 from birthmark_server.attestation.ek import shown_ek_hashes, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, read_request, verify_activation
@@ -40,7 +40,7 @@ from birthmark_server.enrollment_states import Event, State, require_legal, stat
 from birthmark_server.errors import Refused
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import AlreadyConsumed, DeviceNotActive
-from birthmark_server.store.protocol import Birth, Store
+from birthmark_server.store.protocol import Birth
 from birthmark_wire.encoding import b64
 from birthmark_wire.enrollment import (
     NONCE_BYTES,
@@ -96,13 +96,29 @@ class _Trail:
     evidence: bytes = field(default=b"", repr=False)
 
 
+class EnrollmentStore(AdmissionStore, Protocol):
+    """What an enrollment reads and writes: a part of store.protocol.Store, which says what each promises."""
+
+    def get_model(self, name: str) -> DeviceModel: ...
+
+    def add_pending(self, pending: PendingEnrollment, *, most_per_source: int) -> None: ...
+
+    def get_pending(self, enrollment_id: str) -> PendingEnrollment: ...
+
+    def commit_birth(self, birth: Birth) -> None: ...
+
+    def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None: ...
+
+    def device_certificates(self, device_id: str) -> list[CertificateRecord]: ...
+
+
 class EnrollmentService:
     """Both requests of an enrollment. now: UTC. random: n -> n unpredictable bytes."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: EnrollmentStore,
         authority: Authority,
         roots: TrustStore,
         policy: EnrollmentPolicy,

@@ -6,7 +6,7 @@ comes with campaigns.
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -14,12 +14,17 @@ from cryptography.x509.oid import NameOID
 from birthmark_server.broker.link import BrokerLink, control_context
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
-from birthmark_server.store.protocol import Store
 
 SIGNS_OF_LIFE: Final = ("hello", "status")
 
 
-def open_link(broker: BrokerSettings, *, anchors: Path, store: Store) -> BrokerLink:
+class PresenceStore(Protocol):
+    """What the ear tells the record: a part of store.protocol.Store."""
+
+    def touch_device(self, device_id: str, *, at: datetime) -> None: ...
+
+
+def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) -> BrokerLink:
     """Return this server's connection to the broker, not yet started. Raise Misconfigured if its certificate can't be
     used. anchors: PEM, what the broker's certificate must lead to."""
 

@@ -17,8 +17,9 @@ the store for one-use of nonces and keys, for the quota and for revocation, whic
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -43,7 +44,7 @@ from birthmark_server.domain import (
 from birthmark_server.errors import Refused
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import UnknownDevice
-from birthmark_server.store.protocol import Issuance, Store
+from birthmark_server.store.protocol import Issuance
 from birthmark_server.tpm.attest import parse_attest
 from birthmark_wire import ids
 from birthmark_wire.binding import renewal_binding
@@ -79,13 +80,27 @@ class RenewalPolicy:
     most_per_day: int = 24
 
 
+class RenewalStore(Protocol):
+    """What a renewal reads and writes: a part of store.protocol.Store, which says what each promises."""
+
+    def add_est_nonce(self, nonce: EstNonce) -> None: ...
+
+    def est_nonces(self, device_id: str, *, at: datetime) -> list[bytes]: ...
+
+    def commit_issuance(self, issuance: Issuance) -> None: ...
+
+    def get_device(self, device_id: str) -> Device: ...
+
+    def add_software_device(self, device: Device) -> None: ...
+
+
 class RenewalService:
     """EST's operations. now: UTC. random: n -> n unpredictable bytes."""
 
     def __init__(
         self,
         *,
-        store: Store,
+        store: RenewalStore,
         authority: Authority,
         policy: RenewalPolicy,
         refusals: RefusalBook,
@@ -132,6 +147,7 @@ class RenewalService:
         device = known or _new_software_device(device_id, model, now)
         self._check_own_names(csr, device, None)
         certificate, record = self._issue(csr, device, now)
+        record = replace(record, issued_by=operator)
         if known is None:
             self._store.add_software_device(device)
         evidence = Evidence("operator", "", "", (("operator", operator.encode()), ("csr", request)))

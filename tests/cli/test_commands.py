@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,10 +14,10 @@ from typer.main import get_command
 from birthmark_server import cli
 from birthmark_server.cli.certificate import find_certificate
 from birthmark_server.cli.workplace import open_database
-from birthmark_server.domain import Refusal
+from birthmark_server.domain import CertificateRecord, Refusal
 from birthmark_server.errors import Malformed
-from birthmark_server.store.protocol import Store
 from cli.conftest import Birthmark
+from store.values import certificate
 from support.tpm_vendor import VendorCa
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -110,7 +109,7 @@ def test_a_certificate_that_no_digits_name_is_not_found(birthmark: Birthmark, di
 
 def test_digits_that_name_several_certificates_name_them() -> None:
     with pytest.raises(Malformed, match=f"abababab is ambiguous: ab{'ab' * 31} .alice., {'ab' * 31}cd .bob.; give"):
-        find_certificate(cast(Store, _Listing(("ab" * 32, "alice"), ("ab" * 31 + "cd", "bob"))), "AB:ab:ab:ab")
+        find_certificate(_Listing(("ab" * 32, "alice"), ("ab" * 31 + "cd", "bob")), "AB:ab:ab:ab")
 
 
 class _Listing:
@@ -119,9 +118,9 @@ class _Listing:
     def __init__(self, *certificates: tuple[str, str]) -> None:
         self._certificates = certificates
 
-    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[SimpleNamespace]:
+    def list_certificates(self, *, profile: str = "", after: str = "", limit: int = 100) -> list[CertificateRecord]:
         assert after < self._certificates[0][0]
-        return [SimpleNamespace(sha256=sha256, device_id="", subject=name) for sha256, name in self._certificates]
+        return [certificate(name, sha256=sha256, subject=name) for sha256, name in self._certificates]
 
 
 def test_a_refusal_is_listed_with_its_ek_and_without_what_was_sent(birthmark: Birthmark, installation: Path) -> None:
@@ -252,7 +251,7 @@ def test_an_unknown_setting_is_refused_with_the_name_that_was_meant(birthmark: B
 
 def test_a_missing_settings_file_says_what_to_do(birthmark: Birthmark, tmp_path: Path) -> None:
     done = birthmark("device", "list", config=tmp_path / "nowhere.toml")
-    assert done.status == 78
+    assert done.status == 66
     assert "birthmark init" in done.err
 
 

@@ -110,6 +110,35 @@ def test_a_database_that_is_none_is_one_plain_sentence(birthmark: Birthmark, ins
     )
 
 
+ISSUE = ("certificate", "issue", "station", "line-2", "--folder", "{folder}")
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        ("ca/infra*.key", ISSUE),
+        ("ca.passphrase", ISSUE),
+        ("ca/authority.json", ISSUE),
+        ("data/birthmark.db", ("device", "list")),
+        ("data/journal", ("journal", "check")),
+        ("server.pem", ("serve",)),
+        ("broker/broker.pem", ("broker", "config", "{folder}/mosquitto", "--gate", "{folder}/birthmark.toml")),
+    ],
+)
+def test_a_file_that_is_missing_is_66_and_one_that_is_wrong_78(
+    birthmark: Birthmark, installation: Path, missing: str, words: tuple[str, ...]
+) -> None:
+    said = [word.replace("{folder}", str(installation)) for word in words]
+    (path,) = installation.glob(missing)
+    moved = path.rename(path.with_suffix(".moved"))
+    done = birthmark(*said)
+    assert (done.status, path.name in done.err) == (66, True), done
+    if path.name not in ("server.pem", "broker.pem", "authority.json", "journal"):  # of which others may read
+        moved.rename(path).chmod(0o644)
+        done = birthmark(*said)
+        assert (done.status, "chmod 600" in done.err) == (78, True), done
+
+
 def test_a_port_that_is_taken_is_to_be_tried_again(birthmark: Birthmark, installation: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -167,7 +167,9 @@ def test_an_operator_nobody_recorded_is_refused(
     authority = Authority.load(installation / "ca", passphrase=secret, now=now)
     birthmark("init", str(tmp_path / "elsewhere"), "--demo", config=None)
     store = open_database(tmp_path / "elsewhere")
-    issued = issue_infrastructure(authority, store, profile=CertificateProfile.OPERATOR, name="mallory", now=now)
+    issued = issue_infrastructure(
+        authority, store, profile=CertificateProfile.OPERATOR, name="mallory", by="mallory", now=now
+    )
     store.close()
     write_person(issued, tmp_path / "stolen", "mallory")
     done = birthmark("device", "revoke", device, "--operator", str(tmp_path / "stolen" / "mallory.pem"))

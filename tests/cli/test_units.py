@@ -27,7 +27,7 @@ def test_the_command_that_it_starts_exists(service: list[str]) -> None:
         "Type=notify",
         "User=birthmark",
         "LoadCredentialEncrypted=birthmark-ca:/etc/credstore.encrypted/birthmark-ca",
-        "RestartPreventExitStatus=78",
+        "RestartPreventExitStatus=66 78",
         "ProtectSystem=strict",
         "NoNewPrivileges=yes",
         "CapabilityBoundingSet=",

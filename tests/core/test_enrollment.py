@@ -89,10 +89,10 @@ def test_the_stored_answer_is_checked_against_revocation_again(core: Core) -> No
     challenge = core.begin(tpm)
     body = core.answer(tpm, challenge)
     idevid = core.finish(challenge, body).chain[0]
-    core.store.revoke_certificate(sha256_hex(idevid), reason=RevocationReason.SUPERSEDED, at=core.clock())
+    core.store.revoke_certificate(sha256_hex(idevid), reason=RevocationReason.SUPERSEDED, at=core.clock(), by="alice")
     with pytest.raises(BirthRevoked):
         core.finish(challenge, body)
-    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
     with pytest.raises(DeviceNotActive):
         core.finish(challenge, body)
 
@@ -238,10 +238,10 @@ def test_a_new_birth_key_revokes_the_old_one_and_has_a_quota_of_one_a_day(core: 
 def test_a_device_whose_idevid_was_revoked_by_mistake_gets_a_new_one_after_readmission(core: Core) -> None:
     tpm, device_id = core.listed()
     first = core.enroll(tpm)
-    core.store.revoke_device(device_id, reason=RevocationReason.UNSPECIFIED, at=core.clock())
+    core.store.revoke_device(device_id, reason=RevocationReason.UNSPECIFIED, at=core.clock(), by="alice")
     with pytest.raises(DeviceNotActive):
         core.begin(tpm)
-    core.store.readmit_device(device_id, at=core.clock())
+    core.store.readmit_device(device_id, at=core.clock(), by="alice")
     second = core.enroll(tpm)
     assert second.der != first.der
     assert second.certificate.public_key() == first.certificate.public_key()
@@ -252,10 +252,10 @@ def test_a_revocation_between_the_two_requests_wins(core: Core) -> None:
     core.enroll(tpm)
     challenge = core.begin(tpm)
     body = core.answer(tpm, challenge)
-    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
     with pytest.raises(DeviceNotActive):
         core.finish(challenge, body)
-    core.store.readmit_device(device_id, at=core.clock())
+    core.store.readmit_device(device_id, at=core.clock(), by="alice")
     with pytest.raises(EpochChanged):
         core.finish(challenge, body)
 
@@ -308,7 +308,7 @@ def test_a_denied_device_stays_out_by_serial_and_by_its_other_ek(core: Core) -> 
 
 def test_an_insider_cannot_take_a_strangers_ek_by_showing_its_certificate(core: Core) -> None:
     """The victim is of another model, so its EK is one that the insider may show beside its own."""
-    core.store.add_model(DeviceModel("rsa", ek_template="rsa2048"))
+    core.store.add_model(DeviceModel("rsa", ek_template="rsa2048"), by="alice")
     victim = SoftwareTpm.create(core.site.vendor, ek="rsa2048")
     serial = fresh_serial()
     core.store.import_manifest([ManifestEntry(victim.ek_sha256, serial, "rsa", serial.lower(), "alice", core.clock())])
@@ -390,7 +390,9 @@ def test_a_station_that_is_revoked_while_it_relays_bears_nobody(core: Core) -> N
     relay = core.certified_station("line-9")
     challenge = core.begin(tpm, relay, claim=Claim(batch.name, serial, MODEL.name))
     assert relay.certificate is not None
-    core.store.revoke_certificate(relay.certificate.sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.store.revoke_certificate(
+        relay.certificate.sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice"
+    )
     with pytest.raises(StationRevoked):
         core.finish(challenge, core.answer(tpm, challenge), relay)
     with pytest.raises(UnknownDevice):
@@ -404,7 +406,7 @@ def test_a_batch_has_an_end_and_a_quota(core: Core) -> None:
         core.begin(core.site.tpm(), station(), claim=Claim(batch.name, fresh_serial(), MODEL.name))
     late = open_batch(core)
     challenge = core.begin(tpm := core.site.tpm(), station(), claim=Claim(late.name, fresh_serial(), MODEL.name))
-    core.store.close_batch(late.name, at=core.clock())
+    core.store.close_batch(late.name, at=core.clock(), by="alice")
     with pytest.raises(BatchClosed):
         core.finish(challenge, core.answer(tpm, challenge), station())
     with pytest.raises(BatchClosed):
@@ -427,7 +429,7 @@ def test_a_claim_that_contradicts_manifest_record_or_batch_is_refused(core: Core
     listed, _ = core.listed()
     with pytest.raises(ClaimContradicts):
         core.begin(listed, station(), claim=Claim(batch.name, "SN-OTHER", MODEL.name))
-    core.store.add_model(DeviceModel(name="model-b", ek_template="p384"))
+    core.store.add_model(DeviceModel(name="model-b", ek_template="p384"), by="alice")
     with pytest.raises(ClaimContradicts):
         core.begin(core.site.tpm(), station(), claim=Claim(batch.name, fresh_serial(), "model-b"))
 

@@ -165,7 +165,7 @@ def test_a_key_is_certified_once_even_if_its_certificate_was_revoked(core: Core)
         with pytest.raises(KeyUsedBefore):
             ask(key)
         sha256 = first.fingerprint(hashes.SHA256()).hex()
-        core.store.revoke_certificate(sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+        core.store.revoke_certificate(sha256, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
     with pytest.raises(KeyUsedBefore):
         ask(tpm.birth_key)
     assert core.refusals("key-used-before")[0].device_id == device_id
@@ -251,10 +251,10 @@ def test_a_revocation_wins_over_a_renewal_that_has_begun(core: Core) -> None:
     idevid = core.enroll(tpm)
     caller = core.caller(idevid)
     _, csr = core.request(tpm, idevid, device_id)
-    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
     with pytest.raises(DeviceNotActive):
         core.services.renewal.enroll(csr, caller)
-    core.store.readmit_device(device_id, at=core.clock())
+    core.store.readmit_device(device_id, at=core.clock(), by="alice")
     with pytest.raises((EpochChanged, AttestBinding, NonceUnknown)):
         core.services.renewal.enroll(csr, caller)
 

@@ -225,7 +225,9 @@ def test_strongswan_renews_a_software_device_and_checks_our_crl_on_the_way(shell
 def test_strongswan_is_refused_once_the_device_is_revoked(shell: Shell) -> None:
     shell.key_and_csr("first", "-subj", "/CN=sw-gone")
     shell.operator_certifies("sw-gone", "first")
-    shell.server.site.store.revoke_device("sw-gone", reason=RevocationReason.CESSATION_OF_OPERATION, at=now())
+    shell.server.site.store.revoke_device(
+        "sw-gone", reason=RevocationReason.CESSATION_OF_OPERATION, at=now(), by="alice"
+    )
     shell.key_and_csr("next", *same_names("sw-gone"))
     assert "HTTP 403" in shell.strongswan_renews(fails=True)
 

@@ -115,7 +115,9 @@ def test_a_revoked_certificate_is_refused_at_each_request(front: Server) -> None
     _, ldevid = _device(front, "SN-REVOKED")
     with front.connect(ldevid) as client:
         assert client.ask("GET", NONCE).status == 200
-        front.site.store.revoke_certificate(sha256_hex(ldevid.der), reason=RevocationReason.KEY_COMPROMISE, at=now())
+        front.site.store.revoke_certificate(
+            sha256_hex(ldevid.der), reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice"
+        )
         reply = client.ask("GET", NONCE, accept="application/problem+json")
     assert (reply.status, reply.code) == (403, "certificate-revoked")
 

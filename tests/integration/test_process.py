@@ -160,7 +160,7 @@ def test_a_revocation_by_another_process_is_on_the_list_in_seconds(tmp_path: Pat
             return crl.get_revoked_certificate_by_serial_number(ldevid.certificate.serial_number) is not None
 
         assert not listed()
-        site.store.revoke_device("dev-sn-1", reason=RevocationReason.KEY_COMPROMISE, at=now())
+        site.store.revoke_device("dev-sn-1", reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice")
         until = time.monotonic() + 5
         while not listed():
             assert time.monotonic() < until

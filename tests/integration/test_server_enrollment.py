@@ -112,12 +112,12 @@ def test_way_home_with_a_new_birth_key(server: Server) -> None:
 
 def test_way_home_after_the_idevid_was_revoked_by_mistake(server: Server, site: Installation) -> None:
     tpm, idevid, device_id = born(server, "SN-MISTAKE")
-    site.store.revoke_device(device_id, reason=RevocationReason.UNSPECIFIED, at=now())
+    site.store.revoke_device(device_id, reason=RevocationReason.UNSPECIFIED, at=now(), by="alice")
     with server.connect() as client:
         assert client.begin(tpm).code == "device-not-active"
     _, reply = server.est(tpm, idevid, device_id, server.first_names(device_id), "simpleenroll", with_nonce=bytes(32))
     assert reply.status == 403
-    site.store.readmit_device(device_id, at=now())
+    site.store.readmit_device(device_id, at=now(), by="alice")
     reborn = server.enroll(tpm)
     assert reborn.der != idevid.der
     server.first_ldevid(tpm, reborn, device_id)
@@ -149,7 +149,7 @@ def test_a_station_relays_what_its_batch_admits_and_a_stranger_does_not(server: 
         assert client.begin(tpm, claim=claim).code == "claim-without-station"
     server.enroll(tpm, by=line, claim=claim)
     assert site.store.get_device("sn-lot-1").batch == "lot-7"
-    site.store.revoke_certificate(sha256_hex(line.der), reason=RevocationReason.KEY_COMPROMISE, at=now())
+    site.store.revoke_certificate(sha256_hex(line.der), reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice")
     with server.connect(line) as client:
         assert client.begin(site.tpm(), claim=replace(claim, serial="SN-LOT-2")).code == "certificate-revoked"
 
@@ -194,7 +194,7 @@ def test_a_revocation_cuts_a_connection_that_is_open(server: Server, site: Insta
     tpm, idevid, device_id = born(server, "SN-OPEN")
     with server.connect(idevid) as client:
         client.nonce()
-        site.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=now())
+        site.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice")
         reply = client.ask("GET", f"{BASE_PATH}/nonce", accept="application/problem+json")
         assert (reply.status, reply.code) == (403, "certificate-revoked")
     assert tpm

@@ -70,7 +70,7 @@ def test_a_revocation_counts_at_both_at_once(servers: tuple[Server, Server]) -> 
     with one.connect(idevid) as first, two.connect(idevid) as second:
         first.nonce()
         second.nonce()
-        one.site.store.revoke_device("dev-sn-both", reason=RevocationReason.KEY_COMPROMISE, at=now())
+        one.site.store.revoke_device("dev-sn-both", reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice")
         for client in (first, second):
             assert client.ask("GET", f"{BASE_PATH}/nonce").status == 403
 

@@ -79,7 +79,7 @@ def revoke(site: AgentSite, device: Device) -> None:
     assert slot is not None
     sha256 = hashlib.sha256(slot.identity.chain[0]).hexdigest()
     record = site.installation.store.revoke_certificate(
-        sha256, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC)
+        sha256, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC), by="alice"
     )
     site.broker.deny.add(serials=[record.serial_number])
     site.broker.reload()

@@ -155,7 +155,7 @@ def test_step_6_the_peer_lets_nobody_in_with_a_revoked_certificate(site: AgentSi
     assert slot is not None
     sha256 = hashlib.sha256(slot.identity.chain[0]).hexdigest()
     store = site.installation.store
-    record = store.revoke_certificate(sha256, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC))
+    record = store.revoke_certificate(sha256, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC), by="alice")
     site.broker.deny.add(serials=[record.serial_number])
     site.broker.reload()
     site.broker.wait_log("deny")

@@ -111,6 +111,7 @@ def test_a_certificate_that_the_server_refuses_gives_way_to_the_other_slot(site:
         hashlib.sha256(slots[0].identity.chain[0]).hexdigest(),
         reason=RevocationReason.SUPERSEDED,
         at=datetime.now(UTC),
+        by="alice",
     )
     since = len(server.log)
     device.cli("enroll")
@@ -121,12 +122,14 @@ def test_a_device_revoked_by_mistake_comes_back_by_itself_once_readmitted(site: 
     device = site.device("HOME-7")
     device.cli("enroll")
     store = site.installation.store
-    revoked = store.revoke_device(device.device_id, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC))
+    revoked = store.revoke_device(
+        device.device_id, reason=RevocationReason.KEY_COMPROMISE, at=datetime.now(UTC), by="alice"
+    )
     deny(site, revoked)
     with site.control() as control, device.running() as agent:
         agent.wait_log("server-refused", count=3)
         assert not [topic for topic, _ in control.heard if device.device_id in topic]
-        store.readmit_device(device.device_id, at=datetime.now(UTC))
+        store.readmit_device(device.device_id, at=datetime.now(UTC), by="alice")
         control.wait_for(f"devices/{device.device_id}/up/hello")
     assert len(birth_certificates(site, device)) == 2  # the first one stays revoked
     assert device.status()["device_id"] == device.device_id
@@ -136,7 +139,9 @@ def test_a_birth_certificate_alone_revoked_is_healed_by_attestation(site: AgentS
     device = site.device("HOME-8")
     device.cli("enroll")
     (birth,) = birth_certificates(site, device)
-    site.installation.store.revoke_certificate(birth.sha256, reason=RevocationReason.UNSPECIFIED, at=datetime.now(UTC))
+    site.installation.store.revoke_certificate(
+        birth.sha256, reason=RevocationReason.UNSPECIFIED, at=datetime.now(UTC), by="alice"
+    )
     expire(site, device)
     since = len(server.log)
     device.cli("enroll")

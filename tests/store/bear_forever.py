@@ -13,7 +13,7 @@ from store.values import MODEL, bear
 
 def main(folder: Path) -> None:
     store = open_store(f"sqlite:///{folder}/birthmark.db", journal=folder / "journal", create=True)
-    store.add_model(MODEL)
+    store.add_model(MODEL, by="alice")
     for number in count():
         print(bear(store, number).device_id, flush=True)
 

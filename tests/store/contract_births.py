@@ -118,12 +118,12 @@ class BirthContract:
 
     def test_a_revoked_stations_devices_are_not_born(self, store: Store) -> None:
         relay = certificate("line-1", profile=CertificateProfile.STATION)
-        store.add_infrastructure_certificate(relay)
+        store.add_infrastructure_certificate(relay, by="alice")
         store.add_pending(pending(1), most_per_source=8)
         told = birth(pending(1), device(1), station_sha256=relay.sha256)
         store.commit_birth(told)
         store.add_pending(pending(2), most_per_source=8)
-        store.revoke_certificate(relay.sha256, reason=RevocationReason.KEY_COMPROMISE, at=NOW)
+        store.revoke_certificate(relay.sha256, reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="alice")
         refused(store, birth(pending(2), device(2), station_sha256=relay.sha256), StationRevoked)
 
     @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ class BirthContract:
 
     def test_a_batch_that_is_closed_over_or_unknown_admits_nobody(self, store: Store) -> None:
         store.open_batch(batch("closed"))
-        store.close_batch("closed", at=NOW)
+        store.close_batch("closed", at=NOW, by="alice")
         store.open_batch(batch("over", closes_at=NOW))
         store.add_pending(pending(1), most_per_source=8)
         for name, error in (("closed", BatchClosed), ("over", BatchClosed), ("none", UnknownBatch)):
@@ -180,7 +180,10 @@ class HomecomingContract:
         assert now_known == replace(known, birth_spki_sha256=NEW_KEY, epoch=2, last_seen_at=NOW + HOUR)
         new, *old = store.device_certificates(known.device_id)
         assert new == rekeyed.certificate
-        assert [(one.revoked_at, one.reason) for one in old] == [(NOW + HOUR, RevocationReason.SUPERSEDED)] * 2
+        by = f"device:{known.device_id}"
+        assert [(one.revoked_at, one.reason, one.revoked_by) for one in old] == [
+            (NOW + HOUR, RevocationReason.SUPERSEDED, by)
+        ] * 2
 
     def test_a_new_birth_key_is_granted_once_a_day(self, store: Store) -> None:
         known = bear(store, 1)
@@ -226,9 +229,9 @@ class HomecomingContract:
     def test_nothing_begun_before_a_revocation_ends_after_it(self, store: Store) -> None:
         known = bear(store, 1)
         begun = come_home(store, known, "again")
-        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW)
+        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice")
         refused(store, begun, DeviceNotActive)
-        store.readmit_device(known.device_id, at=NOW)
+        store.readmit_device(known.device_id, at=NOW, by="alice")
         refused(store, begun, EpochChanged)
 
     def test_one_begun_as_a_stranger_does_not_end_as_a_device_on_record(self, store: Store) -> None:
@@ -242,8 +245,8 @@ class HomecomingContract:
 
     def test_a_readmitted_device_gets_a_new_certificate_for_its_key(self, store: Store) -> None:
         known = bear(store, 1)
-        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW)
-        known = store.readmit_device(known.device_id, at=NOW)
+        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice")
+        known = store.readmit_device(known.device_id, at=NOW, by="alice")
         again = certificate("again", known.device_id, profile=CertificateProfile.IDEVID)
         store.commit_birth(come_home(store, known, "again", certificate=again))
         assert [one for one in store.device_certificates(known.device_id) if one.revoked_at is None] == [again]

@@ -11,11 +11,12 @@ from birthmark_server.store.errors import (
     DeviceNotActive,
     DeviceNotRevoked,
     SameOperator,
+    SwapNotApproved,
     UnknownDevice,
     UnknownSwap,
 )
 from birthmark_server.store.protocol import Store
-from store.values import DAY, HOUR, NOW, bear, come_home, denial, ek, issuance, manifest_entry
+from store.values import DAY, HOUR, NOW, bear, certificate, come_home, denial, digest, ek, issuance, manifest_entry
 
 
 class DenialContract:
@@ -47,7 +48,9 @@ class DenialContract:
         assert store.get_device(known.device_id) == replace(known, state=DeviceState.DENIED, epoch=2)
         assert store.get_device(bystander.device_id) == bystander
         certificates = store.device_certificates(known.device_id)
-        assert [one.reason for one in certificates] == [RevocationReason.PRIVILEGE_WITHDRAWN] * 2
+        assert [(one.reason, one.revoked_by) for one in certificates] == [
+            (RevocationReason.PRIVILEGE_WITHDRAWN, "alice")
+        ] * 2
         (entry,) = store.list_denied()
         assert (entry.device_id, entry.serial) == ("dev-000001", "SN-000001")
         assert set(entry.ek_sha256) == {*names.get("ek_sha256", ()), ek(1)}
@@ -87,8 +90,8 @@ class DenialContract:
         known = bear(store, 1)
         store.deny(denial(device_id=known.device_id))
         with pytest.raises(DeviceNotRevoked):
-            store.readmit_device(known.device_id, at=NOW)
-        assert store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW) == []
+            store.readmit_device(known.device_id, at=NOW, by="alice")
+        assert store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice") == []
         assert store.get_device(known.device_id).state is DeviceState.DENIED
 
 
@@ -112,7 +115,8 @@ class SwapContract:
         swap = approved_swap(store, known, ek(50))
         assert swap == BoardSwap(known.device_id, ek(50), "alice", NOW, "bob", NOW, NOW + DAY)
         assert store.get_device(known.device_id) == replace(known, epoch=2)
-        assert [one.reason for one in store.device_certificates(known.device_id)] == [RevocationReason.SUPERSEDED]
+        (birth,) = store.device_certificates(known.device_id)
+        assert (birth.reason, birth.revoked_by) == (RevocationReason.SUPERSEDED, "bob")
         (entry,) = store.list_denied()
         assert (entry.device_id, entry.serial) == ("", "")
         assert (entry.ek_sha256, entry.claimed_ek_sha256) == ((ek(1),), (ek(1, 1), ek(1, 2)))
@@ -135,12 +139,37 @@ class SwapContract:
 
     def test_a_new_request_replaces_an_unapproved_or_expired_one(self, store: Store) -> None:
         known = bear(store, 1)
-        store.request_swap(BoardSwap(known.device_id, ek(50), "alice", NOW))
+        store.request_swap(BoardSwap(known.device_id, ek(50), "alice", NOW - HOUR))
         approved_swap(store, known, ek(51))
         with pytest.raises(AlreadyExists):
             store.request_swap(BoardSwap(known.device_id, ek(52), "alice", NOW + HOUR))
         store.request_swap(BoardSwap(known.device_id, ek(52), "alice", NOW + DAY))
         assert store.admission_facts([ek(51)], at=NOW).swap is None
+        assert [(swap.new_ek_sha256, swap.ended_at) for swap in store.device_swaps(known.device_id)] == [
+            (ek(52), None),
+            (ek(51), NOW + DAY),
+            (ek(50), NOW),
+        ]
+
+    def test_asked_for_twice_in_one_moment_is_asked_for_once(self, store: Store) -> None:
+        known = bear(store, 1)
+        for name in ("alice", "bob"):
+            store.request_swap(BoardSwap(known.device_id, ek(50), name, NOW))
+        assert store.device_swaps(known.device_id) == [BoardSwap(known.device_id, ek(50), "alice", NOW)]
+
+    def test_a_used_swap_stays_on_record_and_permits_nothing(self, store: Store) -> None:
+        known = bear(store, 1)
+        swap = approved_swap(store, known, ek(50))
+        new = certificate("new board", known.device_id)
+        told = replace(store.get_device(known.device_id), ek_sha256=ek(50), birth_spki_sha256=digest("new board"))
+        store.commit_birth(come_home(store, told, "swap", swap=swap, certificate=new, at=NOW + HOUR))
+        assert store.get_swap(known.device_id) is None
+        assert store.device_swaps(known.device_id) == [replace(swap, ended_at=NOW + HOUR)]
+        assert store.admission_facts([ek(50)], at=NOW).swap is None
+        again = come_home(store, store.get_device(known.device_id), "again", swap=swap, at=NOW + HOUR)
+        with pytest.raises(SwapNotApproved):
+            store.commit_birth(again)
+        approved_swap(store, store.get_device(known.device_id), ek(51))
 
     def test_a_request_is_never_approved_by_what_it_says_itself(self, store: Store) -> None:
         known = bear(store, 1)
@@ -171,7 +200,7 @@ class SwapContract:
             store.request_swap(BoardSwap("dev-9", ek(50), "alice", NOW))
         known = bear(store, 1)
         store.request_swap(BoardSwap(known.device_id, ek(50), "alice", NOW))
-        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW)
+        store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice")
         with pytest.raises(DeviceNotActive):
             store.approve_swap(known.device_id, by="bob", at=NOW, expires_at=NOW + DAY)
         with pytest.raises(DeviceNotActive):

@@ -7,6 +7,7 @@ import pytest
 from birthmark_server.domain import (
     Assurance,
     CertificateProfile,
+    DeviceRevocation,
     DeviceState,
     Refusal,
     RevocationReason,
@@ -94,10 +95,10 @@ class IssuanceContract:
     def test_nothing_is_issued_to_a_device_that_is_not_active(self, store: Store) -> None:
         known = bear(store, 1)
         nonce = give_nonce(store, known.device_id)
-        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
         with pytest.raises(DeviceNotActive):
             store.commit_issuance(issuance(known, "x", nonce))
-        again = store.readmit_device(known.device_id, at=NOW)
+        again = store.readmit_device(known.device_id, at=NOW, by="alice")
         with pytest.raises(EpochChanged):
             store.commit_issuance(issuance(known, "x", nonce))
         store.commit_issuance(issuance(again, "x", nonce))
@@ -128,7 +129,7 @@ class IssuanceContract:
         known = bear(store, 1)
         record = certificate("first", known.device_id)
         store.commit_issuance(issuance(known, "x", None, certificate=record))
-        store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW)
+        store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW, by="alice")
         known = store.get_device(known.device_id)
         (birth_certificate,) = store.list_certificates(profile="idevid")
         for spki in (record.spki_sha256, birth_certificate.spki_sha256, known.birth_spki_sha256):
@@ -151,18 +152,18 @@ class IssuanceContract:
 
     def test_the_infrastructures_certificates_belong_to_no_device(self, store: Store) -> None:
         server = certificate("srv-1", profile=CertificateProfile.SERVER)
-        store.add_infrastructure_certificate(server)
-        assert store.certificate_by_sha256(server.sha256) == (server, None)
+        store.add_infrastructure_certificate(server, by="alice")
+        assert store.certificate_by_sha256(server.sha256) == (replace(server, issued_by="alice"), None)
         with pytest.raises(AlreadyExists):
-            store.add_infrastructure_certificate(server)
+            store.add_infrastructure_certificate(server, by="alice")
         with pytest.raises(ValueError, match="not the infrastructure's"):
-            store.add_infrastructure_certificate(certificate("x", "dev-1"))
+            store.add_infrastructure_certificate(certificate("x", "dev-1"), by="alice")
 
     def test_certificates_are_listed_by_profile_and_by_pages(self, store: Store) -> None:
         bear(store, 1)
-        operators = [certificate(f"op-{i}", profile=CertificateProfile.OPERATOR) for i in range(3)]
+        operators = [certificate(f"op-{i}", profile=CertificateProfile.OPERATOR, issued_by="alice") for i in range(3)]
         for record in operators:
-            store.add_infrastructure_certificate(record)
+            store.add_infrastructure_certificate(record, by="alice")
         in_order = sorted(operators, key=lambda record: record.sha256)
         assert store.list_certificates(profile="operator") == in_order
         assert store.list_certificates(profile="operator", after=in_order[0].sha256, limit=1) == in_order[1:2]
@@ -175,7 +176,7 @@ class DeviceContract:
 
     def test_devices_are_listed_by_filter_and_by_pages(self, store: Store) -> None:
         known = [bear(store, number) for number in (1, 2, 3)]
-        store.revoke_device("dev-000002", reason=COMPROMISE, at=NOW)
+        store.revoke_device("dev-000002", reason=COMPROMISE, at=NOW, by="alice")
         assert store.list_devices(state=DeviceState.ACTIVE) == [known[0], known[2]]
         assert store.list_devices(after="dev-000001", limit=1)[0].device_id == "dev-000002"
         assert len(store.list_devices(model="edge-1")) == 3
@@ -222,40 +223,45 @@ class RevocationContract:
     def test_a_revoked_device_loses_every_certificate(self, store: Store) -> None:
         known = bear(store, 1)
         store.commit_issuance(issuance(known, "x", None))
-        taken = store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + HOUR)
+        taken = store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + HOUR, by="bob")
         assert {one.sha256 for one in taken} == {one.sha256 for one in store.device_certificates(known.device_id)}
-        assert {(one.revoked_at, one.reason) for one in taken} == {(NOW + HOUR, COMPROMISE)}
+        assert {(one.revoked_at, one.reason, one.revoked_by) for one in taken} == {(NOW + HOUR, COMPROMISE, "bob")}
         assert store.get_device(known.device_id) == replace(known, state=DeviceState.REVOKED, epoch=2)
-        assert store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + DAY) == []
+        assert store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + DAY, by="alice") == []
         with pytest.raises(UnknownDevice):
-            store.revoke_device("none", reason=COMPROMISE, at=NOW)
+            store.revoke_device("none", reason=COMPROMISE, at=NOW, by="alice")
 
     def test_a_readmitted_device_is_active_and_its_certificates_stay_revoked(self, store: Store) -> None:
         known = bear(store, 1)
         with pytest.raises(DeviceNotRevoked):
-            store.readmit_device(known.device_id, at=NOW)
-        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
-        assert store.readmit_device(known.device_id, at=NOW) == replace(known, epoch=3)
+            store.readmit_device(known.device_id, at=NOW, by="alice")
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
+        assert store.readmit_device(known.device_id, at=NOW, by="bob") == replace(known, epoch=3)
         assert all(one.revoked_at == NOW for one in store.device_certificates(known.device_id))
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + HOUR, by="carol")
+        assert store.device_revocations(known.device_id) == [
+            DeviceRevocation(known.device_id, 2, COMPROMISE, NOW, "alice", NOW, "bob"),
+            DeviceRevocation(known.device_id, 4, COMPROMISE, NOW + HOUR, "carol"),
+        ]
         with pytest.raises(UnknownDevice):
-            store.readmit_device("none", at=NOW)
+            store.readmit_device("none", at=NOW, by="alice")
 
     def test_one_certificate_is_revoked_once_and_the_device_stays(self, store: Store) -> None:
         known = bear(store, 1)
         told = issuance(known, "x", None)
         store.commit_issuance(told)
-        revoked = replace(told.certificate, revoked_at=NOW + HOUR, reason=COMPROMISE)
-        for at, reason in ((NOW + HOUR, COMPROMISE), (NOW + DAY, RevocationReason.SUPERSEDED)):
-            assert store.revoke_certificate(revoked.sha256, reason=reason, at=at) == revoked
+        revoked = replace(told.certificate, revoked_at=NOW + HOUR, reason=COMPROMISE, revoked_by="alice")
+        for at, reason, by in ((NOW + HOUR, COMPROMISE, "alice"), (NOW + DAY, RevocationReason.SUPERSEDED, "bob")):
+            assert store.revoke_certificate(revoked.sha256, reason=reason, at=at, by=by) == revoked
         assert store.get_device(known.device_id) == replace(known, epoch=2)
         assert len([one for one in store.device_certificates(known.device_id) if one.revoked_at is None]) == 1
         with pytest.raises(UnknownCertificate):
-            store.revoke_certificate("00" * 32, reason=COMPROMISE, at=NOW)
+            store.revoke_certificate("00" * 32, reason=COMPROMISE, at=NOW, by="alice")
 
     def test_an_operators_certificate_is_revoked_like_any(self, store: Store) -> None:
         operator = certificate("op-1", profile=CertificateProfile.OPERATOR)
-        store.add_infrastructure_certificate(operator)
-        store.revoke_certificate(operator.sha256, reason=COMPROMISE, at=NOW)
+        store.add_infrastructure_certificate(operator, by="alice")
+        store.revoke_certificate(operator.sha256, reason=COMPROMISE, at=NOW, by="alice")
         found = store.certificate_by_sha256(operator.sha256)
         assert found is not None
         assert found[0].revoked_at == NOW
@@ -269,9 +275,9 @@ class RevocationContract:
             "of another": certificate("of another", issuer_sha256="16" * 32),
         }
         for name, record in records.items():
-            store.add_infrastructure_certificate(record)
+            store.add_infrastructure_certificate(record, by="alice")
             if name != "living":
-                store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW)
+                store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW, by="alice")
         listed = {record.subject for record in store.revoked_certificates(ISSUER, at=NOW)}
         assert listed == {"CN=revoked", "CN=just expired"}
         assert list(store.revoked_certificates("17" * 32, at=NOW)) == []
@@ -279,10 +285,10 @@ class RevocationContract:
     def test_the_number_of_revoked_certificates_rises_with_each_revocation(self, store: Store) -> None:
         first, second, other = certificate("1"), certificate("2"), certificate("3", issuer_sha256="16" * 32)
         for record in (first, second, other):
-            store.add_infrastructure_certificate(record)
+            store.add_infrastructure_certificate(record, by="alice")
         counts = [store.count_revoked(ISSUER)]
         for record in (first, first, other, second):
-            store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW - DAY)
+            store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW - DAY, by="alice")
             counts.append(store.count_revoked(ISSUER))
         assert counts == [0, 1, 1, 1, 2]
 

@@ -90,7 +90,7 @@ class RaceContract:
             works: list[Callable[[], object]] = [
                 partial(store.commit_issuance, issuance(known, "x", give_nonce(store, known.device_id))),
                 partial(other.commit_birth, home),
-                partial(other.revoke_device, known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW),
+                partial(other.revoke_device, known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice"),
             ]
             results = race(*works)
             assert not isinstance(results[2], Exception), results
@@ -197,7 +197,7 @@ class RaceContract:
             store.add_pending(pending(number + 2), most_per_source=8)
             results = race(
                 partial(store.deny, denial(device_id=first.device_id, ek_sha256=(ek(number + 1, 1),))),
-                partial(other.revoke_device, second.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW),
+                partial(other.revoke_device, second.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice"),
                 partial(other.commit_issuance, issuance(first, "x", None)),
                 partial(store.request_swap, BoardSwap(second.device_id, ek(1000 + number), "alice", NOW)),
                 partial(other.commit_birth, birth(pending(number + 2), device(number + 2))),

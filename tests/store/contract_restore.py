@@ -8,10 +8,18 @@ from typing import Any
 
 import pytest
 
-from birthmark_server.domain import CertificateProfile, DeviceState, RevocationReason
-from birthmark_server.store.errors import DeviceNotActive, DuplicateDevice
+from birthmark_server.domain import UNKNOWN, BoardSwap, CertificateProfile, DeviceState, RevocationReason
+from birthmark_server.store.errors import DeviceNotActive, DuplicateDevice, QuotaExhausted
 from birthmark_server.store.journal import merged, read_journal
-from birthmark_server.store.journal_entries import Entry
+from birthmark_server.store.journal_entries import (
+    BatchClosed,
+    CertificateRevoked,
+    DeviceRevoked,
+    Entry,
+    RevocationLifted,
+    from_json,
+    to_json,
+)
 from birthmark_server.store.protocol import Store
 from birthmark_server.store.sql.store import SqlStore
 from store.contract_births import on_new_board, rekey
@@ -31,6 +39,7 @@ from store.values import (
     digest,
     ek,
     issuance,
+    manifest_entry,
 )
 from store.world import World
 
@@ -47,7 +56,7 @@ class RestoreContract:
         live_a_little(store)
         restored = backup(other_world)
         entries = told(world)
-        assert restored.replay(entries) == len(entries) - SUPERSEDED_ENTRIES
+        assert restored.replay(entries) == len(entries)
         assert record(restored) == record(store)
         assert restored.next_crl_number(ISSUER) == 3
         assert restored.check() == []
@@ -87,7 +96,7 @@ class RestoreContract:
         replica = world.open(journal="replica")
         known = bear(store, 1)
         replica.commit_issuance(issuance(known, "x", None))
-        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW)
+        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW, by="alice")
         bear(replica, 2)
         restored = backup(other_world)
         lines = merged([world.folder / "journal-0", world.folder / "replica"])
@@ -102,13 +111,13 @@ class RestoreContract:
         before = told(world)
         new_key = replace(known, birth_spki_sha256=digest("new key"), epoch=2)
         uncommitted: list[Entry] = [new_key, certificate("x", known.device_id, profile=CertificateProfile.IDEVID)]
-        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
         after = told(world)[len(before) :]
         restored = backup(other_world)
         restored.replay([*before, *uncommitted, *after])
         assert record(restored)[0] == record(store)[0]
         assert all(one.revoked_at for one in restored.device_certificates(known.device_id))
-        store.readmit_device(known.device_id, at=NOW)
+        store.readmit_device(known.device_id, at=NOW, by="alice")
         restored.replay(told(world))
         assert record(restored)[0] == record(store)[0]
 
@@ -120,7 +129,7 @@ class RestoreContract:
         known = bear(store, 1)
         restored = backup(other_world)
         restored.replay(told(world))
-        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
         for number in range(rekeys):
             home = restored.get_device(known.device_id)
             restored.commit_birth(rekey(restored, home, str(number), key=f"{number}", at=NOW + 2 * number * DAY))
@@ -128,7 +137,7 @@ class RestoreContract:
         now_known = restored.get_device(known.device_id)
         assert now_known.state is DeviceState.REVOKED
         assert all(one.revoked_at for one in restored.device_certificates(known.device_id))
-        assert restored.readmit_device(known.device_id, at=NOW).epoch > now_known.epoch
+        assert restored.readmit_device(known.device_id, at=NOW, by="alice").epoch > now_known.epoch
         assert restored.replay(told(world)) == 0
         assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
 
@@ -139,10 +148,10 @@ class RestoreContract:
         known = bear(store, 1)
         restored = backup(other_world)
         restored.replay(told(world))
-        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW)
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
         restored.commit_birth(rekey(restored, restored.get_device(known.device_id), "x", at=NOW + DAY))
-        restored.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW + DAY)
-        restored.readmit_device(known.device_id, at=NOW + DAY)
+        restored.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW + DAY, by="alice")
+        restored.readmit_device(known.device_id, at=NOW + DAY, by="alice")
         restored.replay(told(world))
         assert restored.get_device(known.device_id).state is DeviceState.REVOKED
 
@@ -171,10 +180,91 @@ class RestoreContract:
         restored.replay(told(world))
         assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
 
+    def test_a_swap_that_was_approved_after_the_backup_lets_its_board_in(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        swap = approved_swap(store, known, ek(50))
+        restored.replay(told(world))
+        assert restored.admission_facts([ek(50)], at=NOW).swap == swap
+        home = on_new_board(restored.get_device(known.device_id))
+        new = certificate("new board", known.device_id, profile=CertificateProfile.IDEVID)
+        restored.commit_birth(come_home(restored, home, "swap", swap=swap, certificate=new))
+        assert restored.replay(told(world)) == 0
+        assert restored.get_swap(known.device_id) is None
+
+    def test_a_batch_that_was_opened_after_the_backup_lets_no_more_in_than_its_quota(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        store.open_batch(batch(quota=3))
+        for number in (1, 2):
+            bear(store, number, batch="lot-1")
+        restored = backup(other_world)
+        restored.replay(told(world)[::-1])
+        assert restored.get_batch("lot-1") == store.get_batch("lot-1")
+        bear(restored, 3, batch="lot-1")
+        with pytest.raises(QuotaExhausted):
+            bear(restored, 4, batch="lot-1")
+
+    def test_what_was_set_up_otherwise_since_the_restore_stands(
+        self, store: Store, world: World, other_world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Two histories: the one that is there is what operators went on with."""
+        store.import_manifest([manifest_entry(1), manifest_entry(2)])
+        store.open_batch(batch(quota=9))
+        restored = backup(other_world)
+        other = replace(MODEL, ek_template="ecc-p384", added_by="bob")
+        restored.add_model(other, by="bob")
+        restored.import_manifest([manifest_entry(1, ek_sha256=ek(9))])
+        restored.open_batch(batch(quota=1))
+        restored.replay(told(world))
+        assert restored.list_models() == [other]
+        assert restored.list_manifest() == [manifest_entry(1, ek_sha256=ek(9)), manifest_entry(2)]
+        assert restored.list_batches() == [batch(quota=1)]
+        assert "left out: a model edge-1 that differs" in caplog.text
+        assert "left out: device dev-000001" in caplog.text
+
+    def test_a_long_manifest_is_told_in_lines_that_a_start_can_look_at(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        store.import_manifest([manifest_entry(number) for number in range(1000)])
+        lines = list(read_journal(world.folder / "journal-0"))
+        assert max(len(line.entries) for line in lines) <= 200
+        restored = backup(other_world)
+        assert restored.replay(told(world)) == 1001
+        assert restored.list_manifest(limit=2000) == store.list_manifest(limit=2000)
+
+    def test_journals_from_before_names_were_kept_are_told_too(self, other_world: World) -> None:
+        restored = backup(other_world)
+        restored.add_model(MODEL, by="alice")
+        restored.open_batch(batch())
+        born: list[Entry] = [
+            device(1),
+            certificate("x", "dev-000001"),
+            certificate("op", profile=CertificateProfile.OPERATOR),
+        ]
+        acts: list[Entry] = [
+            *born,
+            CertificateRevoked(certificate("x").sha256, COMPROMISE, NOW),
+            DeviceRevoked("dev-000001", 2, COMPROMISE, NOW),
+            RevocationLifted("dev-000001", 2, NOW),
+            BatchClosed("lot-1", NOW),
+        ]
+        old = [
+            {name: value for name, value in to_json(entry).items() if name not in {"by", "issued_by", "revoked_by"}}
+            for entry in acts
+        ]
+        assert restored.replay(map(from_json, old)) == len(old)
+        assert restored.get_batch("lot-1").closed_by == UNKNOWN
+        assert [(one.by, one.lifted_by) for one in restored.device_revocations("dev-000001")] == [(UNKNOWN, UNKNOWN)]
+        assert {(one.issued_by, one.revoked_by) for one in restored.list_certificates()} == {(UNKNOWN, UNKNOWN)}
+
     def test_a_refused_transaction_leaves_no_line(self, store: Store, world: World) -> None:
         known = bear(store, 1)
         before = told(world)
-        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW)
+        store.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW, by="alice")
         after = told(world)
         with pytest.raises(DeviceNotActive):
             store.commit_issuance(issuance(known, "x", None))
@@ -203,33 +293,35 @@ class RestoreContract:
 
 
 def live_a_little(store: Store) -> None:
-    """Births, renewals, revocations of each kind, a denial, a swap, a batch."""
+    """Births, renewals, revocations of each kind, a denial, swaps at each step, batches, a manifest."""
     store.open_batch(batch())
+    store.open_batch(batch("lot-2"))
+    store.import_manifest([manifest_entry(number) for number in (7, 8)])
     one, two, three, four = (bear(store, number, batch="lot-1" if number == 4 else "") for number in (1, 2, 3, 4))
     for each in (one, two, three, four):
         store.commit_issuance(issuance(each, "ldevid", None))
-    store.revoke_device(one.device_id, reason=UNSPECIFIED, at=NOW + HOUR)
-    store.readmit_device(one.device_id, at=NOW + HOUR)
-    store.revoke_certificate(issuance(two, "ldevid", None).certificate.sha256, reason=UNSPECIFIED, at=NOW + HOUR)
+    store.revoke_device(one.device_id, reason=UNSPECIFIED, at=NOW + HOUR, by="alice")
+    store.readmit_device(one.device_id, at=NOW + HOUR, by="alice")
+    store.revoke_certificate(
+        issuance(two, "ldevid", None).certificate.sha256, reason=UNSPECIFIED, at=NOW + HOUR, by="alice"
+    )
     store.deny(denial(ek_sha256=(ek(2, 1),)))
     swap = approved_swap(store, three, ek(50))
     three = store.get_device(three.device_id)
     new = certificate("new board", three.device_id, profile=CertificateProfile.IDEVID, issued_at=NOW + HOUR)
     store.commit_birth(come_home(store, on_new_board(three), "swap", swap=swap, certificate=new, at=NOW + HOUR))
-    store.add_infrastructure_certificate(certificate("op-1", profile=CertificateProfile.OPERATOR))
-    store.close_batch("lot-1", at=NOW + HOUR)
+    store.add_infrastructure_certificate(certificate("op-1", profile=CertificateProfile.OPERATOR), by="alice")
+    store.close_batch("lot-1", at=NOW + HOUR, by="bob")
+    store.request_swap(BoardSwap(four.device_id, ek(60), "carol", NOW))
+    five = bear(store, 5)
+    store.request_swap(BoardSwap(five.device_id, ek(61), "carol", NOW))
+    approved_swap(store, five, ek(62))
     for _ in range(2):
         store.next_crl_number(ISSUER)
 
 
-SUPERSEDED_ENTRIES = 1
-"""The batch is closed in a database that does not know it: nothing to close."""
-
-
 def backup(world: World) -> SqlStore:
-    store = world.open(create=True)
-    store.add_model(MODEL)
-    return store
+    return world.open(create=True)
 
 
 def told(world: World) -> list[Entry]:
@@ -243,8 +335,13 @@ def record(store: Store) -> list[object]:
         store.count_devices()[DeviceState.ACTIVE],
         store.list_certificates(),
         sorted(store.list_denied(), key=str),
+        store.list_models(),
+        store.list_manifest(),
+        sorted(store.list_batches(), key=str),
+        [sorted(store.device_swaps(one.device_id), key=str) for one in store.list_devices()],
+        [store.device_revocations(one.device_id) for one in store.list_devices()],
         [record.sha256 for record in store.revoked_certificates(ISSUER, at=NOW + DAY)],
-        [admitted_as(store, ek(number)) for number in (1, 2, 50)],
+        [admitted_as(store, ek(number)) for number in (1, 2, 50, 60, 61, 62)],
     ]
 
 

@@ -16,15 +16,15 @@ class SetupContract:
 
     def test_a_model_comes_back_as_it_went_in(self, store: Store) -> None:
         bare = DeviceModel("bare", "ecc-p256", require_ek_certificate=False)
-        store.add_model(bare)
-        assert store.get_model("bare") == bare
+        store.add_model(bare, by="bob")
+        assert store.get_model("bare") == replace(bare, added_by="bob")
         assert store.get_model(MODEL.name) == MODEL
-        assert store.list_models() == [bare, MODEL]
+        assert store.list_models() == [replace(bare, added_by="bob"), MODEL]
 
     def test_the_same_model_again_is_no_error_and_another_of_its_name_is(self, store: Store) -> None:
-        store.add_model(MODEL)
+        store.add_model(MODEL, by="bob")
         with pytest.raises(AlreadyExists):
-            store.add_model(replace(MODEL, ek_template="ecc-p384"))
+            store.add_model(replace(MODEL, ek_template="ecc-p384"), by="alice")
         assert store.get_model(MODEL.name) == MODEL
 
     def test_an_unknown_model_is_refused_wherever_it_is_named(self, store: Store) -> None:
@@ -70,16 +70,16 @@ class SetupContract:
         assert store.get_batch("lot-1") == batch()
         with pytest.raises(AlreadyExists):
             store.open_batch(batch(quota=99))
-        closed = store.close_batch("lot-1", at=NOW + HOUR)
-        assert closed == batch(closed_at=NOW + HOUR)
-        assert store.close_batch("lot-1", at=NOW + DAY) == closed
+        closed = store.close_batch("lot-1", at=NOW + HOUR, by="bob")
+        assert closed == batch(closed_at=NOW + HOUR, closed_by="bob")
+        assert store.close_batch("lot-1", at=NOW + DAY, by="alice") == closed
         assert store.list_batches() == [closed]
 
     def test_an_unknown_batch_is_refused(self, store: Store) -> None:
         with pytest.raises(UnknownBatch):
             store.get_batch("none")
         with pytest.raises(UnknownBatch):
-            store.close_batch("none", at=NOW)
+            store.close_batch("none", at=NOW, by="alice")
 
     def test_a_name_that_no_database_can_hold_is_malformed_not_a_failure(self, store: Store) -> None:
         with pytest.raises(Malformed):

@@ -23,7 +23,7 @@ def main(folder: Path, full: str) -> None:
         grown.append([BatchClosed("x" * 20_000_000, NOW)])
         grown.close()
     store = open_store(f"sqlite:///{folder}/birthmark.db", journal=journal, create=True)
-    store.add_model(MODEL)
+    store.add_model(MODEL, by="alice")
     biggest = max(path.stat().st_size for path in folder.iterdir())
     _limit(biggest + (300_000 if full == "wal" else 20_000))
     born: list[str] = []

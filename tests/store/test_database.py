@@ -17,10 +17,10 @@ from birthmark_server.store import migrate, sqlite
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.driver import Trouble
 from birthmark_server.store.errors import JournalDamaged, StoreBusy, StoreFailed
+from birthmark_server.store.event_rows import pack_parts, unpack_parts
 from birthmark_server.store.journal import Journal
 from birthmark_server.store.open import open_store
 from birthmark_server.store.postgresql import PostgresqlBackEnd
-from birthmark_server.store.rows import pack_parts, unpack_parts
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.store.sqlite import SqliteBackEnd
 from store.values import MODEL, bear, certificate, device
@@ -95,7 +95,7 @@ def test_a_connection_lost_in_the_commit_is_not_tried_again(
     monkeypatch.setattr(Journal, "append", lose)
     store = SqlStore(database)
     with pytest.raises(StoreFailed, match="connection lost"):
-        store.add_infrastructure_certificate(certificate("x", profile=CertificateProfile.SERVER))
+        store.add_infrastructure_certificate(certificate("x", profile=CertificateProfile.SERVER), by="alice")
 
 
 def test_a_database_that_cannot_be_reached_any_more_is_a_failure(
@@ -134,7 +134,7 @@ def test_a_setting_that_does_not_hold_stops_the_store(
 
 def test_damage_in_the_database_is_reported(tmp_path: Path) -> None:
     store = open_store(f"sqlite:///{tmp_path}/birthmark.db", journal=tmp_path / "journal", create=True)
-    store.add_model(MODEL)
+    store.add_model(MODEL, by="alice")
     bear(store, 1)
     with sqlite3.connect(tmp_path / "birthmark.db") as connection:
         connection.execute("DELETE FROM endorsement_keys")
@@ -148,17 +148,10 @@ def test_damage_in_the_database_is_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_an_older_schema_says_to_back_up_and_upgrade(
-    back_end: ContendedBackEnd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(migrate, "wanted_version", lambda: "0002")
-    assert "back it up and run `birthmark database upgrade`" in migrate.schema_problem(back_end)
-
-
 def test_a_journal_damaged_at_its_end_stops_the_store(tmp_path: Path) -> None:
     url, journal = f"sqlite:///{tmp_path}/birthmark.db", tmp_path / "journal"
     store = open_store(url, journal=journal, create=True)
-    store.add_infrastructure_certificate(certificate("x"))
+    store.add_infrastructure_certificate(certificate("x"), by="alice")
     store.close()
     journal.write_bytes(journal.read_bytes().replace(b'"sha256"', b'"sha257"'))
     with pytest.raises(JournalDamaged, match="cannot be read"):
@@ -174,7 +167,7 @@ def test_a_told_device_with_anothers_serial_is_left_out_and_the_rest_goes_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = open_store(f"sqlite:///{tmp_path}/birthmark.db", journal=tmp_path / "journal", create=True)
-    store.add_model(MODEL)
+    store.add_model(MODEL, by="alice")
     bear(store, 1)
     assert store.replay([device(2, serial="SN-000001"), device(3)]) == 1
     store.close()

@@ -4,27 +4,24 @@ import logging
 import os
 import signal
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from birthmark_server.domain import RevocationReason
-from birthmark_server.errors import BirthmarkError, Malformed
-from birthmark_server.store.commit_queue import CommitQueue, Job
+from birthmark_server.domain import Device, RevocationReason
+from birthmark_server.errors import Malformed
+from birthmark_server.store import sqlite
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import StoreBusy, StoreFailed, UnknownEnrollment
 from birthmark_server.store.journal import Journal, read_journal
 from birthmark_server.store.open import open_store
-from birthmark_server.store.protocol import Birth
-from birthmark_server.store.sql.births import commit_birth
 from birthmark_server.store.sql.store import SqlStore
 from store.programs import run
-from store.values import MODEL, NOW, bear, birth, certificate, device, issuance, manifest_entry, pending
+from store.values import HOUR, MODEL, NOW, bear, birth, certificate, device, issuance, manifest_entry, pending
 from store.world import World, outcomes, race, world
 from support.postgres import fresh_database, postgres_server
 
@@ -38,7 +35,7 @@ def a_world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def store(a_world: World) -> SqlStore:
     store = a_world.open(create=True)
-    store.add_model(MODEL)
+    store.add_model(MODEL, by="alice")
     return store
 
 
@@ -75,10 +72,10 @@ def test_a_restored_backup_catches_up_by_itself_when_opened(
     copy.close()
     later = issuance(known, "after the backup", None)
     store.commit_issuance(later)
-    store.revoke_device(known.device_id, reason=RevocationReason.KEY_COMPROMISE, at=NOW)
+    store.revoke_device(known.device_id, reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="alice")
     bear(store, 2)
     for number in range(200):  # more than a look at the end of the journal sees
-        store.add_infrastructure_certificate(certificate(f"op-{number}"))
+        store.add_infrastructure_certificate(certificate(f"op-{number}"), by="alice")
     wanted = (store.list_devices(), store.list_certificates(limit=1000))
     store.close()
 
@@ -108,7 +105,7 @@ def test_a_journal_line_whose_commit_failed_is_applied_at_the_next_start(a_world
 def test_a_closed_store_says_so(store: SqlStore) -> None:
     store.close()
     store.close()
-    for use in (store.list_models, partial(store.add_model, MODEL)):
+    for use in (store.list_models, partial(store.add_model, MODEL, by="alice")):
         with pytest.raises(StoreFailed, match="closed"):
             use()
 
@@ -128,83 +125,48 @@ def test_a_database_held_by_another_process_is_busy_not_broken(
     assert store.import_manifest([manifest_entry(1)]) == 1
 
 
-# -- several transactions under one commit
+# -- writers of one process
 
 
-def test_those_who_wait_share_a_commit_and_each_gets_its_own_outcome(store: SqlStore, a_world: World) -> None:
+def test_threads_that_write_at_once_take_turns_and_each_gets_its_own_outcome(store: SqlStore, a_world: World) -> None:
     for number in range(8):
         store.add_pending(pending(number), most_per_source=8)
     twice = [partial(store.commit_birth, birth(pending(number), device(number))) for number in range(8)] * 2
     unknown = partial(store.commit_birth, birth(pending(99), device(99)))
     bad: list[Callable[[], object]] = [
         partial(store.get_model, "\ud800"),
-        partial(store.close_batch, "\ud800", at=NOW),
+        partial(store.close_batch, "\ud800", at=NOW, by="alice"),
     ]
-    works: list[Callable[[], object]] = [*twice, unknown, *bad]
-    results: list[object] = []
-    thread = threading.Thread(target=lambda: results.extend(race(*works)))
-    with store._database._queue.turn:  # all but the one that reads will be waiting when the turn is free
-        thread.start()
-        while len(store._database._queue._waiting) < len(works) - 1:
-            time.sleep(0.001)
-    thread.join()
+    results = race(*twice, unknown, *bad)
     assert outcomes(results) == {"ok": 8, "AlreadyConsumed": 8, "UnknownEnrollment": 1, "Malformed": 2}
     assert len(store.list_devices()) == 8
     told = [entry for line in read_journal(a_world.folder / "journal-0") for entry in line.entries]
-    assert len(told) == 16
+    assert len([entry for entry in told if isinstance(entry, Device)]) == 8
 
 
-def test_a_refusal_undoes_only_its_own_part_of_the_commit(store: SqlStore, a_world: World) -> None:
-    for number in range(6):
-        store.add_pending(pending(number), most_per_source=8)
-    births = [birth(pending(number), device(number, serial=f"SN-{number % 3}")) for number in range(6)]
-    jobs = [job_of(told) for told in births]
-    with store._database._queue.turn:
-        store._database._write_all(jobs)
-    results = [attempt(job) for job in jobs]
-    assert results == ["ok"] * 3 + ["DuplicateDevice"] * 3
-    lines = list(read_journal(a_world.folder / "journal-0"))
-    assert [len(line.entries) for line in lines] == [6]
-    assert len(store.list_certificates()) == 3
+def test_a_thread_waits_for_a_workers_batch_not_in_the_busy_handler(
+    a_world: World, store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's own patience is over at once, so that only our turns can have made it wait."""
+    monkeypatch.setattr(sqlite, "_BUSY_TIMEOUT_S", 0)
+    store = a_world.open()
+    bear(store, 0)
+    with ThreadPoolExecutor(1) as other, store.together():
+        bear(store, 1)
+        waiting = other.submit(store.touch_device, device(0).device_id, at=NOW + HOUR)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.1)
+    waiting.result()
+    assert store.get_device(device(0).device_id).last_seen_at == NOW + HOUR
 
 
-def test_when_the_commit_fails_it_fails_for_all(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(3):
-        store.add_pending(pending(number), most_per_source=8)
-
-    def full(*_: object) -> None:
-        raise StoreFailed("disk full")
-
-    monkeypatch.setattr(Journal, "append", full)
-    jobs = [job_of(birth(pending(number), device(number))) for number in range(3)]
-    with store._database._queue.turn:
-        store._database._write_all(jobs)
-    assert [attempt(job) for job in jobs] == ["StoreFailed"] * 3
-    assert len({id(job._error) for job in jobs}) == 3  # each thread raises its own
-    assert store.list_devices() == []
-    assert store.get_pending(pending(1).enrollment_id).answer == b""
-
-
-def job_of(told: Birth) -> Job[Callable[[Transaction], object]]:
-    return Job(lambda tx: commit_birth(tx, told))
-
-
-def attempt(job: Job[Callable[[Transaction], object]]) -> str:
-    try:
-        job.outcome()
-    except BirthmarkError as error:
-        return type(error).__name__
-    return "ok"
-
-
-def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
-    def interrupted(jobs: object) -> None:
+def test_an_interrupted_writer_leaves_nobody_waiting(store: SqlStore) -> None:
+    def interrupted(tx: Transaction) -> None:
         raise KeyboardInterrupt
 
-    queue: CommitQueue[object] = CommitQueue(interrupted)
     with pytest.raises(KeyboardInterrupt):
-        queue.submit(object())
-    assert not queue.turn.locked()
+        store._database.write(interrupted)
+    bear(store, 1)
 
 
 # -- PostgreSQL
@@ -214,7 +176,7 @@ def test_an_interrupted_leader_leaves_nobody_waiting() -> None:
 def test_a_postgresql_that_comes_back_is_used_again(tmp_path: Path) -> None:
     with postgres_server() as server, fresh_database(server) as url, world(url, tmp_path) as it:
         store = it.open(create=True)
-        store.add_model(MODEL)
+        store.add_model(MODEL, by="alice")
         race(*[partial(bear, store, number) for number in range(4)])  # several connections
         with psycopg.connect(server.replace("+psycopg", ""), autocommit=True) as admin:
             admin.execute(

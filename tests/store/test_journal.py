@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark_server.domain import CertificateProfile, RevocationReason
+from birthmark_server.domain import BoardSwap, CertificateProfile, RevocationReason
 from birthmark_server.errors import Misconfigured
 from birthmark_server.store.errors import JournalDamaged, StoreFailed
 from birthmark_server.store.journal import Journal, last_lines, merged, read_journal
@@ -24,7 +24,7 @@ from birthmark_server.store.journal_entries import (
 )
 from store.append_many import LINES
 from store.programs import run
-from store.values import NOW, certificate, denial, device, ek
+from store.values import MODEL, NOW, batch, certificate, denial, device, ek, manifest_entry
 
 ENTRIES: list[Entry] = [
     device(1),
@@ -33,8 +33,12 @@ ENTRIES: list[Entry] = [
     certificate("b", revoked_at=NOW, reason=RevocationReason.KEY_COMPROMISE),
     CertificateRevoked("ab" * 32, RevocationReason.SUPERSEDED, NOW),
     denial(device_id="dev-9", ek_sha256=(ek(1), ek(2)), reason='quote " and é'),
-    BatchClosed("lot-1", NOW),
+    BatchClosed("lot-1", NOW, "alice"),
     CrlNumberUsed("15" * 32, 7),
+    MODEL,
+    manifest_entry(1),
+    batch(closed_at=NOW, closed_by="bob"),
+    BoardSwap("dev-000001", ek(5), "alice", NOW, "bob", NOW, NOW, NOW),
 ]
 
 

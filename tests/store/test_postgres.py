@@ -44,7 +44,7 @@ class TestPostgresql(StoreContract):
     def store(self, world: World) -> SqlStore:
         store = world.open(create=True)
         empty(world.url)
-        store.add_model(MODEL)
+        store.add_model(MODEL, by="alice")
         return store
 
 

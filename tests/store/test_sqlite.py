@@ -29,5 +29,5 @@ class TestSqlite(StoreContract):
     @pytest.fixture
     def store(self, world: World) -> SqlStore:
         store = world.open(create=True)
-        store.add_model(MODEL)
+        store.add_model(MODEL, by="alice")
         return store

@@ -35,7 +35,7 @@ class StoreMachine(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory()
         self._count = 0
         self.store = self._open("birthmark", create=True)
-        self.store.add_model(MODEL)
+        self.store.add_model(MODEL, by="alice")
         self.seen: dict[str, CertificateRecord] = {}
         self.epochs: dict[str, int] = {}
 
@@ -94,12 +94,12 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(number=numbers)
     def revoke(self, number: int) -> None:
         with suppress(BirthmarkError):
-            self.store.revoke_device(f"dev-{number:06}", reason=RevocationReason.UNSPECIFIED, at=NOW)
+            self.store.revoke_device(f"dev-{number:06}", reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice")
 
     @rule(number=numbers)
     def readmit(self, number: int) -> None:
         with suppress(BirthmarkError):
-            self.store.readmit_device(f"dev-{number:06}", at=NOW)
+            self.store.readmit_device(f"dev-{number:06}", at=NOW, by="alice")
 
     @rule(number=numbers)
     def deny_an_ek(self, number: int) -> None:
@@ -113,7 +113,7 @@ class StoreMachine(RuleBasedStateMachine):
     def revoke_one_certificate(self, data: st.DataObject) -> None:
         if self.seen:
             sha256 = data.draw(st.sampled_from(sorted(self.seen)))
-            self.store.revoke_certificate(sha256, reason=RevocationReason.UNSPECIFIED, at=NOW)
+            self.store.revoke_certificate(sha256, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice")
 
     @rule()
     def restart(self) -> None:
@@ -125,7 +125,6 @@ class StoreMachine(RuleBasedStateMachine):
         """The journal alone makes the record again."""
         self._count += 1
         restored = self._open(f"restored-{self._count}", create=True)
-        restored.add_model(MODEL)
         lines = read_journal(Path(self._folder.name) / "birthmark-journal")
         restored.replay(entry for line in lines for entry in line.entries)
         assert record(restored) == record(self.store)
@@ -137,7 +136,9 @@ class StoreMachine(RuleBasedStateMachine):
     def no_certificate_is_lost_or_unrevoked(self) -> None:
         now = {one.sha256: one for one in self.store.list_certificates(limit=10_000)}
         for sha256, before in self.seen.items():
-            as_it_was = replace(now[sha256], revoked_at=before.revoked_at, reason=before.reason)
+            as_it_was = replace(
+                now[sha256], revoked_at=before.revoked_at, reason=before.reason, revoked_by=before.revoked_by
+            )
             assert as_it_was == before
             assert before.revoked_at in (None, now[sha256].revoked_at)
         self.seen = now

@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 FOREVER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-MODEL = DeviceModel("edge-1", "rsa-2048", True, (0, 7), ("id:49465800", "id:4E544300"))
+MODEL = DeviceModel("edge-1", "rsa-2048", True, (0, 7), ("id:49465800", "id:4E544300"), "alice")
 ISSUER = "15" * 32
 
 

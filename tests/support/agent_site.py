@@ -195,7 +195,7 @@ class AgentSite:
         """Make a site in `folder` with its broker running; the server runs by server()."""
         with ExitStack() as stack:
             installation = stack.enter_context(Installation.create(folder))
-            installation.store.add_model(MODEL)
+            installation.store.add_model(MODEL, by="alice")
             authority = installation.pki.authority
             chain, key = installation.pki.broker().write(folder, "broker")
             broker = stack.enter_context(

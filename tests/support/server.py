@@ -127,7 +127,7 @@ class Installation:
         url = database_url or f"sqlite:///{folder / 'birthmark.db'}"
         store = open_store(url, journal=folder / "journal.operator", create=True)
         try:
-            store.add_model(MODEL)
+            store.add_model(MODEL, by="alice")
             yield cls(folder, pki, vendor, store, url, free_port(), crl_port)
         finally:
             store.close()
@@ -152,7 +152,7 @@ class Installation:
     def infra(self, profile: CertificateProfile, name: str) -> Leaf:
         """A station's or operator's certificate, on record."""
         leaf = self.pki.infra(profile, name)
-        self.store.add_infrastructure_certificate(leaf.record)
+        self.store.add_infrastructure_certificate(leaf.record, by="alice")
         return leaf
 
     # -- the server

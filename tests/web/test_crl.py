@@ -43,7 +43,7 @@ def test_a_revoked_certificate_is_on_its_issuers_next_list(core: Core) -> None:
     idevid = core.enroll(tpm)
     birth = core.site.pki.authority.birth
     before = parsed(fetch(core, f"{birth.name}.crl"))
-    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+    core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
     core.clock.forward(seconds=2)
     core.services.crls.refresh()
     after = parsed(fetch(core, f"{birth.name}.crl"))
@@ -118,7 +118,9 @@ def test_a_revocation_makes_one_new_list_of_its_issuer_alone(core: Core) -> None
     assert (number(core, birth), number(core, fleet)) == before
     with core.site.services(core.clock) as another_process:
         for _, device_id in devices:
-            another_process.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+            another_process.store.revoke_device(
+                device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice"
+            )
     core.services.crls.refresh()
     core.services.crls.refresh()
     assert (number(core, birth), number(core, fleet)) == (before[0] + 1, before[1])
@@ -143,7 +145,7 @@ def test_lists_that_take_long_are_not_made_at_every_revocation(core: Core) -> No
     def revoke_one() -> int:
         tpm, device_id = core.listed()
         core.enroll(tpm)
-        core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock())
+        core.store.revoke_device(device_id, reason=RevocationReason.KEY_COMPROMISE, at=core.clock(), by="alice")
         publisher.refresh()
         return number(with_long_lists, birth)
 

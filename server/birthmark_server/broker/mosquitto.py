@@ -190,7 +190,7 @@ def _check(settings: MosquittoSettings) -> None:
             raise Misconfigured(f"want an absolute path that can stand in one line, got {str(path)!r}")
     for path in (settings.plugin, settings.certificate, settings.key):
         if not path.is_file():
-            raise Misconfigured(f"{path} is not there")
+            raise Misconfigured(f"{path} is not there") from FileNotFoundError(path)
     try:
         ids.trust_domain(settings.trust_domain)
         x509.ObjectIdentifier(settings.control_eku)

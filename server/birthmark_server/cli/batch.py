@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.output import Column, Json, say, show
+from birthmark_server.cli.output import Column, Json, moment, say, show, who
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import Batch
 from birthmark_wire import ids
@@ -31,6 +31,9 @@ _COLUMNS = (
     Column[Batch]("state", _state, lambda batch: "green" if _state(batch) == "open" else "dim"),
     Column[Batch]("closes", lambda batch: batch.closes_at),
     Column[Batch]("opened by", lambda batch: batch.opened_by),
+    Column[Batch](
+        "closed by", lambda batch: f"{who(batch.closed_by)}, {moment(batch.closed_at)}" if batch.closed_at else "-"
+    ),
 )
 
 
@@ -67,13 +70,17 @@ def open_batch(
 
 
 @app.command()
-def close(context: typer.Context, name: Annotated[str, typer.Argument(help="The batch's name.")]) -> None:
+def close(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The batch's name.")],
+    operator: OperatorFile = None,
+) -> None:
     """Close a batch now. Closing a closed one changes nothing.
 
     Example:  birthmark batch close 2026-W14
     """
     with workplace(context).store() as store:
-        batch = store.close_batch(name, at=now())
+        batch = store.close_batch(name, at=now(), by=workplace(context).actor(store, operator))
     say(f"batch {batch.name} is closed; it let {batch.used} of {batch.quota} devices in")
 
 

@@ -22,6 +22,7 @@ from birthmark_server.cli.output import (
     show,
     show_fields,
     show_one,
+    who,
 )
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
@@ -30,6 +31,7 @@ from birthmark_server.domain import (
     CertificateRecord,
     DenyEntry,
     Device,
+    DeviceRevocation,
     DeviceState,
     RevocationReason,
 )
@@ -64,8 +66,22 @@ _CERTIFICATES = (
     Column[CertificateRecord]("from", lambda record: record.not_before),
     Column[CertificateRecord]("until", lambda record: record.not_after),
     Column[CertificateRecord](
-        "revoked", lambda record: f"{moment(record.revoked_at)} {record.reason or ''}" if record.revoked_at else "-"
+        "revoked",
+        lambda record: (
+            f"{moment(record.revoked_at)} {record.reason or ''} by {who(record.revoked_by)}"
+            if record.revoked_at
+            else "-"
+        ),
     ),
+)
+
+_DENIALS = (
+    Column[DenyEntry]("device", lambda entry: entry.device_id),
+    Column[DenyEntry]("serial", lambda entry: entry.serial),
+    Column[DenyEntry]("EK", lambda entry: entry.ek_sha256, "dim"),
+    Column[DenyEntry]("why", lambda entry: entry.reason),
+    Column[DenyEntry]("denied by", lambda entry: entry.denied_by),
+    Column[DenyEntry]("at", lambda entry: entry.denied_at),
 )
 
 
@@ -100,7 +116,7 @@ def list_devices(
 
 @app.command("show")
 def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = False) -> None:
-    """Show one device: its record, a board swap that waits, its certificates, and what each decision rested on.
+    """Show one device: its record, what operators did to it, its certificates, and what each decision rested on.
 
     The epoch counts what was decided about the device (birth, swap, revocation, readmission): an answer to a request
     that began under an older one is never given.
@@ -109,14 +125,19 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
     """
     with workplace(context).store() as store:
         device = store.get_device(device_id)
-        swap = store.get_swap(device_id)
+        swaps = store.device_swaps(device_id)
+        revocations = store.device_revocations(device_id)
+        denial = store.denied_match(device_id=device_id, serial=device.serial)
         certificates = store.device_certificates(device_id)
         evidence = store.device_evidence(device_id)
     if as_json:
         print_json(
             {
                 "device": plain(device),
-                "swap": plain(swap),
+                "swap": plain(next((swap for swap in swaps if swap.ended_at is None), None)),
+                "past_swaps": plain([swap for swap in swaps if swap.ended_at is not None]),
+                "revocations": plain(revocations),
+                "denial": plain(denial),
                 "certificates": plain(certificates),
                 "evidence": [
                     {"at": plain(at), "kind": item.kind, "verifier_version": item.verifier_version,
@@ -127,9 +148,15 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
         )  # fmt: skip
         return
     show_one(device, as_json=False)
-    if swap is not None:
+    for swap in swaps:
         heading("board swap")
         show_fields(_swap_words(swap))
+    for revocation in revocations:
+        heading("revocation")
+        show_fields(_revocation_words(revocation))
+    if denial is not None:
+        heading("denied for good")
+        show_fields((("by", f"{denial.denied_by}, {moment(denial.denied_at)}"), ("why", denial.reason)))
     heading("certificates")
     show(certificates, _CERTIFICATES, as_json=False, empty="no certificates")
     for at, item in evidence:
@@ -140,12 +167,34 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
 def _swap_words(swap: BoardSwap) -> Iterator[tuple[str, object]]:
     yield "new EK", swap.new_ek_sha256
     yield "asked by", f"{swap.requested_by}, {moment(swap.requested_at)}"
+    if swap.approved_at is not None:
+        yield "approved by", f"{swap.approved_by}, {moment(swap.approved_at)}"
+    if swap.ended_at is not None:
+        yield "ended", moment(swap.ended_at)
+        return
     if swap.approved_at is None:
         yield "approved by", "nobody yet; another operator: birthmark device swap ID --approve --new-ek SHA256"
         return
-    yield "approved by", f"{swap.approved_by}, {moment(swap.approved_at)}"
     over = swap.expires_at is not None and swap.expires_at <= now()
     yield "may enroll until", f"{moment(swap.expires_at)}{', which is over: ask anew' if over else ''}"
+
+
+def _revocation_words(revocation: DeviceRevocation) -> Iterator[tuple[str, object]]:
+    yield "by", f"{who(revocation.by)}, {moment(revocation.at)}"
+    yield "why", revocation.reason.value
+    if revocation.lifted_at is not None:
+        yield "readmitted by", f"{who(revocation.lifted_by)}, {moment(revocation.lifted_at)}"
+
+
+@app.command("denials")
+def list_denials(context: typer.Context, as_json: Json = False) -> None:
+    """List what was denied for good, and by whom; of what was never seen too.
+
+    Example:  birthmark device denials --json
+    """
+    with workplace(context).store() as store:
+        denials = store.list_denied()
+    show(denials, _DENIALS, as_json=as_json, empty="nothing is denied")
 
 
 @app.command()
@@ -161,7 +210,7 @@ def revoke(
     """
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
-        revoked = store.revoke_device(device_id, reason=reason, at=now())
+        revoked = store.revoke_device(device_id, reason=reason, at=now(), by=actor)
         certificates = store.device_certificates(device_id)
     say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
     say(f"to let it enroll again: birthmark device readmit {device_id}")
@@ -176,7 +225,7 @@ def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile 
     """
     with workplace(context).store() as store:
         actor = workplace(context).actor(store, operator)
-        store.readmit_device(device_id, at=now())
+        store.readmit_device(device_id, at=now(), by=actor)
     say(f"{device_id} may enroll again, says {actor}")
 
 

@@ -27,7 +27,7 @@ class Exit(IntEnum):
     DATA = 65
     """A file that was read (a manifest, a request, a certificate) is not what it should be."""
     NO_INPUT = 66
-    """A file that was named can't be read."""
+    """A file that was named, on the command line or in the settings, is not there."""
     UNAVAILABLE = 69
     """Something this needs is not there: the database server, the broker, an extra of the installation."""
     SOFTWARE = 70
@@ -41,7 +41,7 @@ class Exit(IntEnum):
     NO_PERMISSION = 77
     """This operator may not do it."""
     CONFIGURATION = 78
-    """The settings file, a key file or a folder must be changed first."""
+    """The settings, or a file or folder that is there, must be changed first."""
     INTERRUPTED = 130
 
 
@@ -79,6 +79,8 @@ def exit_for(error: BaseException) -> Exit:
     """Return the status that `error` ends the command with; SOFTWARE for what nobody foresaw."""
     if isinstance(error, store.StoreFailed) and on_disk(error):
         return Exit.IO
+    if isinstance(error, Misconfigured) and _for_want_of_a_file(error):
+        return Exit.NO_INPUT
     return next((status for kind, status in _EXITS if isinstance(error, kind)), Exit.SOFTWARE)
 
 
@@ -86,3 +88,11 @@ def on_disk(error: store.StoreFailed) -> bool:
     """Tell whether it was a file that failed (SQLite's, or the journal), not a database server out of reach."""
     cause: object = error.__cause__
     return isinstance(getattr(cause, "orig", cause), (OSError, sqlite3.Error))  # SQLAlchemy's have the driver's in orig
+
+
+def _for_want_of_a_file(error: BaseException | None) -> bool:
+    """Tell whether what must be mended is a file that is not there. Each room says so in words of its own, and Python
+    keeps beside them what the room had caught."""
+    while isinstance(error, Misconfigured):
+        error = error.__cause__ or error.__context__
+    return isinstance(error, FileNotFoundError)

@@ -72,12 +72,14 @@ def issue_infrastructure(
     profile: CertificateProfile,
     name: str,
     hosts: Sequence[str] = (),
+    by: str,
     now: datetime,
 ) -> Issued:
     """Make a P-256 key, have the Infra CA certify it, and put the certificate on record.
 
     name: without the `srv-` that server, broker and control names begin with; it is put there. hosts: DNS names and IP
-    addresses, for server and broker only. Raises ProfileViolation for names that the installation may not certify.
+    addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
+    installation may not certify.
     """
     reserved = profile in (CertificateProfile.SERVER, CertificateProfile.BROKER, CertificateProfile.CONTROL)
     key = ec.generate_private_key(ec.SECP256R1())
@@ -89,7 +91,8 @@ def issue_infrastructure(
         ip_addresses=tuple(ip_address(host) for host in hosts if _is_address(host)),
     )
     certificate = authority.infra.issue(authority.infra.prepare(request, now=now))
-    store.add_infrastructure_certificate(to_record(certificate, issuer=authority.infra, profile=profile, issued_at=now))
+    record = to_record(certificate, issuer=authority.infra, profile=profile, issued_at=now)
+    store.add_infrastructure_certificate(record, by=by)
     return Issued(key, certificate, authority.infra.certificate)
 
 

@@ -20,7 +20,7 @@ from birthmark_server.cli import settings_text
 from birthmark_server.cli.infrastructure import host_name, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import say
 from birthmark_server.cli.root import CrlUrl, DnsDomain, IpNetwork, Token, namespace
-from birthmark_server.cli.workplace import now, open_database
+from birthmark_server.cli.workplace import now, open_database, unix_user
 from birthmark_server.domain import CertificateProfile
 
 
@@ -226,12 +226,14 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
             if not (place / f"{profile}.pem").exists():
                 files.make_folder(place)
                 issued = issue_infrastructure(
-                    authority, store, profile=profile, name=profile.value, hosts=hosts, now=at
+                    authority, store, profile=profile, name=profile.value, hosts=hosts, by=unix_user(), now=at
                 )
                 write_pair(issued, place / f"{profile}.pem", place / f"{profile}.key")
         for name in plan.operators:
             if not (plan.folder / "operators" / f"{name}.pem").exists():
-                issued = issue_infrastructure(authority, store, profile=CertificateProfile.OPERATOR, name=name, now=at)
+                issued = issue_infrastructure(
+                    authority, store, profile=CertificateProfile.OPERATOR, name=name, by=unix_user(), now=at
+                )
                 passphrase = write_person(issued, plan.folder / "operators", name)
                 say(f"operator {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase {passphrase}")
     config = plan.folder / "birthmark.toml"

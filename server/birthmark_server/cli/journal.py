@@ -1,4 +1,4 @@
-"""`birthmark journal`: what was issued and revoked, outside the database; after a restore it is told again."""
+"""`birthmark journal`: what was issued, revoked and set up, outside the database; after a restore it is told again."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +21,7 @@ def replay(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell a restored database what was issued and revoked since its backup: nothing is forgotten or un-revoked.
+    """Tell a restored database what was issued, revoked and set up since its backup: nothing is forgotten.
 
     Stop the servers, restore, replay, start. Replaying twice changes nothing.
 
@@ -48,4 +48,4 @@ def check(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         print_json({"journal": str(path), "lines": lines})
         return
-    say(f"{path}: {lines} transactions, each following the one before")
+    say(f"{path}: {lines} lines, each following the one before")

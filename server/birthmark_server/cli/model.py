@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.output import Column, Json, say, show
-from birthmark_server.cli.workplace import workplace
+from birthmark_server.cli.output import Column, Json, say, show, who
+from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.domain import DeviceModel
 from birthmark_wire import ids
 from birthmark_wire.tpm_templates import EK_TEMPLATES
@@ -18,6 +18,7 @@ _COLUMNS = (
     Column[DeviceModel]("EK certificate", lambda model: "required" if model.require_ek_certificate else "optional"),
     Column[DeviceModel]("quote of PCRs", lambda model: model.quote_pcrs),
     Column[DeviceModel]("TPM makers", lambda model: model.manufacturers or "any trusted"),
+    Column[DeviceModel]("added by", lambda model: who(model.added_by)),
 )
 
 
@@ -40,6 +41,7 @@ def add(
         list[str] | None,
         typer.Option(metavar="id:XXXXXXXX", help="Accept TPMs of this manufacturer only; may be repeated."),
     ] = None,
+    operator: OperatorFile = None,
 ) -> None:
     """Add a device model.
 
@@ -58,7 +60,7 @@ def add(
         manufacturers=tuple(manufacturer or ()),
     )
     with workplace(context).store() as store:
-        store.add_model(model)
+        store.add_model(model, by=workplace(context).actor(store, operator))
     say(f"model {model.name} added; next: birthmark manifest import FILE.csv, or birthmark batch open")
 
 

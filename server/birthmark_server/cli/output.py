@@ -116,6 +116,11 @@ def moment(value: datetime | None) -> str:
     return "never" if value.year == 9999 else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def who(name: str) -> str:
+    """Return who did something, as a person reads it: it may be from before names were kept."""
+    return name or "unknown"
+
+
 def short(digest: str) -> str:
     """Return the first 16 hex digits of a hash: enough to recognise one, too few to compare by."""
     return f"{digest[:16]}…" if len(digest) > 16 else digest

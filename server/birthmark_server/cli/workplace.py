@@ -1,8 +1,8 @@
 """Where a command works: on the server's own machine, by the settings file that `birthmark serve` reads.
 
 Whoever can read that file and the database is trusted with them: there is no other door here. What an operator does is
-done under the name in their certificate (operator.py), or as `local:USER` where the command asks for none; what of that
-is kept, docs/operations.md says ("Who did it").
+done, and kept, under the name in their certificate (operator.py), or as `local:USER` where none is shown
+(docs/operations.md, "Who did it").
 """
 
 import getpass
@@ -54,7 +54,7 @@ class Workplace:
         if not path.exists():
             raise Misconfigured(
                 f"no settings file at {path}: name one with --config, or make one with `birthmark init`"
-            )
+            ) from FileNotFoundError(path)
         return settings_file.load(path)
 
     @contextmanager
@@ -67,7 +67,7 @@ class Workplace:
     def actor(self, store: Store, operator: Path | None) -> str:
         """Return under which name what follows is recorded: a proven operator's, or the Unix user's."""
         if operator is None:
-            return f"local:{getpass.getuser()}"
+            return unix_user()
         return self.operator(store, operator).name
 
     def operator(self, store: Store, operator: Path) -> OperatorCertificate:
@@ -97,6 +97,11 @@ def _checked(value: object) -> Workplace:
     if not isinstance(value, Workplace):
         raise TypeError("the command's context holds no Workplace")
     return value
+
+
+def unix_user() -> str:
+    """Return under which name is recorded what nobody proves to be an operator for."""
+    return f"local:{getpass.getuser()}"
 
 
 def now() -> datetime:

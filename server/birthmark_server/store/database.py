@@ -2,19 +2,19 @@
 
 `Database.write` runs a function over a `Transaction`: begin, the function, the journal, commit; any exception rolls all
 of it back. The function may run again after a deadlock or a lost connection, so it must depend on its arguments only.
-Where the database has one writer at a time, several such functions share one commit (commit_queue.py).
+Where the database has one writer at a time, ours take turns, and `Database.together` gives all that one thread writes
+one commit (shared_commit.py).
 
 Rules: a failed commit releases nothing (the caller gets an error); the journal is written before the commit and never
 after it; driver errors leave this module as errors of the store.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from birthmark_server.errors import BirthmarkError, Malformed
-from birthmark_server.store.commit_queue import CommitQueue, Job
 from birthmark_server.store.driver import BackEnd, Connection, Cursor, Trouble
 from birthmark_server.store.errors import StoreBusy, StoreFailed
 from birthmark_server.store.journal import Journal
@@ -73,9 +73,6 @@ class Transaction:
             self._cursor.execute(self._back_end.name_lock, (name,))
 
 
-_Work: TypeAlias = Callable[[Transaction], object]
-
-
 class Database:
     """Runs work on pooled connections. Thread-safe: a connection serves one thread at a time."""
 
@@ -85,7 +82,7 @@ class Database:
         self._idle: list[tuple[Connection, Cursor]] = []
         self._closed = False
         self._lock = threading.Lock()
-        self._queue: CommitQueue[_Work] = CommitQueue(self._write_all)
+        self._turn: AbstractContextManager[object] = threading.Lock() if back_end.one_writer else nullcontext()
         self._thread = _Thread()
 
     def read(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -98,9 +95,8 @@ class Database:
         """Run `work` in one transaction, durable when this returns, undone if it raises. See together()."""
         if (shared := self._thread.shared) is not None:
             return self._translated(lambda: shared.write(lambda tx: work(tx, *args, **kwargs)))
-        if self.back_end.one_writer:
-            return cast(T, self._queue.submit(lambda tx: work(tx, *args, **kwargs)))
-        return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs)))
+        with self._turn:
+            return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs)))
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -114,7 +110,7 @@ class Database:
             return
         connection, cursor = self._take()
         transaction = Transaction(self.back_end, cursor)
-        shared = SharedCommit(transaction, back_end=self.back_end, journal=self._journal, turn=self._queue.turn)
+        shared = SharedCommit(transaction, back_end=self.back_end, journal=self._journal, turn=self._turn)
         self._thread.shared = shared
         try:
             yield
@@ -130,7 +126,7 @@ class Database:
 
     def replay(self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """As `write`, for work that comes from a journal and so is not written to one."""
-        with self._queue.turn:
+        with self._turn:
             return self._repeat(lambda: self._write(lambda tx: work(tx, *args, **kwargs), journaled=False))
 
     def close(self) -> None:
@@ -183,7 +179,7 @@ class Database:
                 self._journal.append(transaction.entries)
             cursor.execute("COMMIT")
         except BaseException as error:
-            if self._undone(cursor) and isinstance(error, BirthmarkError | _Apart):
+            if self._undone(cursor) and isinstance(error, BirthmarkError):
                 self._put(connection, cursor)
             else:
                 _discard(connection, cursor)
@@ -191,30 +187,6 @@ class Database:
             raise
         self._put(connection, cursor)
         return result
-
-    def _write_all(self, jobs: Sequence[Job[_Work]]) -> None:
-        """Run jobs under one commit. A refused one is undone alone; any other trouble parts them."""
-        if len(jobs) > 1:
-            try:
-                outcomes = self._write(lambda tx: _together(tx, [job.work for job in jobs]))
-            except _Apart:
-                pass
-            except BirthmarkError as error:  # the commit itself failed, for all of them
-                for job in jobs:
-                    job.fail(_another(error))
-                return
-            else:
-                for job, outcome in zip(jobs, outcomes, strict=True):
-                    job.finish(outcome)
-                return
-        for job in jobs:
-            self._write_alone(job)
-
-    def _write_alone(self, job: Job[_Work]) -> None:
-        try:
-            job.succeed(self._repeat(lambda: self._write(job.work)))
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is the submitter's
-            job.fail(error)
 
     def _undone(self, cursor: Cursor) -> bool:
         try:
@@ -267,32 +239,10 @@ class Database:
                 raise StoreFailed(f"the database failed: {_first_line(error)}") from error
 
 
-def _together(tx: Transaction, works: Sequence[_Work]) -> list[object]:
-    """Return what each returned, or the error with which it was refused. Raise _Apart for any other error."""
-    outcomes: list[object] = []
-    for work in works:
-        told = len(tx.entries)
-        tx.command("SAVEPOINT one")
-        try:
-            outcomes.append(work(tx))
-        except BirthmarkError as refused:
-            outcomes.append(refused)
-            tx.command("ROLLBACK TO one")
-            del tx.entries[told:]
-        except Exception as error:
-            raise _Apart from error
-        tx.command("RELEASE one")
-    return outcomes
-
-
 class _Thread(threading.local):
     """What belongs to one thread: the commit that it shares among its writes, if any."""
 
     shared: SharedCommit | None = None
-
-
-class _Apart(Exception):
-    """One job's trouble may have undone the others too: each must run alone."""
 
 
 class _Again(Exception):
@@ -301,14 +251,6 @@ class _Again(Exception):
     def __init__(self, final: BirthmarkError) -> None:
         super().__init__(str(final))
         self.final = final
-
-
-def _another(error: BirthmarkError) -> BirthmarkError:
-    """Return an error that says the same: each thread raises its own, or their tracebacks grow into one another."""
-    twin = type(error).__new__(type(error), *error.args)
-    vars(twin).update(vars(error))
-    twin.__cause__ = error.__cause__
-    return twin
 
 
 def _discard(connection: Connection, cursor: Cursor) -> None:

@@ -57,7 +57,7 @@ class BackEnd(Protocol):
     name_lock: str
     """A statement with one parameter, a text: one transaction at a time for it; empty if begin did."""
     one_writer: bool
-    """Whether the database writes one transaction at a time, so that ours queue up for it (commit_queue.py)."""
+    """Whether the database writes one transaction at a time, so that ours take turns (database.py)."""
 
     def connect(self) -> Connection:
         """Return a new connection in autocommit mode, every setting that durability needs made and read back."""

@@ -1,8 +1,9 @@
-"""The journal: issuances and revocations, outside the database, so that a restored backup forgets none of them.
+"""The journal: issuances, revocations, operators' acts, outside the database: a restored backup forgets none of them.
 
-One file per replica, one JSON line per transaction, appended and fsynced *before* the transaction commits. Each line
-carries the SHA-256 of the line before it, so a lost or altered line is noticed; it does not stop someone who may write
-the file from making a new chain (the audit log does). Keep it on another disk than the database.
+One file per replica, one JSON line per transaction (several for a long one, as a manifest's), appended and fsynced
+*before* the transaction commits. Each line carries the SHA-256 of the line before it, so a lost or altered line is
+noticed; it does not stop someone who may write the file from making a new chain (the audit log does). Keep it on
+another disk than the database.
 
 A line may tell of a transaction that then failed to commit. Nothing of it was released (the caller got an error), and
 telling it again is harmless: docs/storage.md goes through each kind. A last line without its newline was cut off by a
@@ -31,12 +32,14 @@ _log = logging.getLogger(__name__)
 _START: Final = "0" * 64
 """What the first line of a file has as the hash of the line before it."""
 _TAIL_BYTES: Final = 1 << 16
+_MOST_PER_LINE: Final = 200
+"""So many entries, that every start looks at the last line and not at a whole manifest."""
 _JSON: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 
 
 @dataclass(frozen=True, slots=True)
 class JournalLine:
-    """One transaction. number: 1 for the first line of the file."""
+    """One transaction, or a part of a long one. number: 1 for the first line of the file."""
 
     number: int
     at: datetime
@@ -59,8 +62,9 @@ class Journal:
             self._locked(self._catch_up)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write one line and wait until it is on the disk. Raise StoreFailed, the file then being as it was."""
-        told = _JSON.encode([to_json(entry) for entry in entries])
+        """Write one transaction and wait until it is on the disk. Raise StoreFailed, the file then being as it was."""
+        parts = [entries[start : start + _MOST_PER_LINE] for start in range(0, len(entries), _MOST_PER_LINE)]
+        told = [_JSON.encode([to_json(entry) for entry in part]) for part in parts]
         with self._lock:
             if self._fd < 0:
                 raise StoreFailed(f"the journal {self.path} is closed")
@@ -83,22 +87,26 @@ class Journal:
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
-    def _append(self, told: str) -> None:
+    def _append(self, told: Sequence[str]) -> None:
         self._catch_up()
-        head = f'{{"n":{self._number + 1},"prev":"{self._hash}","at":"{self._clock().isoformat()}"'
-        line = f'{head},"tx":{told}}}\n'.encode()
+        at, lines, last = self._clock().isoformat(), list[bytes](), self._hash
+        for number, part in enumerate(told, self._number + 1):
+            line = f'{{"n":{number},"prev":"{last}","at":"{at}","tx":{part}}}'.encode()
+            lines += (line, b"\n")
+            last = _digest(line)
+        data = b"".join(lines)
         end, self._end = self._end, -1  # unknown until all has gone well
         try:
             written = 0
-            while written < len(line):
-                written += os.pwrite(self._fd, line[written:], end + written)
+            while written < len(data):
+                written += os.pwrite(self._fd, data[written:], end + written)
             os.fsync(self._fd)
         except OSError:
             os.ftruncate(self._fd, end)
             raise
-        self._end = end + len(line)
-        self._number += 1
-        self._hash = hashlib.sha256(line[:-1]).hexdigest()
+        self._end = end + len(data)
+        self._number += len(told)
+        self._hash = last
 
     def _catch_up(self) -> None:
         """Know the last line, whoever wrote it. Cheap when it was us: two stats."""

@@ -1,10 +1,13 @@
 """What the journal tells, as values, and the JSON that stands for them.
 
-Only what a restored backup must not forget is told: certificates, revocations, where each device stands, what is
-denied, closed batches and CRL numbers. A device is told whole, with its epoch, so that the highest epoch is the truth
-in whatever order entries are read. That holds while there is one history. After a restore without some journal there
-are two, which give the same epochs to different things; so a device's revocation is told as itself too, and only the
-readmission that lifts this very one takes it back.
+What a restored backup must not forget is told: certificates, revocations, where each device stands, CRL numbers, and
+what operators did: models, manifest entries, batches, denials, board swaps. A device is told whole, with its epoch, so
+that the highest epoch is the truth in whatever order entries are read. That holds while there is one history. After a
+restore without some journal there are two, which give the same epochs to different things; so a device's revocation is
+told as itself too, and only the readmission that lifts this very one takes it back. A board swap is told whole at each
+of its steps, which only go on.
+
+Journals from before names were kept lack some of _NAMES_KEPT_LATER: who did it is then UNKNOWN.
 """
 
 import base64
@@ -16,7 +19,17 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
-from birthmark_server.domain import CertificateRecord, DenyEntry, Device, RevocationReason
+from birthmark_server.domain import (
+    UNKNOWN,
+    Batch,
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceModel,
+    ManifestEntry,
+    RevocationReason,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,7 @@ class CertificateRevoked:
     sha256: str
     reason: RevocationReason
     at: datetime
+    by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,7 @@ class DeviceRevoked:
     epoch: int
     reason: RevocationReason
     at: datetime
+    by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +60,7 @@ class RevocationLifted:
     device_id: str
     epoch: int
     at: datetime
+    by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +69,7 @@ class BatchClosed:
 
     name: str
     at: datetime
+    by: str = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +87,10 @@ Entry: TypeAlias = (
     | DeviceRevoked
     | RevocationLifted
     | DenyEntry
+    | DeviceModel
+    | ManifestEntry
+    | BoardSwap
+    | Batch
     | BatchClosed
     | CrlNumberUsed
 )
@@ -81,9 +102,14 @@ _KINDS: Final[dict[str, type[Entry]]] = {
     "device-revoked": DeviceRevoked,
     "revocation-lifted": RevocationLifted,
     "denied": DenyEntry,
+    "model": DeviceModel,
+    "manifest": ManifestEntry,
+    "swap": BoardSwap,
+    "batch": Batch,
     "batch-closed": BatchClosed,
     "crl-number": CrlNumberUsed,
 }
+_NAMES_KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by"})
 _NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}
 
 _Convert: TypeAlias = Callable[[Any], Any]
@@ -110,10 +136,11 @@ def from_json(told: object) -> Entry:
     if entry_class is None:
         raise ValueError(f"want a kind of {', '.join(_KINDS)}, got {kind!r}")
     codecs = _CODECS[entry_class]
-    if told.keys() != {"kind", *(name for name, _ in codecs)}:
+    names = {name for name, _ in codecs}
+    if not names - _NAMES_KEPT_LATER <= told.keys() - {"kind"} <= names:
         raise ValueError(f"{kind}: fields are not those of {entry_class.__name__}")
     try:
-        entry: Entry = entry_class(**{name: decode(told[name]) for name, (_, decode) in codecs})
+        entry: Entry = entry_class(**{name: decode(told[name]) for name, (_, decode) in codecs if name in told})
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{kind}: {error}") from error
     return entry
@@ -124,7 +151,7 @@ def _codec(hint: Any) -> _Codec:
         encode, decode = _codec(next(arm for arm in get_args(hint) if arm is not NoneType))
         return _unless_none(encode), _unless_none(decode)
     if get_origin(hint) is tuple:
-        return list, _strings
+        return list, _each(get_args(hint)[0])
     if hint is datetime:
         return datetime.isoformat, datetime.fromisoformat
     if hint is bytes:
@@ -141,10 +168,13 @@ def _unless_none(convert: _Convert | None) -> _Convert:
     return converted
 
 
-def _strings(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"want a list, got {type(value).__name__}")
-    return tuple(map(_exactly(str), value))
+def _each(wanted: type) -> _Convert:
+    def check(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise TypeError(f"want a list, got {type(value).__name__}")
+        return tuple(map(_exactly(wanted), value))
+
+    return check
 
 
 def _exactly(wanted: type) -> _Convert:

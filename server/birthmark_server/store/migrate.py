@@ -42,10 +42,10 @@ def schema_problem(back_end: BackEnd) -> str:
     return f"the database has schema {seen}, which this program does not know (it wants {wanted}): run a newer one"
 
 
-def upgrade(back_end: BackEnd) -> None:
-    """Bring the schema to `wanted_version` in one transaction; two at once wait for each other."""
+def upgrade(back_end: BackEnd, *, version: str = "head") -> None:
+    """Bring the schema to `version` (this program's own) in one transaction; two at once wait for each other."""
     with back_end.schema_connection() as connection, _config(connection) as config:
-        command.upgrade(config, "head")
+        command.upgrade(config, version)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 Rules: every method is one transaction, durable when it returns (SQLite synchronous=FULL, PostgreSQL
 synchronous_commit=on). Uniqueness and one-use are the database's own constraints, never a lock's. Values in and out are
 `domain`'s; table rows stay inside. Methods are synchronous and thread-safe: the web room calls them from workers.
-What is issued or revoked is written to the journal (journal.py) before the transaction commits, so that a restored
-backup forgets no certificate and un-revokes nothing.
+What is issued or revoked, and what operators do, is written to the journal (journal.py) before the transaction commits,
+so that a restored backup forgets no certificate and un-revokes nothing. by: who does it (see domain), kept with it.
 
 Epochs are the store's to give: 1 when a device comes on record, one more with every change of where it stands, of its
 keys or of one of its certificates' standing. 0 is no device's epoch: it says "not on record when this began".
@@ -25,6 +25,7 @@ from birthmark_server.domain import (
     DenyEntry,
     Device,
     DeviceModel,
+    DeviceRevocation,
     DeviceState,
     EstNonce,
     Evidence,
@@ -81,8 +82,9 @@ class Store(Protocol):
     """See the module's docstring for the rules that hold for all methods. Errors: store/errors.py."""
 
     # -- what operators set up
-    def add_model(self, model: DeviceModel) -> None:
-        """Raise AlreadyExists if a model of that name differs from `model`; the same one again is no error."""
+    def add_model(self, model: DeviceModel, *, by: str) -> None:
+        """Raise AlreadyExists if a model of that name demands other things than `model`; the same again is no error,
+        and changes nothing."""
 
     def get_model(self, name: str) -> DeviceModel:
         """Raise UnknownModel."""
@@ -100,7 +102,7 @@ class Store(Protocol):
     def open_batch(self, batch: Batch) -> None:
         """Raise AlreadyExists, UnknownModel."""
 
-    def close_batch(self, name: str, *, at: datetime) -> Batch:
+    def close_batch(self, name: str, *, at: datetime, by: str) -> Batch:
         """Raise UnknownBatch. Closing a closed one changes nothing."""
 
     def get_batch(self, name: str) -> Batch:
@@ -123,6 +125,9 @@ class Store(Protocol):
 
     def get_swap(self, device_id: str) -> BoardSwap | None:
         """The swap of this device that waits, for its approval or for the new board (or did, until it expired)."""
+
+    def device_swaps(self, device_id: str) -> list[BoardSwap]:
+        """All swaps of this device, those that have ended too, newest first."""
 
     def approve_swap(
         self, device_id: str, *, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str = ""
@@ -175,8 +180,8 @@ class Store(Protocol):
         or had (KeyUsedBefore), write certificate and evidence. The certificate that it replaces stays valid until it
         expires or is retired."""
 
-    def add_infrastructure_certificate(self, certificate: CertificateRecord) -> None:
-        """Record a certificate of server, broker, station, operator or control. Raise AlreadyExists."""
+    def add_infrastructure_certificate(self, certificate: CertificateRecord, *, by: str) -> None:
+        """Record a certificate of server, broker, station, operator or control, issued by `by`. Raise AlreadyExists."""
 
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
         """The certificate and its device, or None: a certificate that we do not know is nobody's."""
@@ -205,14 +210,19 @@ class Store(Protocol):
         """Put a device without a TPM on record, in its own id namespace. Raise DuplicateDevice."""
 
     # -- revocation
-    def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+    def revoke_device(
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str
+    ) -> list[CertificateRecord]:
         """Set REVOKED (a DENIED one stays so), raise the epoch, revoke every certificate; return those newly revoked.
         Raise UnknownDevice."""
 
-    def readmit_device(self, device_id: str, *, at: datetime) -> Device:
+    def readmit_device(self, device_id: str, *, at: datetime, by: str) -> Device:
         """Set a REVOKED device ACTIVE again; its certificates stay revoked. Raise UnknownDevice, DeviceNotRevoked."""
 
-    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
+    def device_revocations(self, device_id: str) -> list[DeviceRevocation]:
+        """All revocations of this device, those that were lifted too, oldest first."""
+
+    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime, by: str) -> CertificateRecord:
         """Revoke one certificate; the device stays active, its epoch rises, so that nothing begun under this
         certificate ends well. Revoking twice keeps the first. Raise UnknownCertificate."""
 

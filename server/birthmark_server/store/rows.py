@@ -17,11 +17,10 @@ from birthmark_server.domain import (
     DenyEntry,
     Device,
     DeviceModel,
+    DeviceRevocation,
     DeviceState,
-    Evidence,
     ManifestEntry,
     PendingEnrollment,
-    Refusal,
     RevocationReason,
 )
 from birthmark_server.store.statement import Row, Value
@@ -65,12 +64,13 @@ def model_values(model: DeviceModel) -> dict[str, Value]:
         "require_ek_certificate": model.require_ek_certificate,
         "quote_pcrs": joined(model.quote_pcrs),
         "manufacturers": joined(model.manufacturers),
+        "added_by": model.added_by,
     }
 
 
 def model_from(row: Row) -> DeviceModel:
-    name, ek_template, require, pcrs, manufacturers = row
-    return DeviceModel(name, ek_template, bool(require), tuple(map(int, split(pcrs))), split(manufacturers))
+    name, ek_template, require, pcrs, manufacturers, added_by = row
+    return DeviceModel(name, ek_template, bool(require), tuple(map(int, split(pcrs))), split(manufacturers), added_by)
 
 
 def manifest_values(entry: ManifestEntry) -> dict[str, Value]:
@@ -99,13 +99,22 @@ def batch_values(batch: Batch) -> dict[str, Value]:
         "opened_at_us": to_us(batch.opened_at),
         "closes_at_us": to_us(batch.closes_at),
         "closed_at_us": to_us_or_none(batch.closed_at),
+        "closed_by": batch.closed_by,
     }
 
 
 def batch_from(row: Row) -> Batch:
-    name, model, quota, used, opened_by, opened_at, closes_at, closed_at = row
+    name, model, quota, used, opened_by, opened_at, closes_at, closed_at, closed_by = row
     return Batch(
-        name, model, quota, used, opened_by, from_us(opened_at), from_us(closes_at), from_us_or_none(closed_at)
+        name,
+        model,
+        quota,
+        used,
+        opened_by,
+        from_us(opened_at),
+        from_us(closes_at),
+        from_us_or_none(closed_at),
+        closed_by,
     )
 
 
@@ -191,11 +200,14 @@ def certificate_values(certificate: CertificateRecord) -> dict[str, Value]:
         "spki_sha256": certificate.spki_sha256,
         "revoked_at_us": to_us_or_none(certificate.revoked_at),
         "reason": None if certificate.reason is None else certificate.reason.value,
+        "issued_by": certificate.issued_by,
+        "revoked_by": certificate.revoked_by,
     }
 
 
 def certificate_from(row: Row) -> CertificateRecord:
-    sha256, issuer, serial, profile, device_id, subject, start, end, der, issued_at, spki, revoked_at, reason = row
+    sha256, issuer, serial, profile, device_id, subject, start, end, der, issued_at, spki = row[:11]
+    revoked_at, reason, issued_by, revoked_by = row[11:]
     return CertificateRecord(
         sha256,
         issuer,
@@ -210,6 +222,27 @@ def certificate_from(row: Row) -> CertificateRecord:
         spki,
         from_us_or_none(revoked_at),
         None if reason is None else RevocationReason(reason),
+        issued_by,
+        revoked_by,
+    )
+
+
+def revocation_values(revocation: DeviceRevocation) -> dict[str, Value]:
+    return {
+        "device_id": revocation.device_id,
+        "epoch": revocation.epoch,
+        "reason": revocation.reason.value,
+        "at_us": to_us(revocation.at),
+        "revoked_by": revocation.by,
+        "lifted_at_us": to_us_or_none(revocation.lifted_at),
+        "lifted_by": revocation.lifted_by,
+    }
+
+
+def revocation_from(row: Row) -> DeviceRevocation:
+    device_id, epoch, reason, at, by, lifted_at, lifted_by = row
+    return DeviceRevocation(
+        device_id, epoch, RevocationReason(reason), from_us(at), by, from_us_or_none(lifted_at), lifted_by
     )
 
 
@@ -222,11 +255,12 @@ def swap_values(swap: BoardSwap) -> dict[str, Value]:
         "approved_by": swap.approved_by,
         "approved_at_us": to_us_or_none(swap.approved_at),
         "expires_at_us": to_us_or_none(swap.expires_at),
+        "ended_at_us": to_us_or_none(swap.ended_at),
     }
 
 
 def swap_from(row: Row) -> BoardSwap:
-    device_id, ek, requested_by, requested_at, approved_by, approved_at, expires_at = row
+    device_id, ek, requested_by, requested_at, approved_by, approved_at, expires_at, ended_at = row
     return BoardSwap(
         device_id,
         ek,
@@ -235,6 +269,7 @@ def swap_from(row: Row) -> BoardSwap:
         approved_by,
         from_us_or_none(approved_at),
         from_us_or_none(expires_at),
+        from_us_or_none(ended_at),
     )
 
 
@@ -292,72 +327,3 @@ def pending_from(row: Row) -> PendingEnrollment:
         answer or b"",
         from_us_or_none(answer_expires_at),
     )
-
-
-# -- what happened
-
-
-def evidence_values(evidence: Evidence, *, device_id: str, certificate_sha256: str, at: datetime) -> dict[str, Value]:
-    return {
-        "at_us": to_us(at),
-        "kind": evidence.kind,
-        "verifier_version": evidence.verifier_version,
-        "roots_version": evidence.roots_version,
-        "parts": pack_parts(evidence.parts),
-        "device_id": device_id,
-        "certificate_sha256": certificate_sha256,
-    }
-
-
-def evidence_from(row: Row) -> tuple[datetime, Evidence]:
-    at, kind, verifier_version, roots_version, parts = row
-    return from_us(at), Evidence(kind, verifier_version, roots_version, unpack_parts(parts))
-
-
-def pack_parts(parts: Sequence[tuple[str, bytes]]) -> bytes:
-    """Name and content of each part, each behind its length in four bytes (big-endian)."""
-    pieces: list[bytes] = []
-    for name, content in parts:
-        label = name.encode()
-        pieces += (len(label).to_bytes(4), label, len(content).to_bytes(4), content)
-    return b"".join(pieces)
-
-
-def unpack_parts(packed: bytes) -> tuple[tuple[str, bytes], ...]:
-    """The inverse of pack_parts; raise ValueError for bytes that it did not make."""
-    fields_: list[bytes] = []
-    position = 0
-    while position < len(packed):
-        end = position + 4 + int.from_bytes(packed[position : position + 4])
-        if position + 4 > len(packed) or end > len(packed):
-            raise ValueError(f"evidence is cut off at byte {position} of {len(packed)}")
-        fields_.append(packed[position + 4 : end])
-        position = end
-    if len(fields_) % 2:
-        raise ValueError("evidence names a part and lacks its content")
-    return tuple((fields_[i].decode(), fields_[i + 1]) for i in range(0, len(fields_), 2))
-
-
-def refusal_values(refusal: Refusal) -> dict[str, Value]:
-    """Text here may be a stranger's: what UTF-8 or PostgreSQL cannot hold is escaped, so that it is kept."""
-    return {
-        "at_us": to_us(refusal.at),
-        "request_id": storable(refusal.request_id),
-        "door": storable(refusal.door),
-        "source": storable(refusal.source),
-        "code": storable(refusal.code),
-        "detail": storable(refusal.detail),
-        "device_id": storable(refusal.device_id),
-        "ek_sha256": storable(refusal.ek_sha256),
-        "evidence": refusal.evidence,
-    }
-
-
-def refusal_from(row: Row) -> Refusal:
-    at, *rest = row
-    return Refusal(from_us(at), *rest)
-
-
-def storable(text: str) -> str:
-    """`text` with lone surrogates and NUL written as escapes."""
-    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")

@@ -1,10 +1,11 @@
 """SQLite: the embedded default. One file, WAL, synchronous=FULL, writers one at a time.
 
-Writers of this process queue up (commit_queue.py) rather than meet in SQLite's busy handler, which sleeps; those of
-other processes (the command line) are waited for by busy_timeout. Uniqueness is the database's all the same.
+Writers of this process take turns (database.py) rather than meet in SQLite's busy handler, which sleeps; those of other
+processes (the command line) are waited for by busy_timeout. Uniqueness is the database's all the same.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.store.driver import Trouble
 
 _BUSY_TIMEOUT_S: Final = 10
+_LOOK_AGAIN_S: Final = 0.01
 _SETTINGS: Final = (
     # pragma, the value to set, what reading it back must say
     ("journal_mode", "WAL", "wal"),
@@ -52,7 +54,7 @@ class SqliteBackEnd:
         )
         try:
             for pragma, value, wanted in _SETTINGS:
-                connection.execute(f"PRAGMA {pragma} = {value}").fetchall()
+                _set(connection, f"PRAGMA {pragma} = {value}")
                 (seen,) = connection.execute(f"PRAGMA {pragma}").fetchone()
                 if seen != wanted:
                     raise Misconfigured(f"{self.path}: PRAGMA {pragma} is {seen!r}, must be {wanted!r}")
@@ -86,3 +88,19 @@ class SqliteBackEnd:
         return [f"SQLite finds the file damaged: {line}" for line in told] + [
             f"a row of {table} points at a missing row of {parent}" for table, _, parent, _ in broken[:10]
         ]
+
+
+def _set(connection: sqlite3.Connection, pragma: str) -> None:
+    """Run a pragma, waiting for others. SQLite's busy handler does not: a new file is turned to WAL under an exclusive
+    lock that is asked for under a shared one, and of two who do that at once SQLite refuses one outright, since each
+    would wait for the other."""
+    give_up = time.monotonic() + _BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute(pragma).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return

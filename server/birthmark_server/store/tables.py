@@ -3,6 +3,7 @@
 Rules that hold for all of them, on SQLite and PostgreSQL alike:
 - a column stands where its field stands in the domain's dataclass, so that a row is read by position;
 - times are whole microseconds since 1970 in UTC (`_us`): exact up to the year 9999, compared as numbers;
+- who did it is a text that may be empty (`_name_column`): rows from before names were kept have none;
 - what must be unique is a constraint here, and what is looked up by a request has an index here;
 - migrations/ makes these tables; tests/store hold the two equal.
 """
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    String,
     Table,
     UniqueConstraint,
     text,
@@ -47,6 +49,11 @@ def _row_number() -> Column[int]:
     return Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
 
 
+def _name_column(name: str) -> Column[str]:
+    """Who did it; the database itself fills in "" for rows from before the column was there."""
+    return Column(name, String, nullable=False, server_default="")
+
+
 # -- what operators set up
 
 
@@ -58,6 +65,7 @@ class Models(Row, table=True):
     require_ek_certificate: bool
     quote_pcrs: str
     manufacturers: str
+    added_by: str = Field(sa_column=_name_column("added_by"))
 
 
 class Manifest(Row, table=True):
@@ -82,6 +90,7 @@ class Batches(Row, table=True):
     opened_at_us: int = Field(sa_type=BigInteger)
     closes_at_us: int = Field(sa_type=BigInteger)
     closed_at_us: int | None = Field(sa_type=BigInteger)
+    closed_by: str = Field(sa_column=_name_column("closed_by"))
 
 
 class Denials(Row, table=True):
@@ -156,9 +165,9 @@ class EndorsementClaims(Row, table=True):
 
 
 class DeviceRevocations(Row, table=True):
-    """Each revocation of a device, until it is lifted by a readmission and after.
+    """domain.DeviceRevocation: each one, until it is lifted by a readmission and after.
 
-    epoch: the device's, as the revocation left it. A device with one that is not lifted is never active.
+    A device with one that is not lifted is never active.
     """
 
     __tablename__: ClassVar[str] = "device_revocations"
@@ -167,20 +176,39 @@ class DeviceRevocations(Row, table=True):
     epoch: int = Field(primary_key=True)
     reason: str
     at_us: int = Field(sa_type=BigInteger)
+    revoked_by: str = Field(sa_column=_name_column("revoked_by"))
     lifted_at_us: int | None = Field(sa_type=BigInteger)
+    lifted_by: str = Field(sa_column=_name_column("lifted_by"))
 
 
 class BoardSwaps(Row, table=True):
-    """domain.BoardSwap: at most one per device, and none for an EK that another one names. Deleted when used."""
+    """domain.BoardSwap: of those that have not ended at most one per device, and none for an EK that another names."""
 
     __tablename__: ClassVar[str] = "board_swaps"
+    __table_args__ = (
+        Index(
+            "ux_board_swaps_device_id",
+            "device_id",
+            unique=True,
+            sqlite_where=text("ended_at_us IS NULL"),
+            postgresql_where=text("ended_at_us IS NULL"),
+        ),
+        Index(
+            "ux_board_swaps_new_ek_sha256",
+            "new_ek_sha256",
+            unique=True,
+            sqlite_where=text("ended_at_us IS NULL"),
+            postgresql_where=text("ended_at_us IS NULL"),
+        ),
+    )
     device_id: str = Field(primary_key=True, foreign_key="devices.device_id")
-    new_ek_sha256: str = Field(unique=True)
+    new_ek_sha256: str = Field(primary_key=True)
     requested_by: str
-    requested_at_us: int = Field(sa_type=BigInteger)
+    requested_at_us: int = Field(sa_column=Column("requested_at_us", BigInteger, primary_key=True, autoincrement=False))
     approved_by: str
     approved_at_us: int | None = Field(sa_type=BigInteger)
     expires_at_us: int | None = Field(sa_type=BigInteger)
+    ended_at_us: int | None = Field(sa_type=BigInteger)
 
 
 class Certificates(Row, table=True):
@@ -222,6 +250,8 @@ class Certificates(Row, table=True):
     spki_sha256: str
     revoked_at_us: int | None = Field(sa_type=BigInteger)
     reason: str | None
+    issued_by: str = Field(sa_column=_name_column("issued_by"))
+    revoked_by: str = Field(sa_column=_name_column("revoked_by"))
 
 
 class CrlNumbers(Row, table=True):

@@ -20,9 +20,10 @@ from birthmark_server.store.rows import (
     swap_from,
     to_us,
 )
-from birthmark_server.store.sql.denials import DENIAL_COLUMNS, DENIALS, DENIED_KEYS, SWAPS
+from birthmark_server.store.sql.denials import DENIAL_COLUMNS, DENIALS, DENIED_KEYS
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
 from birthmark_server.store.sql.endorsements import EKS
+from birthmark_server.store.sql.swaps import SWAPS
 from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import Answers, Manifest, Pending, table_of
 
@@ -52,6 +53,7 @@ def _facts(number: int) -> Select[Any]:
         SWAPS.c.new_ek_sha256 == bindparam("key0"),
         SWAPS.c.approved_at_us.is_not(None),
         SWAPS.c.expires_at_us > bindparam("now"),
+        SWAPS.c.ended_at_us.is_(None),
     )
     return select(*_MANIFEST.columns, *SWAPS.columns, *DEVICE_COLUMNS, *DENIAL_COLUMNS).select_from(
         _ANCHOR.outerjoin(_MANIFEST, _MANIFEST.c.ek_sha256 == bindparam("key0"))

@@ -27,7 +27,7 @@ from birthmark_server.store.errors import (
 from birthmark_server.store.protocol import Birth
 from birthmark_server.store.rows import from_us, to_us
 from birthmark_server.store.sql.certificates import insert_certificate, require_unrevoked, revoke_all
-from birthmark_server.store.sql.denials import denied_match, use_swap
+from birthmark_server.store.sql.denials import denied_match
 from birthmark_server.store.sql.devices import (
     FIRST_EPOCH,
     insert_device,
@@ -37,6 +37,7 @@ from birthmark_server.store.sql.devices import (
 from birthmark_server.store.sql.endorsements import claim, drop_endorsements, kept_claims, take_endorsements
 from birthmark_server.store.sql.events import add_evidence
 from birthmark_server.store.sql.setup import get_batch
+from birthmark_server.store.sql.swaps import use_swap
 from birthmark_server.store.statement import Statement, insert_all
 from birthmark_server.store.tables import Answers, Batches, Pending, table_of
 
@@ -134,7 +135,7 @@ def _bring_home(tx: Transaction, birth: Birth) -> Device:
     if new_key or birth.revoke_previous:
         if birth.certificate is None:
             raise ValueError(f"{known.device_id} would be left without a certificate")
-        revoke_all(tx, known.device_id, RevocationReason.SUPERSEDED, birth.at)
+        revoke_all(tx, known.device_id, RevocationReason.SUPERSEDED, birth.at, f"device:{known.device_id}")
     device = replace(
         known,
         model=birth.device.model,

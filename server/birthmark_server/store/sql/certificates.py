@@ -63,13 +63,13 @@ _KEY_IN_USE: Final = Statement(
 _REVOKE_ALL: Final = Statement(
     update(CERTIFICATES)
     .where(CERTIFICATES.c.device_id == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
-    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
+    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"), revoked_by=bindparam("who"))
     .returning(*CERTIFICATES.columns)
 )
 _REVOKE_ONE: Final = Statement(
     update(CERTIFICATES)
     .where(CERTIFICATES.c.sha256 == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
-    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"))
+    .values(revoked_at_us=bindparam("now"), reason=bindparam("why"), revoked_by=bindparam("who"))
 )
 _REVOKED: Final = Statement(
     select(CERTIFICATES)
@@ -188,19 +188,21 @@ def insert_certificate(tx: Transaction, certificate: CertificateRecord) -> None:
     tx.tell(certificate)
 
 
-def revoke_all(tx: Transaction, device_id: str, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+def revoke_all(
+    tx: Transaction, device_id: str, reason: RevocationReason, at: datetime, by: str
+) -> list[CertificateRecord]:
     """Revoke every certificate of a device, which the caller has locked; return those newly revoked."""
-    rows = tx.rows(_REVOKE_ALL, key=device_id, now=to_us(at), why=reason.value)
+    rows = tx.rows(_REVOKE_ALL, key=device_id, now=to_us(at), why=reason.value, who=by)
     revoked = [certificate_from(row) for row in rows]
-    tx.tell(*(CertificateRevoked(certificate.sha256, reason, at) for certificate in revoked))
+    tx.tell(*(CertificateRevoked(certificate.sha256, reason, at, by) for certificate in revoked))
     return revoked
 
 
-def revoke_one(tx: Transaction, sha256: str, reason: RevocationReason, at: datetime) -> bool:
+def revoke_one(tx: Transaction, sha256: str, reason: RevocationReason, at: datetime, by: str) -> bool:
     """Revoke one certificate; return False if it was, or is not on record."""
-    if tx.run(_REVOKE_ONE, key=sha256, now=to_us(at), why=reason.value) == 0:
+    if tx.run(_REVOKE_ONE, key=sha256, now=to_us(at), why=reason.value, who=by) == 0:
         return False
-    tx.tell(CertificateRevoked(sha256, reason, at))
+    tx.tell(CertificateRevoked(sha256, reason, at, by))
     return True
 
 

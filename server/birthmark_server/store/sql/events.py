@@ -7,13 +7,8 @@ from sqlalchemy import ColumnElement, ColumnExpressionArgument, Table, bindparam
 
 from birthmark_server.domain import Evidence, Refusal
 from birthmark_server.store.database import Database, Transaction
-from birthmark_server.store.rows import (
-    evidence_from,
-    evidence_values,
-    refusal_from,
-    refusal_values,
-    to_us,
-)
+from birthmark_server.store.event_rows import evidence_from, evidence_values, refusal_from, refusal_values
+from birthmark_server.store.rows import to_us
 from birthmark_server.store.statement import Statement, insert_all
 from birthmark_server.store.tables import Answers, EstNonces, EvidenceRows, Pending, Refusals, table_of
 

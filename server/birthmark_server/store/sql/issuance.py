@@ -1,5 +1,6 @@
 """Operational certificates: the nonce, and the transaction in which one is issued."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -95,7 +96,7 @@ def _standing(tx: Transaction, device_id: str, expected_epoch: int) -> DeviceNot
     return EpochChanged(f"device {device_id} has epoch {device.epoch}, the request began under {expected_epoch}")
 
 
-def add_infrastructure_certificate(tx: Transaction, certificate: CertificateRecord) -> None:
+def add_infrastructure_certificate(tx: Transaction, certificate: CertificateRecord, by: str) -> None:
     if certificate.device_id:
         raise ValueError(f"a certificate of device {certificate.device_id} is not the infrastructure's")
-    insert_certificate(tx, certificate)
+    insert_certificate(tx, replace(certificate, issued_by=by))

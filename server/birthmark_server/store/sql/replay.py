@@ -11,7 +11,15 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from birthmark_server.domain import CertificateRecord, DenyEntry, Device
+from birthmark_server.domain import (
+    Batch,
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceModel,
+    ManifestEntry,
+)
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.errors import DuplicateDevice
 from birthmark_server.store.journal_entries import (
@@ -22,7 +30,7 @@ from birthmark_server.store.journal_entries import (
     Entry,
     RevocationLifted,
 )
-from birthmark_server.store.sql import certificates, denials, devices, revocation, setup
+from birthmark_server.store.sql import certificates, denials, devices, revocation, setup, swaps
 from birthmark_server.store.sql.births import count_again
 from birthmark_server.store.sql.settlement import settle
 
@@ -72,7 +80,7 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
                 return None
             return certificates.put_certificate(tx, entry)
         case CertificateRevoked():
-            if certificates.revoke_one(tx, entry.sha256, entry.reason, entry.at):
+            if certificates.revoke_one(tx, entry.sha256, entry.reason, entry.at, entry.by):
                 return True
             return False if certificates.certificate_is_known(tx, entry.sha256) else None
         case DeviceRevoked():
@@ -85,6 +93,14 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
             return False if revocation.revocation_is_known(tx, entry) else None
         case DenyEntry():
             return denials.put_denial(tx, entry)
+        case BoardSwap():
+            return swaps.put_swap(tx, entry)
+        case DeviceModel():
+            return setup.put_model(tx, entry)
+        case ManifestEntry():
+            return setup.put_manifest_entry(tx, entry)
+        case Batch():
+            return setup.put_batch(tx, entry)
         case BatchClosed():
             return setup.close_batch_again(tx, entry)
         case CrlNumberUsed():
@@ -102,5 +118,5 @@ def _put_device(tx: Transaction, device: Device) -> bool:
     if is_new and device.batch:
         count_again(tx, device.batch)
     if changed:
-        denials.drop_swap(tx, device.device_id, ek_sha256=device.ek_sha256)
+        swaps.drop_swap(tx, device.device_id, ek_sha256=device.ek_sha256)
     return changed

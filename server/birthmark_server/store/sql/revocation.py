@@ -1,7 +1,7 @@
 """Taking away, and letting back in. The device row is locked first, so that no issuance slips past.
 
 Each revocation of a device has a row of its own, which a readmission marks as lifted. Where the device stands follows
-from its state alone; the rows are for the replay, which must know whether a revocation that it reads was lifted since.
+from its state alone; the rows say who did it, and to a replay whether a revocation that it reads was lifted since.
 """
 
 from datetime import datetime
@@ -9,11 +9,11 @@ from typing import Final
 
 from sqlalchemy import bindparam, select, update
 
-from birthmark_server.domain import CertificateRecord, Device, DeviceState, RevocationReason
+from birthmark_server.domain import CertificateRecord, Device, DeviceRevocation, DeviceState, RevocationReason
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import DeviceNotRevoked
 from birthmark_server.store.journal_entries import DeviceRevoked, RevocationLifted
-from birthmark_server.store.rows import to_us
+from birthmark_server.store.rows import revocation_from, revocation_values, to_us
 from birthmark_server.store.sql.certificates import get_certificate, revoke_all, revoke_one
 from birthmark_server.store.sql.devices import lock_device, set_state
 from birthmark_server.store.statement import Statement, insert_all
@@ -22,6 +22,9 @@ from birthmark_server.store.tables import DeviceRevocations, table_of
 REVOCATIONS: Final = table_of(DeviceRevocations)
 
 _INSERT: Final = insert_all(REVOCATIONS)
+_OF_DEVICE: Final = Statement(
+    select(REVOCATIONS).where(REVOCATIONS.c.device_id == bindparam("key")).order_by(REVOCATIONS.c.epoch)
+)
 _STANDING: Final = Statement(
     select(REVOCATIONS.c.epoch).where(
         REVOCATIONS.c.device_id == bindparam("device"), REVOCATIONS.c.lifted_at_us.is_(None)
@@ -34,7 +37,7 @@ _LIFT: Final = Statement(
         REVOCATIONS.c.epoch == bindparam("number"),
         REVOCATIONS.c.lifted_at_us.is_(None),
     )
-    .values(lifted_at_us=bindparam("now"))
+    .values(lifted_at_us=bindparam("now"), lifted_by=bindparam("who"))
 )
 _KNOWN: Final = Statement(
     select(REVOCATIONS.c.epoch).where(
@@ -43,32 +46,40 @@ _KNOWN: Final = Statement(
 )
 
 
-def revoke_device(tx: Transaction, device_id: str, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
+def device_revocations(tx: Transaction, device_id: str) -> list[DeviceRevocation]:
+    return [revocation_from(row) for row in tx.rows(_OF_DEVICE, key=device_id)]
+
+
+def revoke_device(
+    tx: Transaction, device_id: str, reason: RevocationReason, at: datetime, by: str
+) -> list[CertificateRecord]:
     device, _ = lock_device(tx, device_id)
     denied = device.state is DeviceState.DENIED  # stays so: a revoked device can be readmitted, a denied one cannot
     device = set_state(tx, device, DeviceState.DENIED if denied else DeviceState.REVOKED)
-    revocation = DeviceRevoked(device_id, device.epoch, reason, at)
+    revocation = DeviceRevoked(device_id, device.epoch, reason, at, by)
     put_revocation(tx, revocation)
     tx.tell(revocation)
-    return revoke_all(tx, device_id, reason, at)
+    return revoke_all(tx, device_id, reason, at, by)
 
 
-def readmit_device(tx: Transaction, device_id: str, at: datetime) -> Device:
+def readmit_device(tx: Transaction, device_id: str, at: datetime, by: str) -> Device:
     device, _ = lock_device(tx, device_id)
     if device.state is not DeviceState.REVOKED:
         raise DeviceNotRevoked(f"device {device_id} is {device.state}; only a revoked one can be readmitted")
     for (epoch,) in tx.rows(_STANDING, device=device_id):
-        lifted = RevocationLifted(device_id, epoch, at)
+        lifted = RevocationLifted(device_id, epoch, at, by)
         lift_revocation(tx, lifted)
         tx.tell(lifted)
     return set_state(tx, device, DeviceState.ACTIVE)
 
 
-def revoke_certificate(tx: Transaction, sha256: str, reason: RevocationReason, at: datetime) -> CertificateRecord:
+def revoke_certificate(
+    tx: Transaction, sha256: str, reason: RevocationReason, at: datetime, by: str
+) -> CertificateRecord:
     """The epoch rises too: a renewal that began under this very certificate must not end well."""
     device_id = get_certificate(tx, sha256).device_id
     device = lock_device(tx, device_id)[0] if device_id else None
-    if revoke_one(tx, sha256, reason, at) and device is not None:
+    if revoke_one(tx, sha256, reason, at, by) and device is not None:
         set_state(tx, device, device.state)
     return get_certificate(tx, sha256)
 
@@ -78,20 +89,13 @@ def revoke_certificate(tx: Transaction, sha256: str, reason: RevocationReason, a
 
 def put_revocation(tx: Transaction, entry: DeviceRevoked) -> bool:
     """Return True if this revocation was not on record."""
-    number = tx.run(
-        _INSERT,
-        device_id=entry.device_id,
-        epoch=entry.epoch,
-        reason=entry.reason.value,
-        at_us=to_us(entry.at),
-        lifted_at_us=None,
-    )
-    return number == 1
+    revocation = DeviceRevocation(entry.device_id, entry.epoch, entry.reason, entry.at, entry.by)
+    return tx.run(_INSERT, **revocation_values(revocation)) == 1
 
 
 def lift_revocation(tx: Transaction, entry: RevocationLifted) -> bool:
     """Return True if this revocation stood."""
-    return tx.run(_LIFT, device=entry.device_id, number=entry.epoch, now=to_us(entry.at)) == 1
+    return tx.run(_LIFT, device=entry.device_id, number=entry.epoch, now=to_us(entry.at), who=entry.by) == 1
 
 
 def revocation_is_known(tx: Transaction, entry: RevocationLifted) -> bool:

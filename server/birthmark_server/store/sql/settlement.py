@@ -20,8 +20,8 @@ from birthmark_server.store.sql.endorsements import EKS
 from birthmark_server.store.sql.revocation import REVOCATIONS
 from birthmark_server.store.statement import Statement
 
-_Loss: TypeAlias = tuple[str, DeviceState, RevocationReason, datetime]
-"""A device, where it must stand, why, and since when."""
+_Loss: TypeAlias = tuple[str, DeviceState, RevocationReason, datetime, str]
+"""A device, where it must stand, why, since when, and who said so."""
 
 _ID: Final = "id:"
 _SERIAL: Final = "serial:"
@@ -33,7 +33,7 @@ _HOLDS_CERTIFICATES: Final = exists().where(
 _NOT_DENIED: Final = or_(DEVICES.c.state != DeviceState.DENIED.value, _HOLDS_CERTIFICATES)
 
 _REVOKED: Final = Statement(
-    select(DEVICES.c.device_id, REVOCATIONS.c.reason, REVOCATIONS.c.at_us)
+    select(DEVICES.c.device_id, REVOCATIONS.c.reason, REVOCATIONS.c.at_us, REVOCATIONS.c.revoked_by)
     .join(REVOCATIONS, REVOCATIONS.c.device_id == DEVICES.c.device_id)
     .where(
         REVOCATIONS.c.lifted_at_us.is_(None),
@@ -48,9 +48,9 @@ def _name(kind: str) -> ColumnElement[str]:
     return func.substr(DENIED_KEYS.c.key, len(kind) + 1)
 
 
-def _denied(kind: str) -> Select[tuple[str, int]]:
+def _denied(kind: str) -> Select[tuple[str, int, str]]:
     return (
-        select(DEVICES.c.device_id, DENIALS.c.denied_at_us)
+        select(DEVICES.c.device_id, DENIALS.c.denied_at_us, DENIALS.c.denied_by)
         .select_from(DENIED_KEYS)
         .join(DENIALS, DENIALS.c.denial_id == DENIED_KEYS.c.denial_id)
         .where(func.substr(DENIED_KEYS.c.key, 1, len(kind)) == kind)
@@ -77,21 +77,21 @@ def settle(tx: Transaction) -> int:
         return 0
     tx.lock_fleet()
     losses = _losses(tx)
-    for device_id, state, reason, at in losses:
+    for device_id, state, reason, at, by in losses:
         device, _ = lock_device(tx, device_id)
         if device.state is DeviceState.ACTIVE or (state is DeviceState.DENIED and device.state is not state):
             set_state(tx, device, state)
-        revoke_all(tx, device_id, reason, at)
+        revoke_all(tx, device_id, reason, at, by)
     return len({device_id for device_id, *_ in losses})
 
 
 def _losses(tx: Transaction) -> list[_Loss]:
     revoked: list[_Loss] = [
-        (device_id, DeviceState.REVOKED, RevocationReason(reason), from_us(at_us))
-        for device_id, reason, at_us in tx.rows(_REVOKED)
+        (device_id, DeviceState.REVOKED, RevocationReason(reason), from_us(at_us), by)
+        for device_id, reason, at_us, by in tx.rows(_REVOKED)
     ]
     return revoked + [
-        (device_id, DeviceState.DENIED, RevocationReason.PRIVILEGE_WITHDRAWN, from_us(at_us))
+        (device_id, DeviceState.DENIED, RevocationReason.PRIVILEGE_WITHDRAWN, from_us(at_us), by)
         for statement in _DENIED
-        for device_id, at_us in tx.rows(statement)
+        for device_id, at_us, by in tx.rows(statement)
     ]

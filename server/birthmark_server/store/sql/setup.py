@@ -1,11 +1,12 @@
 """What operators set up: device models, the manifest, batches."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, func, or_, select, update
 
 from birthmark_server.domain import Batch, DeviceModel, ManifestEntry
 from birthmark_server.store.database import Transaction
@@ -21,11 +22,14 @@ from birthmark_server.store.rows import (
     to_us,
 )
 from birthmark_server.store.statement import Statement, insert_all
-from birthmark_server.store.tables import Batches, Manifest, Models, table_of
+from birthmark_server.store.tables import Batches, Devices, Manifest, Models, table_of
+
+_log = logging.getLogger(__name__)
 
 _MODELS: Final = table_of(Models)
 _MANIFEST: Final = table_of(Manifest)
 _BATCHES: Final = table_of(Batches)
+_DEVICES: Final = table_of(Devices)
 
 _INSERT_MODEL: Final = insert_all(_MODELS)
 _GET_MODEL: Final = Statement(select(_MODELS).where(_MODELS.c.name == bindparam("key")))
@@ -54,18 +58,27 @@ _LIST_BATCHES: Final = Statement(select(_BATCHES).order_by(_BATCHES.c.opened_at_
 _CLOSE_BATCH: Final = Statement(
     update(_BATCHES)
     .where(_BATCHES.c.name == bindparam("key"), _BATCHES.c.closed_at_us.is_(None))
-    .values(closed_at_us=bindparam("now"))
+    .values(closed_at_us=bindparam("now"), closed_by=bindparam("who"))
 )
+_BORN_IN_BATCH: Final = Statement(select(func.count()).where(_DEVICES.c.batch == bindparam("key")))
 
 
-def add_model(tx: Transaction, model: DeviceModel) -> None:
-    if tx.run(_INSERT_MODEL, **model_values(model)) == 0:
-        known = get_model(tx, model.name)
-        if known != model:
-            raise AlreadyExists(f"model {model.name} is there already, with {_differences(known, model)}")
+def add_model(tx: Transaction, model: DeviceModel, by: str) -> None:
+    new = replace(model, added_by=by)
+    if tx.run(_INSERT_MODEL, **model_values(new)):
+        tx.tell(new)
+        return
+    known = get_model(tx, model.name)
+    if _demands(known) != _demands(model):
+        raise AlreadyExists(f"model {model.name} is there already, with {_differences(known, model)}")
+
+
+def _demands(model: DeviceModel) -> DeviceModel:
+    return replace(model, added_by="")
 
 
 def _differences(known: DeviceModel, wanted: DeviceModel) -> str:
+    known, wanted = _demands(known), _demands(wanted)
     pairs = ((field.name, getattr(known, field.name), getattr(wanted, field.name)) for field in fields(DeviceModel))
     differing = (f"{name.replace('_', ' ')} {_words(old)}, not {_words(new)}" for name, old, new in pairs if old != new)
     return "; ".join(differing)
@@ -96,12 +109,17 @@ def import_manifest(tx: Transaction, entries: Sequence[ManifestEntry]) -> int:
 
 def _import_one(tx: Transaction, entry: ManifestEntry) -> bool:
     if tx.run(_INSERT_MANIFEST, **manifest_values(entry)):
+        tx.tell(entry)
         return True
+    _require_same(tx, entry)
+    return False
+
+
+def _require_same(tx: Transaction, entry: ManifestEntry) -> None:
     similar = tx.rows(_SIMILAR_MANIFEST, ek=entry.ek_sha256, number=entry.serial, device=entry.device_id)
     for known in map(manifest_from, similar):
         if _identity(known) != _identity(entry):
             raise ManifestConflict(f"{_told(entry)} conflicts with {_told(known)}, imported by {known.imported_by}")
-    return False
 
 
 def _identity(entry: ManifestEntry) -> tuple[str, str, str, str]:
@@ -120,11 +138,12 @@ def open_batch(tx: Transaction, batch: Batch) -> None:
     get_model(tx, batch.model)
     if tx.run(_INSERT_BATCH, **batch_values(batch)) == 0:
         raise AlreadyExists(f"batch {batch.name} was opened before")
+    tx.tell(batch)
 
 
-def close_batch(tx: Transaction, name: str, at: datetime) -> Batch:
-    if tx.run(_CLOSE_BATCH, key=name, now=to_us(at)):
-        tx.tell(BatchClosed(name, at))
+def close_batch(tx: Transaction, name: str, at: datetime, by: str) -> Batch:
+    if tx.run(_CLOSE_BATCH, key=name, now=to_us(at), who=by):
+        tx.tell(BatchClosed(name, at, by))
     return get_batch(tx, name)
 
 
@@ -139,6 +158,42 @@ def list_batches(tx: Transaction) -> list[Batch]:
     return [batch_from(row) for row in tx.rows(_LIST_BATCHES)]
 
 
-def close_batch_again(tx: Transaction, entry: BatchClosed) -> bool:
-    """Replay: True if it was open. A batch that the backup does not know has no quota to give."""
-    return tx.run(_CLOSE_BATCH, key=entry.name, now=to_us(entry.at)) == 1
+# -- replay: what is there stands, and what contradicts it comes from another history and is left out
+
+
+def put_model(tx: Transaction, model: DeviceModel) -> bool:
+    """Return True if there was none of that name."""
+    if tx.run(_INSERT_MODEL, **model_values(model)):
+        return True
+    known = get_model(tx, model.name)
+    if _demands(known) != _demands(model):
+        _log.error("replay: left out: a model %s that differs: %s", model.name, _differences(known, model))
+    return False
+
+
+def put_manifest_entry(tx: Transaction, entry: ManifestEntry) -> bool | None:
+    """Return whether it was not there, or None if its model is not."""
+    if tx.row(_GET_MODEL, key=entry.model) is None:
+        return None
+    if tx.run(_INSERT_MANIFEST, **manifest_values(entry)):
+        return True
+    try:
+        _require_same(tx, entry)
+    except ManifestConflict as error:
+        _log.error("replay: left out: %s", error)
+    return False
+
+
+def put_batch(tx: Transaction, batch: Batch) -> bool | None:
+    """Return whether it was not there, or None if its model is not. Devices that came before it use its quota."""
+    if tx.row(_GET_MODEL, key=batch.model) is None:
+        return None
+    ((born,),) = tx.rows(_BORN_IN_BATCH, key=batch.name)
+    return tx.run(_INSERT_BATCH, **batch_values(replace(batch, used=max(batch.used, born)))) == 1
+
+
+def close_batch_again(tx: Transaction, entry: BatchClosed) -> bool | None:
+    """Return whether it was open, or None if it is not there: then it has no quota to give either."""
+    if tx.run(_CLOSE_BATCH, key=entry.name, now=to_us(entry.at), who=entry.by):
+        return True
+    return False if tx.row(_GET_BATCH, key=entry.name) is not None else None

@@ -15,6 +15,7 @@ from birthmark_server.domain import (
     DenyEntry,
     Device,
     DeviceModel,
+    DeviceRevocation,
     DeviceState,
     EstNonce,
     Evidence,
@@ -37,6 +38,7 @@ from birthmark_server.store.sql import (
     issuance,
     revocation,
     setup,
+    swaps,
 )
 from birthmark_server.store.sql.replay import replay
 
@@ -50,8 +52,8 @@ class SqlStore(Store):
         self._write = database.write
 
     # -- what operators set up
-    def add_model(self, model: DeviceModel) -> None:
-        self._write(setup.add_model, model)
+    def add_model(self, model: DeviceModel, *, by: str) -> None:
+        self._write(setup.add_model, model, by)
 
     def get_model(self, name: str) -> DeviceModel:
         return self._read(setup.get_model, name)
@@ -68,8 +70,8 @@ class SqlStore(Store):
     def open_batch(self, batch: Batch) -> None:
         self._write(setup.open_batch, batch)
 
-    def close_batch(self, name: str, *, at: datetime) -> Batch:
-        return self._write(setup.close_batch, name, at)
+    def close_batch(self, name: str, *, at: datetime, by: str) -> Batch:
+        return self._write(setup.close_batch, name, at, by)
 
     def get_batch(self, name: str) -> Batch:
         return self._read(setup.get_batch, name)
@@ -84,15 +86,18 @@ class SqlStore(Store):
         return self._read(denials.list_denied)
 
     def request_swap(self, swap: BoardSwap) -> None:
-        self._write(denials.request_swap, swap)
+        self._write(swaps.request_swap, swap)
 
     def get_swap(self, device_id: str) -> BoardSwap | None:
-        return self._read(denials.get_swap, device_id)
+        return self._read(swaps.get_swap, device_id)
+
+    def device_swaps(self, device_id: str) -> list[BoardSwap]:
+        return self._read(swaps.device_swaps, device_id)
 
     def approve_swap(
         self, device_id: str, *, by: str, at: datetime, expires_at: datetime, new_ek_sha256: str = ""
     ) -> BoardSwap:
-        return self._write(denials.approve_swap, device_id, by, at, expires_at, new_ek_sha256)
+        return self._write(swaps.approve_swap, device_id, by, at, expires_at, new_ek_sha256)
 
     # -- enrollment
     def admission_facts(self, ek_sha256: Sequence[str], *, at: datetime) -> AdmissionFacts:
@@ -120,8 +125,8 @@ class SqlStore(Store):
     def commit_issuance(self, issuance_: Issuance) -> None:
         self._write(issuance.commit_issuance, issuance_)
 
-    def add_infrastructure_certificate(self, certificate: CertificateRecord) -> None:
-        self._write(issuance.add_infrastructure_certificate, certificate)
+    def add_infrastructure_certificate(self, certificate: CertificateRecord, *, by: str) -> None:
+        self._write(issuance.add_infrastructure_certificate, certificate, by)
 
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
         return self._read(certificates.certificate_by_sha256, sha256)
@@ -151,14 +156,19 @@ class SqlStore(Store):
         self._write(devices.add_software_device, device)
 
     # -- revocation
-    def revoke_device(self, device_id: str, *, reason: RevocationReason, at: datetime) -> list[CertificateRecord]:
-        return self._write(revocation.revoke_device, device_id, reason, at)
+    def revoke_device(
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str
+    ) -> list[CertificateRecord]:
+        return self._write(revocation.revoke_device, device_id, reason, at, by)
 
-    def readmit_device(self, device_id: str, *, at: datetime) -> Device:
-        return self._write(revocation.readmit_device, device_id, at)
+    def readmit_device(self, device_id: str, *, at: datetime, by: str) -> Device:
+        return self._write(revocation.readmit_device, device_id, at, by)
 
-    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime) -> CertificateRecord:
-        return self._write(revocation.revoke_certificate, sha256, reason, at)
+    def device_revocations(self, device_id: str) -> list[DeviceRevocation]:
+        return self._read(revocation.device_revocations, device_id)
+
+    def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime, by: str) -> CertificateRecord:
+        return self._write(revocation.revoke_certificate, sha256, reason, at, by)
 
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
         return certificates.revoked_certificates(self._database, issuer_sha256, at)
