@@ -25,14 +25,20 @@ from birthmark_server import log as log_lines
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cut_off import try_cut_off
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
+from birthmark_server.roles import Role
 from birthmark_server.settings import RefusalSettings, Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.openapi import openapi_route
+from birthmark_server.web.api.routes import operator_routes
+from birthmark_server.web.api.store_desk import StoreDesk
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
 from birthmark_server.web.crl import POLL, CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
@@ -131,14 +137,27 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     return Services(store, authority, roots, enrollment, renewal, crls)
 
 
-def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return every route of the HTTPS door."""
-    authority = services.authority
+def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
+    """Return every route of the HTTPS door but the time's and the OpenAPI document's."""
+    authority, started_at = services.authority, now()
+
+    def open_desk(by: str, role: Role) -> Desk:
+        return StoreDesk(
+            services.store,
+            authority=lambda _keys: authority,
+            cut_off=partial(try_cut_off, settings),
+            by=by,
+            role=role,
+            now=now,
+            started_at=started_at,
+        )
+
     cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
-        *status_routes(services.store, started_at=now(), now=now),
+        *status_routes(),
+        *operator_routes(open_desk, services.store, now=now),
     ]
 
 
@@ -205,7 +224,8 @@ async def _open_doors(
     key, key_passphrase = Path(settings.server.key), None
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
-    devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
+    routes = [*routes_of(services, settings, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)]
+    devices = shell([*routes, openapi_route(routes)])
     contexts = FreshContexts(
         partial(
             server_context,

@@ -8,6 +8,8 @@ from unittest.mock import sentinel
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from birthmark_server.web.api.openapi import openapi_route
+from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.doors import Route
 from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
@@ -27,9 +29,11 @@ def every_route() -> list[Route]:
         key = Path(folder) / "key.pem"
         private = ec.generate_private_key(ec.SECP256R1())
         key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        return [
+        routes = [
             *enrollment_routes(sentinel.enrollment),
             *est_routes(sentinel.renewal, ca_certificates=[build_ca("x").certificate], csrattrs=b""),
-            *status_routes(sentinel.store, started_at=epoch(), now=epoch),
+            *status_routes(),
+            *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
             *time_routes(key, None, now=epoch),
         ]
+        return [*routes, openapi_route(routes)]

@@ -96,9 +96,7 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     )
 
 
-def _client(
-    name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier
-) -> Profile:
+def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
         issued_by=CaKind.INFRA,

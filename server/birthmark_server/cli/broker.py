@@ -11,9 +11,9 @@ from birthmark_server.broker.trial import try_config
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
-from birthmark_server.cli.cut_off import sync
 from birthmark_server.cli.output import Json, print_json, say
 from birthmark_server.cli.workplace import now, workplace
+from birthmark_server.cut_off import sync
 from birthmark_server.errors import Misconfigured
 
 app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write Mosquitto's configuration, and try it.")

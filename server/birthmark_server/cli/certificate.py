@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
-from birthmark_server.cli.cut_off import cut_off
 from birthmark_server.cli.infrastructure import ROLES, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import Column, Json, Limit, moment, pages, plain, print_json, say, show, who
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.cut_off import cut_off
 from birthmark_server.domain import CertificateProfile, CertificateRecord, RevocationReason
 from birthmark_server.errors import Malformed
 from birthmark_server.store.errors import UnknownCertificate

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from birthmark_server.cli.cut_off import cut_off
 from birthmark_server.cli.evidence_words import describe
 from birthmark_server.cli.output import (
     Column,
@@ -26,6 +25,7 @@ from birthmark_server.cli.output import (
 )
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.cut_off import cut_off
 from birthmark_server.domain import (
     BoardSwap,
     CertificateRecord,

@@ -8,8 +8,8 @@ import sqlite3
 from enum import IntEnum
 from typing import Final
 
+from birthmark_server.broker.errors import BrokerNotTold
 from birthmark_server.ca import errors as ca
-from birthmark_server.cli.cut_off import BrokerNotTold
 from birthmark_server.cli.operator import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store

@@ -54,6 +54,12 @@ class UnknownGroup(NotFound):
     code = "unknown-group"
 
 
+class UnknownIssuer(NotFound):
+    """No certificate authority of that name or SHA-256."""
+
+    code = "unknown-issuer"
+
+
 class UnknownOperator(NotFound):
     """No operator of that name has a certificate that stands."""
 

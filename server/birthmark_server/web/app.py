@@ -89,7 +89,9 @@ class HttpShell:
             certificate = peers.certificate(request)
             self._buckets.take(address if certificate is None else sha256(certificate).hexdigest())
             route, argument = self._router.find(method, path)
-            call = await self._read_call(request, request_id, address, certificate, argument)
+            most = route.most_body_bytes if certificate is not None else 0
+            body = await self._read_body(request, most) if request.body_exists else b""
+            call = self._read_call(request, request_id, address, certificate, argument, body)
             if route.cheap:
                 answer, source = self._work(route, call)
             else:
@@ -111,24 +113,33 @@ class HttpShell:
         caller: Caller = identify(self._store, route.door, call, issuers=self._issuers, now=self._now())
         return route.handler(call, caller), caller.source
 
-    async def _read_call(
-        self, request: web.BaseRequest, request_id: str, address: str, certificate: bytes | None, argument: str
+    def _read_call(
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        address: str,
+        certificate: bytes | None,
+        argument: str,
+        body: bytes,
     ) -> Call:
         headers = request.headers
         return Call(
             request_id=request_id,
             address=address,
             certificate=certificate,
-            body=await self._read_body(request) if request.body_exists else b"",
+            body=body,
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             argument=argument,
+            query=request.rel_url.raw_query_string,
+            idempotency_key=headers.get("Idempotency-Key", ""),
             if_none_match=headers.get("If-None-Match", ""),
             if_modified_since=headers.get("If-Modified-Since", ""),
         )
 
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
-        """Return the body; stop reading as soon as it is too large or too slow."""
-        most, body = self._limits.body_bytes, b""
+    async def _read_body(self, request: web.BaseRequest, most: int) -> bytes:
+        """Return the body; stop reading as soon as it is too large or too slow. most: bytes, where the route takes more
+        than the settings' limit."""
+        most, body = max(most, self._limits.body_bytes), b""
         if (request.content_length or 0) > most:
             raise BodyTooLarge(f"want at most {most} bytes, got {request.content_length}")
         if request.headers.get("Expect", "").lower() == "100-continue":

@@ -1,8 +1,8 @@
 """Make the golden certificates anew: `python tests/ca/golden/generate.py` from the root of the repository.
 
 `tbs.json` holds, for each profile, the to-be-signed bytes that fixed inputs give, in hexadecimal. The CAs' certificates
-beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign. `without-roles/`
-is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
+beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign.
+`without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
 difference before you commit one: it is what every verifier in the field will see.
 """
 

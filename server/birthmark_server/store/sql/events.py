@@ -90,7 +90,9 @@ def record_refusal(tx: Transaction, refusal: Refusal) -> None:
 
 
 def list_refusals(tx: Transaction, code: str, device_id: str, since: datetime | None, limit: int) -> list[Refusal]:
-    page = select(*_REFUSAL_COLUMNS).where(*_wanted(code, device_id, since)).order_by(_REFUSALS.c.id.desc()).limit(limit)
+    page = (
+        select(*_REFUSAL_COLUMNS).where(*_wanted(code, device_id, since)).order_by(_REFUSALS.c.id.desc()).limit(limit)
+    )
     return [refusal_from(row) for row in tx.rows(Statement(page))]
 
 

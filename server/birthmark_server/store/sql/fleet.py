@@ -28,9 +28,7 @@ _OPERATIONAL: Final = CERTIFICATES.c.profile.in_(
 )
 _MINE: Final = and_(CERTIFICATES.c.device_id == DEVICES.c.device_id, _OPERATIONAL)
 _MINE_STANDING: Final = and_(_MINE, CERTIFICATES.c.revoked_at_us.is_(None))
-_ENDS: Final = (
-    select(func.max(CERTIFICATES.c.not_after_us)).where(_MINE_STANDING).correlate(DEVICES).scalar_subquery()
-)
+_ENDS: Final = select(func.max(CERTIFICATES.c.not_after_us)).where(_MINE_STANDING).correlate(DEVICES).scalar_subquery()
 _HOW_MANY: Final = select(func.count()).select_from(CERTIFICATES).where(_MINE).correlate(DEVICES).scalar_subquery()
 
 _CERTIFICATES_OF: Final = LookUp(
@@ -93,7 +91,7 @@ def _conditions(wanted: DeviceFilter) -> list[ColumnElement[bool]]:
         issuers = or_(*(CERTIFICATES.c.issuer_sha256 == each for each in wanted.issued_by))
         found.append(exists().where(_MINE_STANDING, CERTIFICATES.c.not_after_us == _ENDS, issuers).correlate(DEVICES))
     if wanted.expiring_before is not None:
-        found.append(_ENDS < to_us(wanted.expiring_before))
+        found.append(to_us(wanted.expiring_before) > _ENDS)
     if wanted.last_seen_before is not None:
         seen = func.coalesce(DEVICES.c.last_seen_at_us, DEVICES.c.enrolled_at_us)
         found.append(seen < to_us(wanted.last_seen_before))

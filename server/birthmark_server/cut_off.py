@@ -8,25 +8,17 @@ denied for good.
 from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar
 
 from cryptography.hazmat.primitives import hashes
 
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
-from birthmark_server.broker.errors import DenyFileMalformed
+from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
 from birthmark_server.ca.authority import Authority
 from birthmark_server.domain import CertificateProfile, CertificateRecord, DeviceState
-from birthmark_server.errors import BirthmarkError
 from birthmark_server.settings import Settings
 from birthmark_server.store.protocol import Store
 
 _ON_THE_BROKER = (CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE, CertificateProfile.CONTROL)
-
-
-class BrokerNotTold(BirthmarkError):
-    """It is revoked in the database, and the broker does not know it: whoever is connected may stay so."""
-
-    code: ClassVar[str] = "broker-not-told"
 
 
 def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_ids: Collection[str] = ()) -> None:
@@ -46,6 +38,15 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
         raise BrokerNotTold(
             f"the broker is not told: {settings.broker.deny_file}: {error}; mend that, then: birthmark broker sync"
         ) from None
+
+
+def try_cut_off(settings: Settings, revoked: Iterable[CertificateRecord], denied_ids: Iterable[str]) -> str:
+    """As `cut_off`; return an empty text, or why the broker is not told."""
+    try:
+        cut_off(settings, revoked, denied_ids=tuple(denied_ids))
+    except BrokerNotTold as error:
+        return str(error)
+    return ""
 
 
 def sync(settings: Settings, store: Store, authority: Authority, *, now: datetime) -> DenyList:
