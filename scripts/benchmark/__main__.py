@@ -25,9 +25,7 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of: {', '.join(SECTIONS)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else on stdout")
     parser.add_argument("--count", type=int, default=600, metavar="N", help="enrollments and renewals (default 600)")
-    parser.add_argument(
-        "--front", choices=get_args(Program), default="haproxy", help="of renew_front (default haproxy)"
-    )
+    parser.add_argument("--front", choices=get_args(Program), default="nginx", help="of renew_front (default nginx)")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
