@@ -129,7 +129,7 @@ def exit_code(error: AgentError) -> int:
 
 
 def _exit_codes() -> dict[type, int]:
-    from birthmark_agent import apart, birth, clock, http, mqtt, status
+    from birthmark_agent import apart, birth, clock, http, mqtt, server_chain, status
 
     return {
         errors.Misconfigured: EX_CONFIG,
@@ -146,6 +146,7 @@ def _exit_codes() -> dict[type, int]:
         errors.UnusableAnswer: EX_PROTOCOL,
         birth.BadChallenge: EX_PROTOCOL,
         clock.TimeRefused: EX_PROTOCOL,
+        server_chain.ChainRefused: EX_PROTOCOL,
         mqtt.BrokerRefused: EX_NOPERM,
         mqtt.ConnectionLost: EX_TEMPFAIL,
         status.AlreadyRunning: EX_TEMPFAIL,

@@ -225,7 +225,7 @@ class Identities:
             return
         check = self.clock.check_times()[-1]  # the most patient one
         context = client_context(anchors_pem=self.anchors_pem, check=check)
-        self.clock.learn(apart(lambda: timesync.ask(self.settings.server, context)))
+        self.clock.learn(apart(lambda: timesync.ask(self.settings.server, context, anchors_pem=self.anchors_pem)))
         log.info("time-learnt", now=self.clock.now())
 
     def try_to_learn_time(self) -> None:

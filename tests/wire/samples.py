@@ -5,6 +5,7 @@ none that is there: a record that no longer fits means a new PROTOCOL, not a new
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from birthmark_wire.enrollment import (
     EnrollResult,
 )
 from birthmark_wire.est import NonceAnswer
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -98,6 +100,12 @@ SAMPLES: Final[dict[str, Message]] = {
         broker_port=8883,
     ),
     "nonce_answer": NonceAnswer(nonce=octets(0x50, 32), expires_in_s=300),
+    "time_question": TimeQuestion(nonce=octets(0x60, 32)),
+    "time_answer": TimeAnswer(
+        at=datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC),
+        chain=(octets(0x30, 200), octets(0x31, 180)),
+        signature=octets(0x70, 71),
+    ),
 }
 
 DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
@@ -106,6 +114,8 @@ DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     ChallengeAnswer: ChallengeAnswer.decode,
     EnrollResult: EnrollResult.decode,
     NonceAnswer: NonceAnswer.decode,
+    TimeQuestion: TimeQuestion.decode,
+    TimeAnswer: TimeAnswer.decode,
 }
 
 

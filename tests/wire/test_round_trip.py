@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from birthmark_wire.enrollment import (
 )
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import NonceAnswer
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 from wire.samples import DECODERS, SAMPLES, Message, golden
 
 
@@ -75,6 +77,13 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         broker_port=st.integers(1, 65535),
     ),
     st.builds(NonceAnswer, nonce=_octets(32, 32), expires_in_s=st.integers(1, 86_400)),
+    st.builds(TimeQuestion, nonce=_octets(32, 32)),
+    st.builds(
+        TimeAnswer,
+        at=st.integers(0, 253_402_300_799).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+        chain=st.lists(_octets(256), min_size=1, max_size=4).map(tuple),
+        signature=_octets(256),
+    ),
 )
 
 
