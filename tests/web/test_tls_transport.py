@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark_server.meters import Meters
 from birthmark_server.web import tls_transport
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.tls import FreshContexts, TlsServer, listening_sockets
@@ -187,7 +188,13 @@ def test_a_protocol_that_fails_costs_its_own_connection_alone(pki: Pki, tmp_path
         (sock,) = listening_sockets("127.0.0.1:0")
         contexts = FreshContexts(lambda: context_of(pki, tmp_path))
         door = TlsServer(
-            [sock], loop=loop, contexts=contexts, protocol=Failing, connections=limit, handshake_timeout_s=5.0
+            [sock],
+            loop=loop,
+            contexts=contexts,
+            protocol=Failing,
+            connections=limit,
+            handshake_timeout_s=5.0,
+            meters=Meters(),
         )
         answers = []
         for line in (b"fail\n", b"hello\n"):
