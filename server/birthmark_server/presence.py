@@ -1,7 +1,7 @@
 """The server's ear on the broker: what a device says there is a sign of life, and noted as one.
 
-Trusts the gate for who speaks on a device's topics. Of a hello's payload one thing is kept, and believed no further than
-that the device said so: which agent it runs. Rotation over MQTT comes with campaigns.
+Trusts the gate for who speaks on a device's topics. Of a hello's payload one thing is kept, and believed no further
+than that the device said so: which agent it runs. Rotation over MQTT comes with campaigns.
 """
 
 from datetime import datetime

@@ -64,7 +64,7 @@ def agent_on_record(site: Installation) -> str:
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"{}", b"[]", b'{"agent": 1}', b'{"agent": "' + b"x" * 65 + b'"}', '{"agent": "[2J"}'.encode()]
+    "payload", [b"", b"{}", b"[]", b'{"agent": 1}', b'{"agent": "' + b"x" * 65 + b'"}', b'{"agent": "[2J"}']
 )
 def test_a_hello_that_says_nothing_of_its_agent_is_a_hello_all_the_same(payload: bytes) -> None:
     assert agent_in(payload) == ""
