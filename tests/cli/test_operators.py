@@ -341,3 +341,10 @@ def test_devices_are_tagged_grouped_and_shown_with_their_health(birthmark: Birth
     assert birthmark("group", "remove", "seven").status == 0
     assert birthmark("group", "show", "seven").status == 1
     assert json.loads(birthmark("status", "--json").out)["devices"]["active"] == 1
+
+
+def test_devices_are_shown_where_the_ca_folder_is_gone(birthmark: Birthmark, installation: Path, device: str) -> None:
+    (installation / "ca").rename(installation / "elsewhere")
+    assert birthmark("device", "list").status == 0
+    assert birthmark("device", "show", device).status == 0
+    assert birthmark("device", "list", "--issued-by", "fleet-2026").status != 0

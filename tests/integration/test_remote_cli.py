@@ -188,6 +188,14 @@ def test_a_server_that_is_not_there_ends_with_69(run: Run, site: Installation, t
     assert (done.status, "https://localhost" in done.err) == (69, True)
 
 
+def test_who_asks_too_often_is_told_later_and_waits(run: Run, site: Installation, tmp_path: Path) -> None:
+    with site.start(port=free_port(), extra="[limits]\nrequests_per_s = 3\nburst = 1\n") as slow:
+        leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "eager"), tmp_path)
+        add_context(run, site, "slow", leaf, slow.port)
+        assert [run("--context", "slow", "status").status for _ in range(4)] == [0, 0, 0, 0]
+        assert "code=too-many-requests" in slow.log
+
+
 def test_another_installations_server_is_not_believed(run: Run, site: Installation, tmp_path: Path) -> None:
     with Installation.create(tmp_path / "other") as other, other.start() as stranger:
         leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "careful"), tmp_path)

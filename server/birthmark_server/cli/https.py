@@ -8,7 +8,9 @@ import http.client
 import json
 import os
 import ssl
+import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -19,6 +21,8 @@ from birthmark_server.errors import BirthmarkError, Busy
 
 TIMEOUT_S: Final = 60.0
 MOST_BYTES: Final = 256 << 20
+MOST_WAITS: Final = 30
+LONGEST_WAIT_S: Final = 5
 PROBLEM_MIME: Final = "application/problem+json"
 _LOST: Final = (http.client.HTTPException, ConnectionError, TimeoutError)
 
@@ -51,7 +55,8 @@ class OperatorConnection:
     def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "") -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. With one, and for what only reads, a lost connection is tried once more.
+        key: an idempotency key. With one, and for what only reads, a lost connection is tried once more, and a server
+        that says "too many requests" is asked again when it says so.
         """
         headers = {"Accept": "application/json"}
         if body:
@@ -59,27 +64,36 @@ class OperatorConnection:
         if key:
             headers["Idempotency-Key"] = key
         again = bool(key) or method == "GET"
-        while True:
-            try:
-                self._http.request(method, path, body=body or None, headers=headers)
-                response = self._http.getresponse()
-                data = response.read(MOST_BYTES + 1)
+        for _ in range(MOST_WAITS if again else 0):
+            response, data = self._exchange(method, path, body, headers, again=again)
+            if response.status != HTTPStatus.TOO_MANY_REQUESTS:
                 break
-            except (*_LOST, OSError) as error:
-                self._http.close()
-                if again and isinstance(error, _LOST):
-                    again = False
-                    continue
-                raise ServerUnreachable(f"{self._where}: {_told(error)}") from None
-        if len(data) > MOST_BYTES:
-            self._http.close()
-            raise ServerFailed(f"{self._where}: the answer is larger than {MOST_BYTES} bytes")
+            time.sleep(min(_seconds(response.headers.get("Retry-After", "")), LONGEST_WAIT_S))
+        else:
+            response, data = self._exchange(method, path, body, headers, again=again)
         if 200 <= response.status < 300:
             return data
         kind = response.headers.get("Content-Type", "").partition(";")[0]
-        raise error_from(
-            response.status, data if kind == PROBLEM_MIME else b"", response.headers.get("Retry-After", "")
-        )
+        problem = data if kind == PROBLEM_MIME else b""
+        raise error_from(response.status, problem, response.headers.get("Retry-After", ""))
+
+    def _exchange(
+        self, method: str, path: str, body: bytes, headers: dict[str, str], *, again: bool
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        """Send one request and read its answer. again: it may be sent once more if the connection is lost."""
+        try:
+            self._http.request(method, path, body=body or None, headers=headers)
+            response = self._http.getresponse()
+            data = response.read(MOST_BYTES + 1)
+        except (*_LOST, OSError) as error:
+            self._http.close()
+            if again and isinstance(error, _LOST):
+                return self._exchange(method, path, body, headers, again=False)
+            raise ServerUnreachable(f"{self._where}: {_told(error)}") from None
+        if len(data) > MOST_BYTES:
+            self._http.close()
+            raise ServerFailed(f"{self._where}: the answer is larger than {MOST_BYTES} bytes")
+        return response, data
 
 
 def tls_context(context: Context) -> ssl.SSLContext:
@@ -116,12 +130,16 @@ def error_from(status: int, problem: bytes, retry_after: str) -> BirthmarkError:
         return ServerFailed(f"{said}{f' (request {request_id})' if request_id else ''}")
     kind = _kinds().get(code)
     if kind is not None and issubclass(kind, Busy):
-        return kind(detail, retry_after_s=int(retry_after) if retry_after.isdecimal() else 1)
+        return kind(detail, retry_after_s=_seconds(retry_after))
     if kind is None:
         return ServerFailed(f"{code}: {detail} (request {request_id})")
     error = kind.__new__(kind)
     Exception.__init__(error, detail)
     return error
+
+
+def _seconds(retry_after: str) -> int:
+    return int(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else 1
 
 
 def _kinds() -> dict[str, type[BirthmarkError]]:
