@@ -195,6 +195,25 @@ def test_a_manifest_may_be_larger_than_any_other_body(server: Server, people: di
         assert post(factory, "/v1/batches", {"name": "x" * 70_000}).code == "body-too-large"
 
 
+def test_nobody_else_is_listened_to_for_that_long(server: Server, site: Installation, people: dict[Role, Leaf]) -> None:
+    device = server.enroll(site.listed_device("SN-LOUD"))
+    for who, code in ((None, "certificate-required"), (device, "certificate-misused"), (people[Role.VIEWER], None)):
+        reply = announce(server, who, length=30 << 20)
+        assert (reply.status, reply.code) == (403, code or "role-not-allowed")
+    assert announce(server, people[Role.FACTORY], length=33 << 20).code == "body-too-large"
+
+
+def announce(server: Server, who: Any, *, length: int) -> Reply:
+    """Say that an import of so many bytes comes, send its first ones, and return the answer to that."""
+    with server.connect(who) as client:
+        client.connection.putrequest("POST", "/v1/manifest")
+        client.connection.putheader("Content-Type", JSON)
+        client.connection.putheader("Content-Length", str(length))
+        client.connection.endheaders(b'{"entries": [')
+        response = client.connection.getresponse()
+        return Reply(response.status, dict(response.getheaders()), response.read())
+
+
 # -- operators
 
 

@@ -18,8 +18,8 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import broker_check
 from birthmark_server.cli.workplace import open_database
-from birthmark_server.domain import CertificateProfile
 from birthmark_server.errors import BirthmarkError
+from birthmark_server.roles import OPERATOR_PROFILES, ROLE_OF, STEERING, VOUCHING
 from birthmark_server.settings import Settings
 from birthmark_server.store import journal
 from birthmark_server.store.protocol import Store
@@ -124,16 +124,22 @@ def _disk(settings: Settings) -> Findings:
 
 
 def _operators(store: Store, now: datetime) -> Finding:
-    records = store.list_certificates(profile=CertificateProfile.OPERATOR.value, limit=1000)
-    names = {record.subject for record in records if record.revoked_at is None and record.not_after > now}
-    if len(names) >= 2:
-        return Finding(State.WELL, "operators", f"{len(names)} with a valid certificate")
-    return Finding(
-        State.SOON,
-        "operators",
-        f"{len(names)} with a valid certificate; a board swap needs two",
-        "birthmark certificate issue operator NAME",
-    )
+    standing = [
+        record
+        for profile in OPERATOR_PROFILES
+        for record in store.list_certificates(profile=profile.value, limit=1000)
+        if record.revoked_at is None and record.not_after > now
+    ]
+    officers = {record.subject for record in standing if ROLE_OF[record.profile] in VOUCHING}
+    steering = {record.subject for record in standing if ROLE_OF[record.profile] in STEERING}
+    seen = f"{len({record.subject for record in standing})} with a valid certificate"
+    if not officers:
+        remedy = "birthmark operator add NAME --role security-officer, on the server's machine"
+        return Finding(State.SOON, "operators", f"{seen}, none of them a security officer", remedy)
+    if len(steering) < 2:
+        remedy = "birthmark operator add NAME --role operator"
+        return Finding(State.SOON, "operators", f"{seen}; a board swap needs two who may steer", remedy)
+    return Finding(State.WELL, "operators", seen)
 
 
 def _journal(settings: Settings, now: datetime) -> Findings:

@@ -27,6 +27,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import InfraRequest
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.roles import PROFILE_OF
 from birthmark_server.store.protocol import Store
 
 ROLES: Final = (
@@ -34,7 +35,7 @@ ROLES: Final = (
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
     CertificateProfile.STATION,
-    CertificateProfile.OPERATOR,
+    *PROFILE_OF.values(),
 )
 
 

@@ -16,7 +16,7 @@ import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 from birthmark_server.admission import device_id_for
 from birthmark_server.attestation.certificate import parse_certificate
@@ -42,6 +42,21 @@ class BrokenManifest(Malformed):
 
 Manifest = Mapping[int, ManifestEntry]
 """The entries by the number of their line, counted from 1."""
+
+
+class Listed(Protocol):
+    """An entry of the manifest, wherever it was read."""
+
+    @property
+    def serial(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def device_id(self) -> str: ...
+    @property
+    def ek_sha256(self) -> str: ...
+    @property
+    def imported_by(self) -> str: ...
 
 
 class _Fault(Exception):
@@ -104,7 +119,7 @@ def models_missing(manifest: Manifest, known: Collection[str]) -> dict[int, str]
     }
 
 
-def conflicts(manifest: Manifest, known: Iterable[ManifestEntry]) -> dict[int, str]:
+def conflicts(manifest: Manifest, known: Iterable[Listed]) -> dict[int, str]:
     """Return by line what contradicts an entry that is on record."""
     lines = {(column, value): line for line, entry in manifest.items() for column, value in _identifying(entry)}
     found: dict[int, str] = {}
@@ -121,7 +136,7 @@ def conflicts(manifest: Manifest, known: Iterable[ManifestEntry]) -> dict[int, s
     return found
 
 
-def _identity(entry: ManifestEntry) -> tuple[str, str, str, str]:
+def _identity(entry: Listed) -> tuple[str, str, str, str]:
     return entry.serial, entry.model, entry.device_id, entry.ek_sha256
 
 
@@ -215,6 +230,6 @@ def _once(entry: ManifestEntry, line: int, seen: dict[tuple[str, str], int]) -> 
             raise _Fault(column, f"{value} stands in line {first} too")
 
 
-def _identifying(entry: ManifestEntry) -> tuple[tuple[str, str], ...]:
+def _identifying(entry: Listed) -> tuple[tuple[str, str], ...]:
     """What no two devices share, by column."""
     return ("serial", entry.serial), ("device_id", entry.device_id), ("ek_sha256", entry.ek_sha256)

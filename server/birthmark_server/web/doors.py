@@ -97,7 +97,7 @@ class Route:
     """One resource. path: `{id}` stands for one segment. est: errors are worded as RFC 7030 wants them.
 
     cheap: answered from memory, on the event loop; all others run in a worker. A cheap one is public.
-    most_body_bytes: more than the settings' limit, for who shows a certificate; 0 for that limit.
+    most_body_bytes: more than the settings' limit; the door is then looked at before the body is read. 0: that limit.
     contract: what goes in and comes out, for who writes to it (openapi.py); None where docs/protocol.md says so.
     """
 

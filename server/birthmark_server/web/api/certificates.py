@@ -17,6 +17,12 @@ class CertificateList(Protocol):
         """By pages, ordered by sha256."""
 
 
+def before_prefix(digits: str) -> str:
+    """Return behind which hash a listing must begin to come upon those that begin so: no hash lies between the prefix
+    with its last digit one lower and f behind, and the prefix."""
+    return f"{int(digits, 16) - 1:0{len(digits)}x}".ljust(64, "f") if digits and int(digits, 16) else ""
+
+
 def find_certificate(store: CertificateList, prefix: str) -> CertificateRecord:
     """Return the one certificate whose SHA-256 begins so (8 to 64 hex digits, colons allowed).
 
@@ -25,9 +31,7 @@ def find_certificate(store: CertificateList, prefix: str) -> CertificateRecord:
     digits = prefix.lower().replace(":", "")
     if not re.fullmatch("[0-9a-f]{8,64}", digits):
         raise Malformed(f"want 8 to 64 hex digits of a certificate's SHA-256, got {prefix[:80]!r}")
-    # The listing begins after a hash; none is smaller than the prefix with its last digit one lower and f behind.
-    below = f"{int(digits, 16) - 1:0{len(digits)}x}".ljust(64, "f") if int(digits, 16) else ""
-    page = store.list_certificates(after=below, limit=_MOST_NAMED + 1)
+    page = store.list_certificates(after=before_prefix(digits), limit=_MOST_NAMED + 1)
     found = [record for record in page if record.sha256.startswith(digits)]
     if not found:
         raise UnknownCertificate(f"no certificate whose SHA-256 begins with {digits} was issued here")

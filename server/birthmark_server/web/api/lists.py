@@ -1,6 +1,7 @@
 """Listings by pages, each behind the key of the item before it."""
 
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from typing import TypeVar
 
 from birthmark_server.domain import ManifestEntry, Refusal
@@ -8,6 +9,7 @@ from birthmark_server.errors import Malformed
 from birthmark_server.fleet import Group
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import queries, views
+from birthmark_server.web.api.certificates import before_prefix
 from birthmark_server.web.api.values import View
 from birthmark_server.web.errors import BadCursor
 
@@ -28,7 +30,7 @@ def denials(store: Store, after: str, limit: int) -> views.DenialPage:
 
 
 def _denial_key(one: views.DenialView) -> str:
-    return f"{one.denied_at:%Y-%m-%dT%H:%M:%S.%f} {one.device_id} {one.serial} {' '.join(one.ek_sha256)[:129]}"
+    return f"{one.denied_at:%Y-%m-%dT%H:%M:%S.%f} {sha256(one.model_dump_json().encode()).hexdigest()}"
 
 
 def models(store: Store, after: str, limit: int) -> views.ModelPage:
@@ -74,9 +76,7 @@ def check_once(entries: Sequence[ManifestEntry]) -> None:
 def certificates(store: Store, query: queries.CertificateQuery, after: str, limit: int) -> views.CertificatePage:
     profile = query.profile.value if query.profile else ""
     prefix = query.sha256
-    # The listing begins after a hash; none is smaller than the prefix with its last digit one lower and f behind.
-    below = f"{int(prefix, 16) - 1:0{len(prefix)}x}".ljust(64, "f") if prefix and int(prefix, 16) else ""
-    found = store.list_certificates(profile=profile, after=max(after, below), limit=limit + 1)
+    found = store.list_certificates(profile=profile, after=max(after, before_prefix(prefix)), limit=limit + 1)
     fitting = [record for record in found if record.sha256.startswith(prefix)]
     shown = tuple(map(views.CertificateView.model_validate, fitting[:limit]))
     return views.CertificatePage(items=shown, next=shown[-1].sha256 if len(fitting) > limit else None)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from birthmark_server.ca.authority import Authority
 from birthmark_server.domain import Device
+from birthmark_server.errors import BirthmarkError
 from birthmark_server.fleet import DeviceFacts, DeviceFilter
 from birthmark_server.store.errors import UnknownIssuer
 from birthmark_server.store.protocol import Store
@@ -52,8 +53,17 @@ def devices_seen(
     if not devices:
         return []
     facts = store.device_facts([device.device_id for device in devices])
-    names = {issuer.sha256: issuer.name for issuer in authority(False).issuers}
+    names = _issuer_names(authority)
     return [_seen(device, facts[device.device_id], names, now) for device in devices]
+
+
+def _issuer_names(authority: OpenAuthority) -> dict[str, str]:
+    """Return the names of our CAs by SHA-256; none where the CA folder can't be opened: a CA that has expired, or whose
+    files are elsewhere, must not keep anyone from looking at devices."""
+    try:
+        return {issuer.sha256: issuer.name for issuer in authority(False).issuers}
+    except (BirthmarkError, OSError):
+        return {}
 
 
 def _seen(device: Device, facts: DeviceFacts, names: dict[str, str], now: datetime) -> views.DeviceView:
