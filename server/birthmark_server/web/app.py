@@ -179,7 +179,7 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     transport = request.transport
     if transport is None:
         return None
-    tls: ssl.SSLSocket | None = transport.get_extra_info("ssl_object")
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
 
 

@@ -84,7 +84,7 @@ class FreshContexts:
         """The context for the next connection."""
         return self._context
 
-    def used(self, tls: ssl.SSLSocket) -> None:
+    def used(self, tls: ssl.SSLObject) -> None:
         """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
         if tls.version() == "TLSv1.3" or tls.context is not self._context:
             return
@@ -114,7 +114,7 @@ class ConnectionObserver:
         """Give the connection's place back."""
         self._limit.close(source_of(address))
 
-    def agreed(self, address: str, tls: ssl.SSLSocket) -> bool:
+    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
         """Return whether the handshake was a whole one."""
         if tls.session_reused:
             log.warning("resumed session refused", extra={"fields": {"caller": address}})
