@@ -391,7 +391,7 @@ def test_a_handshake_that_fails_after_it_had_to_wait_for_the_socket_fails_once(p
             ours.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
             gone = asyncio.Event()
-            observer = Watching(ConnectionLimit(most=1, most_per_source=1))
+            observer = Watching(ConnectionLimit(most=1, most_per_source=1), meters=Meters())
             assert observer.opened("127.0.0.1")
             TlsTransport(
                 ours, loop=loop, context=context, protocol=Echo(), observer=observer,
