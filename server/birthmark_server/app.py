@@ -25,6 +25,7 @@ from birthmark_server import log as log_lines
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.denials import RENEWAL_POLL, LeaseKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_link
@@ -154,6 +155,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))
+            if settings.broker.deny_file:
+                keeper = _lease_keeper(settings, services)
+                await stack.enter_async_context(_background(_repeat("deny lease", RENEWAL_POLL, keeper.refresh)))
             if settings.broker.control:
                 link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
                 link.start()
@@ -174,6 +178,12 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+
+
+def _lease_keeper(settings: Settings, services: Services) -> LeaseKeeper:
+    return LeaseKeeper(
+        deny_file=open_deny_file(settings.broker), store=services.store, authority=services.authority, now=utc_now
+    )
 
 
 async def _open_doors(

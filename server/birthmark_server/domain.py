@@ -51,6 +51,7 @@ class CertificateProfile(StrEnum):
     CONTROL = "control"
     STATION = "station"
     OPERATOR = "operator"
+    DENY_LIST = "deny-list"
 
 
 class RevocationReason(StrEnum):

@@ -4,6 +4,7 @@ Trusts the gate for who speaks on a device's topics. What the payload says count
 comes with campaigns.
 """
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark_server.broker.link import BrokerLink, control_context
+from birthmark_server.broker.link import BrokerLink, MessageHandler, control_context
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
 
@@ -32,6 +33,15 @@ def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) ->
         if leaf in SIGNS_OF_LIFE:
             store.touch_device(device_id, at=at)
 
+    return _open(broker, anchors=anchors, suffix=broker.control_replica, on_message=heard)
+
+
+def open_errand(broker: BrokerSettings, *, anchors: Path) -> BrokerLink:
+    """Return a connection for a few commands of this process, beside the server's own; else as open_link()."""
+    return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}", on_message=None)
+
+
+def _open(broker: BrokerSettings, *, anchors: Path, suffix: str, on_message: MessageHandler | None) -> BrokerLink:
     certificate = Path(broker.control_certificate)
     try:
         context = control_context(
@@ -44,7 +54,7 @@ def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) ->
     return BrokerLink(
         host=broker.control_host or broker.host,
         port=broker.control_port or broker.port,
-        client_id=f"{name}.{broker.control_replica}",
+        client_id=f"{name}.{suffix}",
         context=context,
-        on_message=heard,
+        on_message=on_message,
     )

@@ -108,6 +108,20 @@ def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile
     )
 
 
+def _signer(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+    # No clientAuth: the key that signs for those who are absent opens no connection.
+    return Profile(
+        name=name,
+        issued_by=CaKind.INFRA,
+        lifetime=_YEAR,
+        most=_YEAR,
+        subject=NameOID.COMMON_NAME,
+        alt_name=AltName.ABSENT,
+        key_purposes=(purpose,),
+        policies=(oids.CP_INFRASTRUCTURE,),
+    )
+
+
 def _operational(name: CertificateProfile, policies: tuple[x509.ObjectIdentifier, ...]) -> Profile:
     # No extended key usage here: an X.509-SVID that has one must name serverAuth too (SPIFFE X509-SVID §4.4), and a
     # device is nobody's server. The Fleet CA's own clientAuth binds instead (docs/adr/0011-device-key-purposes.md).
@@ -145,6 +159,7 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
+            _signer(CertificateProfile.DENY_LIST, oids.KP_DENY_LIST),
         )
     }
 )
@@ -184,6 +199,7 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_CONTROL,
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
+                    oids.KP_DENY_LIST,
                 ),
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
