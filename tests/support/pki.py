@@ -114,8 +114,8 @@ class Pki:
         )
 
     def deny_signer(self) -> DenySigner:
-        """Who signs the broker's deny list."""
-        leaf = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list")
+        """Who signs the broker's deny list, since yesterday: so lists can be old."""
+        leaf = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list", now=self.now - timedelta(days=1))
         return DenySigner(leaf.key, leaf.certificate, self.authority.infra.certificate)
 
     def add(self, kind: CaKind, *, label: str) -> None:
