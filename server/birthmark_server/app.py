@@ -25,7 +25,8 @@ from birthmark_server import log as log_lines
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
-from birthmark_server.denials import RENEWAL_POLL, LeaseKeeper, open_deny_file
+from birthmark_server.denials import POLL as DENY_POLL
+from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_link
@@ -156,8 +157,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             ):
                 await stack.enter_async_context(_background(task))
             if settings.broker.deny_file:
-                keeper = _lease_keeper(settings, services)
-                await stack.enter_async_context(_background(_repeat("deny lease", RENEWAL_POLL, keeper.refresh)))
+                keeper = _deny_file_keeper(settings, services)
+                await stack.enter_async_context(_background(_repeat("deny file", DENY_POLL, keeper.refresh)))
             if settings.broker.control:
                 link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
                 link.start()
@@ -180,8 +181,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
         services.store.close()
 
 
-def _lease_keeper(settings: Settings, services: Services) -> LeaseKeeper:
-    return LeaseKeeper(
+def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:
+    return DenyFileKeeper(
         deny_file=open_deny_file(settings.broker), store=services.store, authority=services.authority, now=utc_now
     )
 

@@ -5,6 +5,7 @@ with its next certificate; by id only for one that is denied for good.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,9 @@ ON_THE_BROKER: Final = (
 )
 """Whose serial numbers mean something to the gate: those who connect, and who signs its list."""
 
-RENEWAL_POLL: Final = timedelta(seconds=5)
+POLL: Final = timedelta(seconds=1)
+REST: Final = 10
+"""How many times as long as reading the denials took they are not read again: a tenth of a core at most."""
 _SIGNER_WARNING: Final = timedelta(days=30)
 _PAGE: Final = 1000
 log: Final = logging.getLogger("birthmark.broker")
@@ -36,6 +39,8 @@ log: Final = logging.getLogger("birthmark.broker")
 
 class DenialStore(Protocol):
     """What denials are read from: a part of store.protocol.Store."""
+
+    def count_revoked(self, issuer_sha256: str) -> int: ...
 
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]: ...
 
@@ -56,12 +61,9 @@ def open_deny_file(broker: BrokerSettings) -> DenyFile:
 
 def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> Denials:
     """Read who is denied."""
-    # Those of a revoked CA too: the broker believes it until `birthmark broker config` has taken it out.
-    issuers = [issuer.sha256 for issuer in authority.issuers]
-    issuers += [certificate.fingerprint(hashes.SHA256()).hex() for certificate in authority.revoked]
     serials = {
         record.serial_number
-        for issuer_sha256 in issuers
+        for issuer_sha256 in _issuers(authority)
         for record in store.revoked_certificates(issuer_sha256, at=now)
         if record.profile in ON_THE_BROKER
     }
@@ -72,34 +74,51 @@ def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> 
     return Denials(devices=devices, serials=serials)
 
 
+def _issuers(authority: Authority) -> list[str]:
+    """Those of a revoked CA too: the broker believes it until `birthmark broker config` has taken it out."""
+    issuers = [issuer.sha256 for issuer in authority.issuers]
+    return issuers + [certificate.fingerprint(hashes.SHA256()).hex() for certificate in authority.revoked]
+
+
 def write_denials(deny_file: DenyFile, store: DenialStore, authority: Authority, *, now: datetime) -> DenyList:
     """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
     revocation at the same moment is in what was read, or is added afterwards."""
     return deny_file.replace(lambda: read_denials(store, authority, now=now))
 
 
-class LeaseKeeper:
-    """Renews the deny file's lease, so that the gate goes on letting devices in. `refresh` is to be called every
-    RENEWAL_POLL, by each process of the server: whoever comes first does it.
+class DenyFileKeeper:
+    """Keeps the deny file true and its lease fresh, so that the gate goes on letting devices in. `refresh` is to be
+    called every POLL, by each process of a server beside the broker: whoever comes first does what is due.
 
-    A file that is missing or damaged is written anew, as the database has it.
+    What any process revoked, on whatever machine, is added within a second or two; entries only ever leave by
+    write_denials(). A file that is missing or damaged is written anew, as the database has it.
     """
 
     def __init__(
-        self, *, deny_file: DenyFile, store: DenialStore, authority: Authority, now: Callable[[], datetime]
+        self,
+        *,
+        deny_file: DenyFile,
+        store: DenialStore,
+        authority: Authority,
+        now: Callable[[], datetime],
+        stopwatch: Callable[[], float] = time.monotonic,
     ) -> None:
         self._deny_file = deny_file
         self._store = store
         self._authority = authority
         self._now = now
+        self._stopwatch = stopwatch
+        self._rested = stopwatch()
+        self._revoked = -1
         self._said = ""
 
     def refresh(self) -> None:
         """Do what is due. What fails is logged once, and tried again the next time."""
         try:
             self._renew()
+            self._add_what_is_missing()
         except OSError as error:
-            self._say("deny lease not renewed", f"{error.filename or self._deny_file.path}: {error.strerror}")
+            self._say("deny file not kept", f"{error.filename or self._deny_file.path}: {error.strerror}")
         else:
             self._said = ""
 
@@ -124,6 +143,23 @@ class LeaseKeeper:
                 }
             },
         )
+
+    def _add_what_is_missing(self) -> None:
+        """Add what another process revoked, or one that could not write the file."""
+        began = self._stopwatch()
+        if began < self._rested:
+            return
+        revoked = sum(self._store.count_revoked(issuer_sha256) for issuer_sha256 in _issuers(self._authority))
+        if revoked == self._revoked:
+            return
+        wanted = read_denials(self._store, self._authority, now=self._now())
+        before = self._deny_file.read()
+        denied = self._deny_file.add(devices=wanted.devices, serials=wanted.serials)
+        self._revoked = revoked  # counted before it was read: what came meanwhile is found the next time
+        self._rested = self._stopwatch() + REST * (self._stopwatch() - began)
+        if denied.version != before.version:
+            added = len(denied.entries) - len(before.entries)
+            log.info("deny list added to", extra={"fields": {"version": denied.version, "added": added}})
 
     def _say(self, event: str, reason: str) -> None:
         if reason != self._said:

@@ -1,20 +1,24 @@
 """The deny list on the server's side: whom the database denies, who keeps its lease, and who shows it."""
 
+import itertools
 import json
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from birthmark_server.broker.denyfile import DenyFile, Lease
+from birthmark_server.broker.denyfile import DenyFile, Lease, encode
 from birthmark_server.ca.authority import Authority
-from birthmark_server.denials import LeaseKeeper, open_deny_file
+from birthmark_server.denials import DenyFileKeeper, open_deny_file
+from birthmark_server.domain import Device
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import Settings, load
 from birthmark_server.store.open import open_store
+from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
 
 
@@ -35,10 +39,11 @@ def deny_file(settings: Settings) -> DenyFile:
 
 
 class Time:
-    """A clock that the test sets."""
+    """A clock and a stopwatch that the test sets."""
 
     def __init__(self) -> None:
         self.at = datetime.now(UTC)
+        self.elapsed_s = 0.0
 
     def __call__(self) -> datetime:
         return self.at
@@ -53,16 +58,16 @@ def clock() -> Time:
 
 
 @pytest.fixture
-def keeper(settings: Settings, deny_file: DenyFile, clock: Time, installation: Path) -> Iterator[LeaseKeeper]:
+def keeper(settings: Settings, deny_file: DenyFile, clock: Time, installation: Path) -> Iterator[DenyFileKeeper]:
     """The background task of a server that has just started."""
     file = DenyFile(deny_file.path, signer=deny_file.signer, clock=clock.seconds)
     authority = Authority.load(Path(settings.ca.folder), passphrase=None, now=clock())
     store = open_store(settings.database.url, journal=installation / "journal.keeper")
-    yield LeaseKeeper(deny_file=file, store=store, authority=authority, now=clock)
+    yield DenyFileKeeper(deny_file=file, store=store, authority=authority, now=clock, stopwatch=lambda: clock.elapsed_s)
     store.close()
 
 
-def test_a_lease_is_kept(keeper: LeaseKeeper, deny_file: DenyFile, clock: Time) -> None:
+def test_a_lease_is_kept(keeper: DenyFileKeeper, deny_file: DenyFile, clock: Time) -> None:
     deny_file.create()
     deny_file.add(devices=["a"])
     began = clock.at
@@ -75,7 +80,7 @@ def test_a_lease_is_kept(keeper: LeaseKeeper, deny_file: DenyFile, clock: Time) 
 
 
 def test_a_server_that_was_down_for_an_hour_renews_at_once(
-    keeper: LeaseKeeper, deny_file: DenyFile, clock: Time
+    keeper: DenyFileKeeper, deny_file: DenyFile, clock: Time
 ) -> None:
     deny_file.create()
     clock.at += timedelta(hours=1)
@@ -84,7 +89,7 @@ def test_a_server_that_was_down_for_an_hour_renews_at_once(
     assert deny_file.read().lease == Lease(now, now + 900)
 
 
-def test_a_clock_that_was_set_back_is_followed(keeper: LeaseKeeper, deny_file: DenyFile, clock: Time) -> None:
+def test_a_clock_that_was_set_back_is_followed(keeper: DenyFileKeeper, deny_file: DenyFile, clock: Time) -> None:
     """Else a list of the future would stand until that future, with no end of its lease in sight."""
     deny_file.create()
     clock.at -= timedelta(hours=1)
@@ -95,7 +100,7 @@ def test_a_clock_that_was_set_back_is_followed(keeper: LeaseKeeper, deny_file: D
 
 @pytest.mark.parametrize("damage", ["lost", "cut short", "not ours", "old format"])
 def test_a_file_that_cannot_be_used_is_written_anew(
-    keeper: LeaseKeeper,
+    keeper: DenyFileKeeper,
     deny_file: DenyFile,
     birthmark: Birthmark,
     clock: Time,
@@ -113,14 +118,63 @@ def test_a_file_that_cannot_be_used_is_written_anew(
             deny_file.path.write_bytes(deny_file.path.read_bytes().replace(b"end 0", b"end 1"))
         case _:
             deny_file.path.write_bytes(b"birthmark-deny 1 7\nend 0\n")
-    clock.at += timedelta(seconds=300)
+    clock.at += timedelta(seconds=310)
     keeper.refresh()
     assert deny_file.read().serials == revoked
     assert "deny list written anew" in caplog.text
 
 
+def test_what_another_process_revoked_is_added_and_nothing_is_taken_out(
+    keeper: DenyFileKeeper, deny_file: DenyFile, birthmark: Birthmark, caplog: pytest.LogCaptureFixture
+) -> None:
+    deny_file.create()
+    deny_file.add(devices=["from-elsewhere"])
+    keeper.refresh()
+    before = deny_file.read()
+    revoked = _revoke_the_operator_and_the_control_identity(birthmark)
+    # As a machine that has no deny file: what its revocation wrote there is taken back here.
+    deny_file.path.write_bytes(deny_file.signer.sign(encode(replace(before, version=before.version + 9))))
+    caplog.set_level(logging.INFO)
+    keeper.refresh()
+    assert deny_file.read().serials == revoked
+    assert deny_file.read().devices == {"from-elsewhere"}
+    assert "deny list added to" in caplog.text
+
+
+def test_denials_are_not_read_again_while_none_is_new(
+    keeper: DenyFileKeeper, deny_file: DenyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.refresh()
+    reads = list[int]()
+    monkeypatch.setattr(SqlStore, "list_devices", lambda self, **page: reads.append(1))
+    keeper.refresh()
+    assert reads == []
+
+
+def test_reading_very_many_denials_is_followed_by_a_rest(
+    keeper: DenyFileKeeper, deny_file: DenyFile, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deny_file.create()
+    reads, count = list[int](), itertools.count()
+
+    def slow(self: SqlStore, **page: object) -> list[Device]:
+        reads.append(1)
+        clock.elapsed_s += 2
+        return []
+
+    monkeypatch.setattr(SqlStore, "list_devices", slow)
+    monkeypatch.setattr(SqlStore, "count_revoked", lambda self, issuer: next(count))  # a revocation at every look
+    keeper.refresh()
+    clock.elapsed_s += 19
+    keeper.refresh()
+    assert len(reads) == 1
+    clock.elapsed_s += 1
+    keeper.refresh()
+    assert len(reads) == 2
+
+
 def test_what_fails_is_said_once_and_tried_again(
-    keeper: LeaseKeeper, deny_file: DenyFile, caplog: pytest.LogCaptureFixture
+    keeper: DenyFileKeeper, deny_file: DenyFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = deny_file.path.parent
     for file in list(path.glob("deny*")):
@@ -129,14 +183,14 @@ def test_what_fails_is_said_once_and_tried_again(
     (path / "deny.lock").mkdir()  # as a folder that the server may not write to
     keeper.refresh()
     keeper.refresh()
-    assert caplog.text.count("deny lease not renewed") == 1
+    assert caplog.text.count("deny file not kept") == 1
     (path / "deny.lock").rmdir()
     keeper.refresh()
     assert deny_file.read().entries == ()
 
 
 def test_a_signer_that_is_about_to_end_is_a_warning(
-    keeper: LeaseKeeper, deny_file: DenyFile, clock: Time, caplog: pytest.LogCaptureFixture
+    keeper: DenyFileKeeper, deny_file: DenyFile, clock: Time, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock.at += timedelta(days=340)
     keeper.refresh()

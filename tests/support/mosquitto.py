@@ -54,12 +54,13 @@ def free_port() -> int:
 
 @dataclass
 class Broker:
-    """A Mosquitto under test. The port stays the same over restarts. deny: its deny file."""
+    """A Mosquitto under test. The port stays the same over restarts. under: a program that runs it, as valgrind."""
 
     settings: MosquittoSettings
     written: WrittenConfig
     deny: DenyFile
     environment: dict[str, str] = field(default_factory=dict)
+    under: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,7 +78,7 @@ class Broker:
         before = len(self.log())
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [find_mosquitto(), "-c", str(self.written.conf)],
+                [*self.under, find_mosquitto(), "-c", str(self.written.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -156,6 +157,7 @@ def running_broker(
     plugin: Path | None = None,
     session_tickets: bool = False,
     environment: dict[str, str] | None = None,
+    under: Sequence[str] = (),
     **more: Any,
 ) -> Iterator[Broker]:
     """Run a broker in `folder` (made where missing). more: further fields of MosquittoSettings.
@@ -184,7 +186,7 @@ def running_broker(
     deny = DenyFile(written.deny_file, signer=signer, lease_s=lease_s)
     deny.create()
     broker = Broker(
-        settings, written, deny, {**({} if session_tickets else written.environment), **(environment or {})}
+        settings, written, deny, {**({} if session_tickets else written.environment), **(environment or {})}, under
     )
     broker.start()
     try:
