@@ -28,6 +28,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.cut_off import try_cut_off
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
+from birthmark_server.meters import Meters
 from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
@@ -47,6 +48,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
+from birthmark_server.web.metrics import REFRESH, FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
@@ -84,6 +86,7 @@ class Services:
     enrollment: EnrollmentService
     renewal: RenewalService
     crls: CrlPublisher
+    meters: Meters
 
 
 def utc_now() -> datetime:
@@ -97,7 +100,8 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
     roots = TrustStore.load(Path(settings.tpm.roots))
     store = open_store(settings.database.url, journal=Path(settings.database.journal))
-    refusals = RefusalBook(store)
+    meters = Meters()
+    refusals = RefusalBook(store, count=meters.refused)
     enrollment = EnrollmentService(
         store=store,
         authority=authority,
@@ -134,7 +138,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refresh=timedelta(seconds=settings.crl.refresh_s),
         now=now,
     )
-    return Services(store, authority, roots, enrollment, renewal, crls)
+    return Services(store, authority, roots, enrollment, renewal, crls, meters)
 
 
 def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
@@ -167,14 +171,19 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            addresses = await _open_doors(settings, services, workers, stack)
+            link = None
+            if settings.broker.control:
+                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
+            heard = None if link is None else lambda: link.live
+            gauges = FleetGauges(services.store, live=heard, now=utc_now)
+            addresses = await _open_doors(settings, services, workers, stack, gauges)
             for task in (
+                _repeat("gauges", REFRESH, gauges.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))
-            if settings.broker.control:
-                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
+            if link is not None:
                 link.start()
                 stack.push_async_callback(asyncio.to_thread, link.stop)
             log.info(
@@ -196,7 +205,11 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 
 async def _open_doors(
-    settings: Settings, services: Services, workers: Workers, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    services: Services,
+    workers: Workers,
+    stack: contextlib.AsyncExitStack,
+    gauges: FleetGauges,
 ) -> Addresses:
     loop = asyncio.get_running_loop()
     limits = settings.limits
@@ -209,6 +222,7 @@ async def _open_doors(
             issuers=frozenset(issuer.sha256 for issuer in authority.issuers),
             limits=limits,
             workers=workers,
+            meters=services.meters,
             now=utc_now,
         )
 
@@ -218,14 +232,20 @@ async def _open_doors(
 
     async def listen(listener: Listener, sockets: list[socket.socket], limit: ConnectionLimit) -> None:
         for sock in sockets:
-            server = await loop.create_server(partial(listener, ConnectionObserver(limit)), sock=sock)
+            server = await loop.create_server(
+                partial(listener, ConnectionObserver(limit, meters=services.meters)), sock=sock
+            )
             stack.callback(server.close)
 
     key, key_passphrase = Path(settings.server.key), None
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
     signer = TimeSigner.load(Path(settings.server.certificate), key, key_passphrase)
-    routes = [*routes_of(services, settings, now=utc_now), *time_routes(signer, now=utc_now)]
+    routes = [
+        *routes_of(services, settings, now=utc_now),
+        *time_routes(signer, now=utc_now),
+        metrics_route(services.meters, gauges),
+    ]
     devices = shell([*routes, openapi_route(routes)])
     contexts = FreshContexts(
         partial(
@@ -250,6 +270,7 @@ async def _open_doors(
         protocol=over_tls,
         connections=connections(limits.connections_per_source),
         handshake_timeout_s=limits.handshake_timeout_s,
+        meters=services.meters,
     )
     stack.push_async_callback(door.wait_closed)
     finish_at_the_end(over_tls)

@@ -92,3 +92,14 @@ def group_name(value: str) -> str:
     if not _GROUP.fullmatch(value):
         raise DecodeError(f"want 1 to 64 of a-z, 0-9 and '-', got {value[:80]!r}", field="group")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class DaysLeft:
+    """Active devices by how long the operational certificate that they live by has left.
+
+    counts: one for each class that was asked for, and one for what is beyond the last. without: have none that stands.
+    """
+
+    counts: tuple[int, ...]
+    without: int

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark_server.domain import DeviceState, Refusal, RevocationReason
-from birthmark_server.fleet import MOST_TAGS, DeviceFilter, Group, KeptAnswer
+from birthmark_server.fleet import MOST_TAGS, DaysLeft, DeviceFilter, Group, KeptAnswer
 from birthmark_server.store.errors import AlreadyExists, TooManyTags, UnknownDevice, UnknownGroup
 from birthmark_server.store.protocol import Store
 from store.values import DAY, HOUR, ISSUER, MINUTE, NOW, bear, certificate, device, give_nonce, issuance
@@ -39,6 +39,21 @@ class FleetContract:
         assert ids(store, DeviceFilter(tags=("blue",)), DeviceFilter(tags=("plant-7",))) == ["dev-000003"]
         assert ids(store, DeviceFilter(model="no such")) == []
         assert [d.device_id for d in store.select_devices((), after="dev-000002", limit=1)] == ["dev-000003"]
+
+    def test_active_devices_are_counted_by_the_days_that_they_have_left(self, store: Store) -> None:
+        for number in range(1, 7):
+            bear(store, number)
+        rotate(store, 1, "a", ends=HOUR)
+        rotate(store, 2, "a", ends=HOUR)
+        rotate(store, 2, "b", ends=5 * DAY)  # the later one counts
+        rotate(store, 3, "a", ends=40 * DAY)
+        rotate(store, 4, "a", ends=5 * DAY)
+        store.revoke_device("dev-000004", reason=RevocationReason.SUPERSEDED, at=NOW, by="alice")
+        revoked = rotate(store, 5, "a", ends=5 * DAY)
+        store.revoke_certificate(revoked, reason=RevocationReason.SUPERSEDED, at=NOW, by="alice")
+        assert store.count_days_left([0, 1, 7], at=NOW) == DaysLeft((0, 1, 1, 1), without=2)
+        assert store.count_days_left([0, 1, 7], at=NOW + 2 * HOUR) == DaysLeft((1, 0, 1, 1), without=2)
+        assert store.count_days_left([], at=NOW) == DaysLeft((3,), without=2)
 
     def test_devices_are_selected_by_the_certificate_that_they_live_by(self, store: Store) -> None:
         for number in range(1, 4):

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from unittest.mock import sentinel
 
+from birthmark_server.meters import Meters
 from birthmark_server.web.api.openapi import openapi_route
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.doors import Route
 from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
+from birthmark_server.web.metrics import FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import TimeSigner, time_routes
 from support.tpm_vendor import build_ca
@@ -26,5 +28,6 @@ def every_route() -> list[Route]:
         *status_routes(),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
         *time_routes(TimeSigner((b"",), sentinel.key), now=epoch),
+        metrics_route(Meters(), FleetGauges(sentinel.store, live=None, now=epoch)),
     ]
     return [*routes, openapi_route(routes)]

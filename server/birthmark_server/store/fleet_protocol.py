@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from birthmark_server.domain import Device, Refusal
-from birthmark_server.fleet import DeviceFacts, DeviceFilter, Group, KeptAnswer
+from birthmark_server.fleet import DaysLeft, DeviceFacts, DeviceFilter, Group, KeptAnswer
 
 
 class FleetStore(Protocol):
@@ -17,6 +17,10 @@ class FleetStore(Protocol):
 
     def device_facts(self, device_ids: Sequence[str]) -> dict[str, DeviceFacts]:
         """What is known of these devices beside their records; all ids are keys. At most some 500 at once."""
+
+    def count_days_left(self, days: Sequence[int], *, at: datetime) -> DaysLeft:
+        """Count the active devices whose operational certificate ends within so many days, each in the first class
+        that holds it. days: rising; 0 is what has expired. Reads the whole fleet: for the background."""
 
     def change_tags(self, device_id: str, *, add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
         """Return the device's tags afterwards, in order. What is in both stays. Raise UnknownDevice, TooManyTags."""

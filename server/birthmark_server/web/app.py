@@ -25,6 +25,7 @@ from aiohttp import web
 
 from birthmark_server.domain import Caller
 from birthmark_server.errors import Malformed
+from birthmark_server.meters import NO_ROUTE, Meters
 from birthmark_server.settings import LimitSettings
 from birthmark_server.web.doors import Answer, Call, DoorStore, Route, Router, identify
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
@@ -61,6 +62,7 @@ class HttpShell:
         issuers: frozenset[str],
         limits: LimitSettings,
         workers: Workers,
+        meters: Meters,
         now: Callable[[], datetime],
     ) -> None:
         self._router = router
@@ -68,6 +70,7 @@ class HttpShell:
         self._issuers = issuers
         self._limits = limits
         self._workers = workers
+        self._meters = meters
         self._now = now
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
@@ -107,9 +110,10 @@ class HttpShell:
             outcome = {"code": code_of(error), "detail": str(error)}
             if answer.status >= 500:
                 log.error("failed", exc_info=error, extra={"fields": {"request": request_id}})
-        spent_ms = f"{(time.perf_counter() - began) * 1000:.1f}"
+        spent_s = time.perf_counter() - began
+        self._meters.answered(NO_ROUTE if route is None else f"{route.method} {route.path}", answer.status, spent_s)
         fields = {"request": request_id, "method": method, "path": path, "status": answer.status, "caller": source}
-        log.info("request", extra={"fields": {**fields, **outcome, "ms": spent_ms}})
+        log.info("request", extra={"fields": {**fields, **outcome, "ms": f"{spent_s * 1000:.1f}"}})
         return to_response(answer, request_id)
 
     def _work(self, route: Route, call: Call) -> tuple[Answer, str]:
@@ -175,7 +179,7 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     transport = request.transport
     if transport is None:
         return None
-    tls: ssl.SSLSocket | None = transport.get_extra_info("ssl_object")
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
 
 

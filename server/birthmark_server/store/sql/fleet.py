@@ -1,13 +1,13 @@
 """Selecting devices, and what is known of them beside their records: certificate in use, tags, agent."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, exists, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, func, literal_column, or_, select
 
-from birthmark_server.domain import CertificateProfile, Device
-from birthmark_server.fleet import MOST_TAGS, DeviceFacts, DeviceFilter, OperationalCertificate
+from birthmark_server.domain import CertificateProfile, Device, DeviceState
+from birthmark_server.fleet import MOST_TAGS, DaysLeft, DeviceFacts, DeviceFilter, OperationalCertificate
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import TooManyTags
 from birthmark_server.store.fleet_tables import AgentReports, DeviceTags
@@ -113,6 +113,16 @@ def device_facts(tx: Transaction, device_ids: Sequence[str]) -> dict[str, Device
     return {
         each: DeviceFacts(tags.get(each, ()), in_use.get(each), *agents.get(each, ("", None))) for each in device_ids
     }
+
+
+def count_days_left(tx: Transaction, days: Sequence[int], at: datetime) -> DaysLeft:
+    ends = select(_ENDS.label("ends")).where(DEVICES.c.state == DeviceState.ACTIVE.value).subquery()
+    classes = [(ends.c.ends <= to_us(at + timedelta(days=limit)), place) for place, limit in enumerate(days)]
+    place_of = case((ends.c.ends.is_(None), -1), *classes, else_=len(days)).label("place")
+    places = select(place_of).subquery()
+    counted = select(places.c.place, func.count()).group_by(places.c.place)
+    found = {int(place): int(number) for place, number in tx.rows(Statement(counted))}
+    return DaysLeft(tuple(found.get(place, 0) for place in range(len(days) + 1)), found.get(-1, 0))
 
 
 def change_tags(tx: Transaction, device_id: str, add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:

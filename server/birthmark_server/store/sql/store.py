@@ -24,7 +24,7 @@ from birthmark_server.domain import (
     Refusal,
     RevocationReason,
 )
-from birthmark_server.fleet import DeviceFacts, DeviceFilter, Group, KeptAnswer
+from birthmark_server.fleet import DaysLeft, DeviceFacts, DeviceFilter, Group, KeptAnswer
 from birthmark_server.store.database import Database
 from birthmark_server.store.journal_entries import Entry
 from birthmark_server.store.migrate import schema_problem
@@ -201,6 +201,9 @@ class SqlStore(Store):
 
     def device_facts(self, device_ids: Sequence[str]) -> dict[str, DeviceFacts]:
         return self._read(fleet.device_facts, device_ids)
+
+    def count_days_left(self, days: Sequence[int], *, at: datetime) -> DaysLeft:
+        return self._read(fleet.count_days_left, days, at)
 
     def change_tags(self, device_id: str, *, add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
         return self._write(fleet.change_tags, device_id, add, remove)
