@@ -26,6 +26,8 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cut_off import try_cut_off
+from birthmark_server.denials import POLL as DENY_POLL
+from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
@@ -183,6 +185,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))
+            if settings.broker.deny_file:
+                keeper = _deny_file_keeper(settings, services)
+                await stack.enter_async_context(_background(_repeat("deny file", DENY_POLL, keeper.refresh)))
             if link is not None:
                 link.start()
                 stack.push_async_callback(asyncio.to_thread, link.stop)
@@ -202,6 +207,12 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+
+
+def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:
+    return DenyFileKeeper(
+        deny_file=open_deny_file(settings.broker), store=services.store, authority=services.authority, now=utc_now
+    )
 
 
 async def _open_doors(

@@ -1,24 +1,24 @@
-"""What was revoked in the database, off the broker too: the gate's deny file, which it looks at once a second.
+"""What was revoked in the database, off the broker too: the deny file first, then the gate's ear.
 
-The database comes first: it decides, and the file only carries its word (`birthmark broker sync` writes it anew). By
-serial number, so that a device that is let in again comes back with its next certificate; by id only for one that is
-denied for good.
+The database comes first: it decides (denials.py). The file is durable and signed, and the gate looks at it once a
+second; the command that follows it makes a second into milliseconds, and may fail.
 """
 
+import logging
 from collections.abc import Collection, Iterable
-from datetime import datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives import hashes
-
-from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
+from birthmark_server.broker.control import tell_gate
+from birthmark_server.broker.denyfile import DenyList
 from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
-from birthmark_server.ca.authority import Authority
-from birthmark_server.domain import CertificateProfile, CertificateRecord, DeviceState
+from birthmark_server.denials import ON_THE_BROKER, open_deny_file
+from birthmark_server.domain import CertificateRecord
+from birthmark_server.errors import Misconfigured
+from birthmark_server.presence import open_errand
 from birthmark_server.settings import Settings
-from birthmark_server.store.protocol import Store
 
-_ON_THE_BROKER = (CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE, CertificateProfile.CONTROL)
+_CONNECT_TIMEOUT_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_ids: Collection[str] = ()) -> None:
@@ -27,17 +27,19 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
     Raises BrokerNotTold, saying what to do, where the deny file is not set or can't be written. Call it last: what the
     database has decided stands either way.
     """
-    serials = {record.serial_number for record in revoked if record.profile in _ON_THE_BROKER}
+    serials = {record.serial_number for record in revoked if record.profile in ON_THE_BROKER}
     if not serials and not denied_ids:
         return
     if not settings.broker.deny_file:
         raise BrokerNotTold("the broker is not told: set [broker] deny_file, or give it the next CRL")
     try:
-        DenyFile(Path(settings.broker.deny_file)).add(devices=denied_ids, serials=serials)
-    except (OSError, DenyFileMalformed) as error:
+        denied = open_deny_file(settings.broker).add(devices=denied_ids, serials=serials)
+    except (OSError, DenyFileMalformed, Misconfigured) as error:
         raise BrokerNotTold(
             f"the broker is not told: {settings.broker.deny_file}: {error}; mend that, then: birthmark broker sync"
         ) from None
+    if settings.broker.control_certificate and settings.broker.control_key:
+        _run_ahead(settings, denied, devices=denied_ids, serials=serials)
 
 
 def try_cut_off(settings: Settings, revoked: Iterable[CertificateRecord], denied_ids: Iterable[str]) -> str:
@@ -49,25 +51,15 @@ def try_cut_off(settings: Settings, revoked: Iterable[CertificateRecord], denied
     return ""
 
 
-def sync(settings: Settings, store: Store, authority: Authority, *, now: datetime) -> DenyList:
-    """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
-    revocation at the same moment is in what was read, or is added afterwards."""
-
-    # Those of a revoked CA too: the broker believes it until `birthmark broker config` has taken it out.
-    issuers = [issuer.sha256 for issuer in authority.issuers]
-    issuers += [certificate.fingerprint(hashes.SHA256()).hex() for certificate in authority.revoked]
-
-    def read() -> Denials:
-        serials = {
-            record.serial_number
-            for issuer_sha256 in issuers
-            for record in store.revoked_certificates(issuer_sha256, at=now)
-            if record.profile in _ON_THE_BROKER
-        }
-        devices, after = set[str](), ""
-        while page := store.list_devices(state=DeviceState.DENIED, after=after, limit=1000):
-            devices |= {device.device_id for device in page}
-            after = page[-1].device_id
-        return Denials(devices=devices, serials=serials)
-
-    return DenyFile(Path(settings.broker.deny_file)).replace(read)
+def _run_ahead(settings: Settings, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None:
+    try:
+        link = open_errand(settings.broker, anchors=Path(settings.ca.folder) / "root.pem")
+    except Misconfigured as error:
+        _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
+        return
+    link.start()
+    try:
+        if link.wait_tried(_CONNECT_TIMEOUT_S):
+            tell_gate(link, denied, devices=devices, serials=serials)
+    finally:
+        link.stop()

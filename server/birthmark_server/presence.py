@@ -4,6 +4,7 @@ Trusts the gate for who speaks on a device's topics. Of a hello's payload one th
 than that the device said so: which agent it runs. Rotation over MQTT comes with campaigns.
 """
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark_server.broker.link import BrokerLink, control_context
+from birthmark_server.broker.link import BrokerLink, MessageHandler, control_context
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
 from birthmark_wire.encoding import read_json
@@ -50,6 +51,15 @@ def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) ->
         if agent:
             store.note_agent(device_id, agent=agent, at=at)
 
+    return _open(broker, anchors=anchors, suffix=broker.control_replica, on_message=heard)
+
+
+def open_errand(broker: BrokerSettings, *, anchors: Path) -> BrokerLink:
+    """Return a connection for a few commands of this process, beside the server's own; else as open_link()."""
+    return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}", on_message=None)
+
+
+def _open(broker: BrokerSettings, *, anchors: Path, suffix: str, on_message: MessageHandler | None) -> BrokerLink:
     certificate = Path(broker.control_certificate)
     try:
         context = control_context(
@@ -62,7 +72,7 @@ def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) ->
     return BrokerLink(
         host=broker.control_host or broker.host,
         port=broker.control_port or broker.port,
-        client_id=f"{name}.{broker.control_replica}",
+        client_id=f"{name}.{suffix}",
         context=context,
-        on_message=heard,
+        on_message=on_message,
     )

@@ -227,6 +227,7 @@ def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) 
     assert sorted(record["profile"] for record in records) == [
         "broker",
         "control",
+        "deny-list",
         "security-officer",
         "security-officer",
         "server",
@@ -274,7 +275,7 @@ def test_a_bug_is_one_sentence_and_70(birthmark: Birthmark, monkeypatch: pytest.
 
 def test_the_database_and_the_journal_are_found_well(birthmark: Birthmark) -> None:
     assert birthmark("database", "upgrade").status == 0
-    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 5
+    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 6
     assert json.loads(birthmark("journal", "replay", "--json").out)["applied"] == 0
 
 

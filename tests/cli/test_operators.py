@@ -12,7 +12,9 @@ from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.passphrase import read
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
+from birthmark_server.denials import open_deny_file
 from birthmark_server.domain import Assurance, CertificateProfile, Device, DeviceState
+from birthmark_server.settings import load
 from birthmark_server.store.open import open_store
 from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
@@ -59,7 +61,7 @@ def deny_file(installation: Path) -> DenyFile:
     """The gate's deny file, which the settings name."""
     config = installation / "birthmark.toml"
     config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
-    file = DenyFile(installation / "deny")
+    file = open_deny_file(load(config).broker)
     file.create()
     return file
 
@@ -246,7 +248,7 @@ def test_a_revocation_during_a_sync_is_kept(
     def list_devices(self: SqlStore, **page: Any) -> list[Device]:
         found = read_devices(self, **page)
         if not late:
-            late.append(threading.Thread(target=DenyFile(deny_file.path).add, kwargs={"devices": [device]}))
+            late.append(threading.Thread(target=deny_file.add, kwargs={"devices": [device]}))
             late[0].start()
             late[0].join(0.2)
         return found

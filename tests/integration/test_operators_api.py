@@ -35,10 +35,17 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 
 @pytest.fixture(scope="module")
 def server(site: Installation) -> Iterator[Server]:
-    deny = DenyFile(site.folder / "deny")
+    deny = deny_file(site)
     deny.replace(lambda: Denials(devices=set(), serials=set()))
-    with site.start(extra=LIMITS, broker=f'deny_file = "{deny.path}"') as running:
+    certificate, key = site.infra(CertificateProfile.DENY_LIST, "srv-deny-list").write(site.folder, "deny-list")
+    broker = f'deny_file = "{deny.path}"\ndeny_certificate = "{certificate}"\ndeny_key = "{key}"'
+    with site.start(extra=LIMITS, broker=broker) as running:
         yield running
+
+
+def deny_file(site: Installation) -> DenyFile:
+    """What the broker reads."""
+    return DenyFile(site.folder / "deny", signer=site.pki.deny_signer())
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +164,7 @@ def test_a_device_is_revoked_and_readmitted_in_the_operators_name_and_the_broker
         assert (cut["devices"], cut["certificates"], cut["by"], cut["broker"]) == (
             ["dev-sn-cut"], 2, "the-operator", "",
         )  # fmt: skip
-        assert f"{ldevid.certificate.serial_number:x}" in DenyFile(site.folder / "deny").read().serials
+        assert f"{ldevid.certificate.serial_number:x}" in deny_file(site).read().serials
         assert site.store.device_revocations("dev-sn-cut")[0].by == "the-operator"
         assert json.loads(post(client, "/v1/devices/dev-sn-cut/readmit").body)["state"] == "active"
         assert post(client, "/v1/devices/dev-sn-cut/readmit").code == "device-not-revoked"

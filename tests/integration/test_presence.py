@@ -36,6 +36,7 @@ def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
                 fleet=[authority.fleet.certificate],
                 infra=[authority.infra.certificate],
                 trust_domain=authority.namespace.trust_domain,
+                signer=site.pki.deny_signer(),
             ) as broker,
             site.start(broker=control_lines(site, broker.port)) as server,
         ):

@@ -208,6 +208,7 @@ class AgentSite:
                     fleet=[authority.fleet.certificate],
                     infra=[authority.infra.certificate],
                     trust_domain=authority.namespace.trust_domain,
+                    signer=installation.pki.deny_signer(),
                 )
             )
             vendor = VendorCa.create(folder / "swtpm-ca")

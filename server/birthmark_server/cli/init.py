@@ -225,6 +225,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
             (CertificateProfile.SERVER, plan.server_names, plan.folder),
             (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
             (CertificateProfile.CONTROL, [], plan.folder),
+            (CertificateProfile.DENY_LIST, [], plan.folder),
         ):
             if not (place / f"{profile}.pem").exists():
                 files.make_folder(place)
@@ -264,5 +265,7 @@ def _settings(plan: _Plan) -> str:
             "broker.control": True,
             "broker.control_certificate": "control.pem",
             "broker.control_key": "control.key",
+            "broker.deny_certificate": "deny-list.pem",
+            "broker.deny_key": "deny-list.key",
         }
     )
