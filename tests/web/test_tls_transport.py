@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark_server.meters import Meters
 from birthmark_server.web import tls_transport
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.tls import ConnectionObserver, FreshContexts, TlsServer, listening_sockets
@@ -191,7 +192,13 @@ def test_a_protocol_that_fails_costs_its_own_connection_alone(pki: Pki, tmp_path
         (sock,) = listening_sockets("127.0.0.1:0")
         contexts = FreshContexts(lambda: context_of(pki, tmp_path))
         door = TlsServer(
-            [sock], loop=loop, contexts=contexts, protocol=Failing, connections=limit, handshake_timeout_s=5.0
+            [sock],
+            loop=loop,
+            contexts=contexts,
+            protocol=Failing,
+            connections=limit,
+            handshake_timeout_s=5.0,
+            meters=Meters(),
         )
         answers = []
         for line in (b"fail\n", b"hello\n"):
@@ -384,7 +391,7 @@ def test_a_handshake_that_fails_after_it_had_to_wait_for_the_socket_fails_once(p
             ours.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
             gone = asyncio.Event()
-            observer = Watching(ConnectionLimit(most=1, most_per_source=1))
+            observer = Watching(ConnectionLimit(most=1, most_per_source=1), meters=Meters())
             assert observer.opened("127.0.0.1")
             TlsTransport(
                 ours, loop=loop, context=context, protocol=Echo(), observer=observer,

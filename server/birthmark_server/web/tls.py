@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.errors import AddressTaken, Misconfigured
+from birthmark_server.meters import Meters
 from birthmark_server.web.limits import ConnectionLimit, source_of
 from birthmark_server.web.tls_transport import Stage, TlsTransport
 
@@ -96,14 +97,16 @@ class FreshContexts:
 class ConnectionObserver:
     """Holds a listener to its connection limits, lets no session be resumed, and logs handshakes that fail."""
 
-    def __init__(self, limit: ConnectionLimit, contexts: FreshContexts | None = None) -> None:
+    def __init__(self, limit: ConnectionLimit, *, meters: Meters, contexts: FreshContexts | None = None) -> None:
         self._limit = limit
+        self._meters = meters
         self._contexts = contexts
 
     def opened(self, address: str) -> bool:
         """Return whether this address may have one more connection."""
         if self._limit.open(source_of(address)):
             return True
+        self._meters.turned_away()
         log.warning("connection refused", extra={"fields": {"caller": address, "code": "too-many-connections"}})
         return False
 
@@ -121,7 +124,8 @@ class ConnectionObserver:
         return True
 
     def failed(self, address: str, error: ssl.SSLError) -> None:
-        """Log why a handshake failed."""
+        """Log and count why a handshake failed."""
+        self._meters.handshake_failed(error.reason or "none")
         log.info("handshake failed", extra={"fields": {"caller": address, "reason": error.reason or str(error)}})
 
 
@@ -137,6 +141,7 @@ class TlsServer:
         protocol: Callable[[], asyncio.Protocol],
         connections: ConnectionLimit,
         handshake_timeout_s: float,
+        meters: Meters,
     ) -> None:
         """sockets: bound and listening; closed by `close`. protocol: makes what is told of a connection once its
         handshake is complete."""
@@ -144,7 +149,7 @@ class TlsServer:
         self._loop = loop
         self._contexts = contexts
         self._protocol = protocol
-        self._observer = ConnectionObserver(connections, contexts)
+        self._observer = ConnectionObserver(connections, meters=meters, contexts=contexts)
         self._handshake_timeout_s = handshake_timeout_s
         self._connections: set[TlsTransport] = set()
         self._all_gone = asyncio.Event()
