@@ -19,5 +19,5 @@ def leaf_of(pki: Pki, profile: CertificateProfile) -> Leaf:
             )
         case CertificateProfile.CONTROL:
             return pki.infra(profile, "srv-control")
-        case CertificateProfile.STATION | CertificateProfile.OPERATOR:
+        case _:
             return pki.infra(profile, f"{profile}-1")

@@ -5,7 +5,7 @@ anything is signed, authority.py recognises a certificate's role by them, and do
 Subjects are O, then one attribute; a role is an extended key usage or a policy, never a name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -78,6 +78,7 @@ class CaProfile:
     policies: tuple[x509.ObjectIdentifier, ...] = ()
 
 
+_ROLES = (oids.CP_VIEWER, oids.CP_FACTORY, oids.CP_FLEET_OPERATOR, oids.CP_SECURITY_OFFICER)
 _TPM = (oids.TCG_VERIFIED_TPM_RESIDENCY, oids.TCG_VERIFIED_TPM_FIXED)
 _YEAR = timedelta(days=365)
 
@@ -95,7 +96,9 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     )
 
 
-def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+def _client(
+    name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier
+) -> Profile:
     return Profile(
         name=name,
         issued_by=CaKind.INFRA,
@@ -104,7 +107,7 @@ def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile
         subject=NameOID.COMMON_NAME,
         alt_name=AltName.ABSENT,
         key_purposes=(oids.CLIENT_AUTH, purpose),
-        policies=(oids.CP_INFRASTRUCTURE,),
+        policies=(oids.CP_INFRASTRUCTURE, *roles),
     )
 
 
@@ -145,6 +148,10 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
+            _client(CertificateProfile.VIEWER, oids.KP_OPERATOR, oids.CP_VIEWER),
+            _client(CertificateProfile.FACTORY, oids.KP_OPERATOR, oids.CP_FACTORY),
+            _client(CertificateProfile.FLEET_OPERATOR, oids.KP_OPERATOR, oids.CP_FLEET_OPERATOR),
+            _client(CertificateProfile.SECURITY_OFFICER, oids.KP_OPERATOR, oids.CP_SECURITY_OFFICER),
         )
     }
 )
@@ -185,11 +192,17 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
                 ),
-                policies=(oids.CP_INFRASTRUCTURE,),
+                policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
             ),
         )
     }
 )
+
+EARLIER_CA_PROFILES: Final = MappingProxyType(
+    {CaKind.INFRA: (replace(CA_PROFILES[CaKind.INFRA], policies=(oids.CP_INFRASTRUCTURE,)),)}
+)
+"""How CAs of a kind were certified before: they are still believed, for what their own policies hold. An Infra CA from
+before operators had roles certifies all but those (docs/adr/0026-roles-are-policies.md)."""
 
 CRITICAL: Final = MappingProxyType(
     {
