@@ -53,9 +53,7 @@ def leaf_constants(profile: Profile, *, issuer_key_id: bytes, crl_url: str) -> l
     return extensions
 
 
-def ca_constants(
-    kind: CaKind, namespace: Namespace, *, profile: CaProfile | None = None
-) -> list[x509.ExtensionType]:
+def ca_constants(kind: CaKind, namespace: Namespace, *, profile: CaProfile | None = None) -> list[x509.ExtensionType]:
     """Return what a CA's request asks for, and its certificate contains: all but the two key identifiers and the CRL
     distribution point. profile: the one of this kind, or one that held before."""
     profile = profile or CA_PROFILES[kind]

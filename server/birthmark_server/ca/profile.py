@@ -96,9 +96,7 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     )
 
 
-def _client(
-    name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier
-) -> Profile:
+def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
         issued_by=CaKind.INFRA,
@@ -146,6 +144,16 @@ PROFILES: Final = MappingProxyType(
             _host(CertificateProfile.SERVER, oids.KP_SERVER),
             _host(CertificateProfile.BROKER, oids.KP_BROKER),
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
+            Profile(
+                name=CertificateProfile.COMMAND,
+                issued_by=CaKind.INFRA,
+                lifetime=_YEAR,
+                most=_YEAR,
+                subject=NameOID.COMMON_NAME,
+                alt_name=AltName.ABSENT,
+                key_purposes=(oids.KP_COMMAND,),  # no clientAuth: it signs messages, and opens no door (docs/adr/0080)
+                policies=(oids.CP_INFRASTRUCTURE,),
+            ),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
             _client(CertificateProfile.VIEWER, oids.KP_OPERATOR, oids.CP_VIEWER),
@@ -191,6 +199,7 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_CONTROL,
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
+                    oids.KP_COMMAND,
                 ),
                 policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
             ),
@@ -199,10 +208,19 @@ CA_PROFILES: Final = MappingProxyType(
 )
 
 EARLIER_CA_PROFILES: Final = MappingProxyType(
-    {CaKind.INFRA: (replace(CA_PROFILES[CaKind.INFRA], policies=(oids.CP_INFRASTRUCTURE,)),)}
+    {
+        CaKind.INFRA: (
+            replace(
+                CA_PROFILES[CaKind.INFRA],
+                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-1],
+                policies=(oids.CP_INFRASTRUCTURE,),
+            ),
+        )
+    }
 )
-"""How CAs of a kind were certified before: they are still believed, for what their own policies hold. An Infra CA from
-before operators had roles certifies all but those (docs/adr/0026-roles-are-policies.md)."""
+"""How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
+An Infra CA from before there were commands, and roles of operators, certifies all but those
+(docs/adr/0026-roles-are-policies.md, docs/adr/0080-commands-are-signed-apart.md)."""
 
 CRITICAL: Final = MappingProxyType(
     {

@@ -1,8 +1,8 @@
 """Make the golden certificates anew: `python tests/ca/golden/generate.py` from the root of the repository.
 
 `tbs.json` holds, for each profile, the to-be-signed bytes that fixed inputs give, in hexadecimal. The CAs' certificates
-beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign. `without-roles/`
-is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
+beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign.
+`without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
 difference before you commit one: it is what every verifier in the field will see.
 """
 
@@ -47,6 +47,7 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.SERVER: InfraRequest(CertificateProfile.SERVER, P256, "srv-server", *hosts),
         CertificateProfile.BROKER: InfraRequest(CertificateProfile.BROKER, P256, "srv-broker", *hosts),
         CertificateProfile.CONTROL: InfraRequest(CertificateProfile.CONTROL, P256, "srv-control"),
+        CertificateProfile.COMMAND: InfraRequest(CertificateProfile.COMMAND, P256, "srv-command"),
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
         **{profile: InfraRequest(profile, P384, "alice") for profile in OPERATOR_PROFILES},
     }
