@@ -54,6 +54,12 @@ class UnknownSwap(NotFound):
     code = "unknown-swap"
 
 
+class UnknownJob(NotFound):
+    """No job of that id."""
+
+    code = "unknown-job"
+
+
 class NonceUnknown(NotFound):
     """The EST nonce is not there, was used, has expired, or belongs to another device."""
 

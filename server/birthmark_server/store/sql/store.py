@@ -40,6 +40,7 @@ from birthmark_server.store.sql import (
     setup,
     swaps,
 )
+from birthmark_server.store.sql.job_store import SqlJobs
 from birthmark_server.store.sql.replay import replay
 
 
@@ -48,6 +49,7 @@ class SqlStore(Store):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.jobs = SqlJobs(database)
         self._read = database.read
         self._write = database.write
 
