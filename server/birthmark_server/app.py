@@ -27,10 +27,13 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
-from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
-from birthmark_server.settings import RefusalSettings, Settings
+from birthmark_server.rotation.engine import Engine
+from birthmark_server.rotation.service import RotationPolicy, RotationService
+from birthmark_server.rotation.signer import CommandSigner
+from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
+from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
@@ -77,6 +80,8 @@ class Services:
     roots: TrustStore
     enrollment: EnrollmentService
     renewal: RenewalService
+    rotation: RotationService
+    jobs: JobStore
     crls: CrlPublisher
 
 
@@ -111,6 +116,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     )
     renewal = RenewalService(
         store=store,
+        jobs=store.jobs,
         authority=authority,
         policy=RenewalPolicy(
             ldevid_lifetime=timedelta(seconds=settings.ca.ldevid_lifetime_s),
@@ -121,6 +127,21 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         now=now,
         random=os.urandom,
     )
+    rotation = RotationService(
+        store=store,
+        jobs=store.jobs,
+        renewal=renewal,
+        authority=authority,
+        signer=_command_signer(settings.broker),
+        policy=RotationPolicy(
+            nonce_ttl=timedelta(seconds=settings.est.nonce_ttl_s),
+            silence=timedelta(seconds=settings.rotation.silence_s),
+            most_under_way=settings.rotation.most_under_way,
+            spread=timedelta(seconds=settings.rotation.spread_s),
+        ),
+        refusals=refusals,
+        random=os.urandom,
+    )
     crls = CrlPublisher(
         store=store,
         authority=authority,
@@ -128,7 +149,13 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refresh=timedelta(seconds=settings.crl.refresh_s),
         now=now,
     )
-    return Services(store, authority, roots, enrollment, renewal, crls)
+    return Services(store, authority, roots, enrollment, renewal, rotation, store.jobs, crls)
+
+
+def _command_signer(broker: BrokerSettings) -> CommandSigner | None:
+    if not broker.command_certificate:
+        return None
+    return CommandSigner.load(Path(broker.command_certificate), Path(broker.command_key))
 
 
 def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
@@ -155,9 +182,17 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             ):
                 await stack.enter_async_context(_background(task))
             if settings.broker.control:
-                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
-                link.start()
-                stack.push_async_callback(asyncio.to_thread, link.stop)
+                engine = Engine(
+                    broker=settings.broker,
+                    anchors=Path(settings.ca.folder) / "root.pem",
+                    store=services.store,
+                    jobs=services.jobs,
+                    service=services.rotation,
+                    threads=settings.server.workers,
+                    now=utc_now,
+                )
+                engine.start()
+                stack.push_async_callback(asyncio.to_thread, engine.stop)
             log.info(
                 "serving",
                 extra={"fields": {"https": addresses.https, "crl": addresses.crl, "front": addresses.front}},

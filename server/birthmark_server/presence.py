@@ -1,37 +1,18 @@
-"""The server's ear on the broker: what a device says there is a sign of life, and noted as one.
+"""The server's ear on the broker: its connection, made from the settings. Who listens is rotation/engine.py."""
 
-Trusts the gate for who speaks on a device's topics. What the payload says counts for nothing here; rotation over MQTT
-comes with campaigns.
-"""
-
-from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark_server.broker.link import BrokerLink, control_context
+from birthmark_server.broker.link import BrokerLink, MessageHandler, control_context
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
 
-SIGNS_OF_LIFE: Final = ("hello", "status")
 
-
-class PresenceStore(Protocol):
-    """What the ear tells the record: a part of store.protocol.Store."""
-
-    def touch_device(self, device_id: str, *, at: datetime) -> None: ...
-
-
-def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) -> BrokerLink:
+def open_link(broker: BrokerSettings, *, anchors: Path, on_message: MessageHandler) -> BrokerLink:
     """Return this server's connection to the broker, not yet started. Raise Misconfigured if its certificate can't be
     used. anchors: PEM, what the broker's certificate must lead to."""
-
-    def heard(device_id: str, leaf: str, payload: bytes, at: datetime) -> None:  # noqa: ARG001 - see the module
-        if leaf in SIGNS_OF_LIFE:
-            store.touch_device(device_id, at=at)
-
     certificate = Path(broker.control_certificate)
     try:
         context = control_context(
@@ -46,5 +27,5 @@ def open_link(broker: BrokerSettings, *, anchors: Path, store: PresenceStore) ->
         port=broker.control_port or broker.port,
         client_id=f"{name}.{broker.control_replica}",
         context=context,
-        on_message=heard,
+        on_message=on_message,
     )

@@ -165,6 +165,18 @@ class EstSettings(Section):
     )
 
 
+class RotationSettings(Section):
+    """How devices are told to rotate over the broker (docs/campaigns.md). Needs [broker] control and command_*."""
+
+    most_under_way: int = Field(
+        1000, ge=1, description="Devices that rotate at the same time; the others are told to come later."
+    )
+    spread_s: int = Field(120, ge=1, le=DAY_S, description="Those come back spread over this time.")
+    silence_s: int = Field(
+        300, ge=10, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
+    )
+
+
 class CrlSettings(Section):
     """Certificate revocation lists over plain HTTP, where every verifier looks for them."""
 
@@ -238,6 +250,7 @@ class Settings(Section):
     broker: BrokerSettings
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
+    rotation: RotationSettings = RotationSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})

@@ -46,9 +46,10 @@ class JobStore(Protocol):
     def device_certificate(self, device_id: str, serial_number: str) -> CertificateRecord | None:
         """The device's operational certificate of this serial number."""
 
-    def ask_retirement(self, retirement: Retirement) -> bool:
-        """Note it, in place of the device's earlier one; return whether there is anything to retire: an unrevoked
-        operational certificate of the device, issued before this one."""
+    def ask_retirement(self, retirement: Retirement, *, proof: bool = False) -> bool:
+        """Note it, in place of the device's earlier one, if there is anything to retire: an unrevoked operational
+        certificate of the device, issued before this one. proof: in any case, since a job waits to see it live. Return
+        whether it was noted."""
 
     def claim_retirements(
         self, *, at: datetime, limit: int, following: Callable[[Retirement], datetime]

@@ -48,8 +48,8 @@ class SqlJobs(JobStore):
     def device_certificate(self, device_id: str, serial_number: str) -> CertificateRecord | None:
         return self._read(jobs.device_certificate, device_id, serial_number)
 
-    def ask_retirement(self, retirement: Retirement) -> bool:
-        return self._write(retirements.ask_retirement, retirement)
+    def ask_retirement(self, retirement: Retirement, *, proof: bool = False) -> bool:
+        return self._write(retirements.ask_retirement, retirement, proof)
 
     def claim_retirements(
         self, *, at: datetime, limit: int, following: Callable[[Retirement], datetime]

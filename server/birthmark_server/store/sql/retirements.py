@@ -85,9 +85,10 @@ def retirement_from(row: Row) -> Retirement:
     return Retirement(row[0], row[1], row[2], from_us(row[3]), from_us(row[4]), row[5])
 
 
-def ask_retirement(tx: Transaction, retirement: Retirement) -> bool:
+def ask_retirement(tx: Transaction, retirement: Retirement, proof: bool) -> bool:
     kept = get_certificate(tx, retirement.certificate_sha256)
-    if tx.row(_ANY_OLDER, key=retirement.device_id, kept=kept.sha256, issued=to_us(kept.issued_at)) is None:
+    older = tx.row(_ANY_OLDER, key=retirement.device_id, kept=kept.sha256, issued=to_us(kept.issued_at))
+    if older is None and not proof:
         return False
     tx.run(_ASK, **retirement_values(retirement))
     return True
