@@ -30,9 +30,11 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.rotation.engine import Engine
+from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.rotation.service import RotationPolicy, RotationService
 from birthmark_server.rotation.signer import CommandSigner
 from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
+from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
@@ -82,6 +84,7 @@ class Services:
     renewal: RenewalService
     rotation: RotationService
     jobs: JobStore
+    campaigns: CampaignStore
     crls: CrlPublisher
 
 
@@ -149,7 +152,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refresh=timedelta(seconds=settings.crl.refresh_s),
         now=now,
     )
-    return Services(store, authority, roots, enrollment, renewal, rotation, store.jobs, crls)
+    return Services(store, authority, roots, enrollment, renewal, rotation, store.jobs, store.campaigns, crls)
 
 
 def _command_signer(broker: BrokerSettings) -> CommandSigner | None:
@@ -190,6 +193,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                     service=services.rotation,
                     threads=settings.server.workers,
                     now=utc_now,
+                    work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
                 )
                 engine.start()
                 stack.push_async_callback(asyncio.to_thread, engine.stop)

@@ -2,6 +2,7 @@
 
 from store.contract_admission import AdmissionContract
 from store.contract_births import BirthContract, HomecomingContract
+from store.contract_campaigns import CampaignContract
 from store.contract_denials import DenialContract, SwapContract
 from store.contract_jobs import JobContract, RetirementContract
 from store.contract_life import DeviceContract, IssuanceContract, RefusalContract, RevocationContract
@@ -23,6 +24,7 @@ class StoreContract(
     RefusalContract,
     JobContract,
     RetirementContract,
+    CampaignContract,
     RaceContract,
     RestoreContract,
 ):

@@ -60,6 +60,12 @@ class UnknownJob(NotFound):
     code = "unknown-job"
 
 
+class UnknownCampaign(NotFound):
+    """No campaign of that name."""
+
+    code = "unknown-campaign"
+
+
 class NonceUnknown(NotFound):
     """The EST nonce is not there, was used, has expired, or belongs to another device."""
 

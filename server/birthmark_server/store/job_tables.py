@@ -1,4 +1,6 @@
-"""The tables of jobs and retirements, by the rules of tables.py."""
+"""The tables of jobs, retirements and campaigns, by the rules of tables.py."""
+
+from typing import ClassVar
 
 from sqlalchemy import BigInteger, Index, text
 from sqlmodel import Field
@@ -16,6 +18,7 @@ class Jobs(Row, table=True):
         Index("ix_jobs_send_at_us", "send_at_us", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_jobs_deadline_us", "deadline_us", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index(None, "device_id", "sequence"),
+        Index(None, "campaign_id", "created_at_us"),
         {"sqlite_with_rowid": False},
     )
     job_id: str = Field(primary_key=True)
@@ -48,3 +51,53 @@ class Retirements(Row, table=True):
     asked_at_us: int = Field(sa_type=BigInteger)
     look_at_us: int = Field(sa_type=BigInteger, index=True)
     looks: int
+
+
+class Campaigns(Row, table=True):
+    """campaigns.Campaign. selector, strategy: JSON. looked_at_us: when a server last looked at it. check_at_us: when
+    its outside check may be asked (again)."""
+
+    campaign_id: str = Field(primary_key=True)
+    state: str = Field(index=True)
+    selector: str
+    strategy: str
+    created_by: str
+    created_at_us: int = Field(sa_type=BigInteger)
+    stage: int
+    approved: int
+    opened_at_us: int | None = Field(sa_type=BigInteger)
+    rollout_at_us: int | None = Field(sa_type=BigInteger)
+    ended_at_us: int | None = Field(sa_type=BigInteger)
+    reason: str
+    revision: int
+    looked_at_us: int = Field(sa_type=BigInteger)
+    check_at_us: int = Field(sa_type=BigInteger)
+
+
+class CampaignMembers(Row, table=True):
+    """A device in a campaign. place: in the order of turns. job_id: empty until its turn; skipped: why it had none."""
+
+    __tablename__: ClassVar[str] = "campaign_members"
+    __table_args__ = (
+        Index("ix_campaign_members_turn", "campaign_id", "stage", "job_id", "place"),
+        {"sqlite_with_rowid": False},
+    )
+    campaign_id: str = Field(primary_key=True, foreign_key="campaigns.campaign_id")
+    device_id: str = Field(primary_key=True, foreign_key="devices.device_id")
+    stage: int
+    place: int
+    job_id: str
+    attempts: int
+    skipped: str
+
+
+class CampaignEvents(Row, table=True):
+    """What happened to a campaign, by whom, and why. Never changed."""
+
+    __tablename__: ClassVar[str] = "campaign_events"
+    campaign_id: str = Field(primary_key=True, foreign_key="campaigns.campaign_id")
+    revision: int = Field(primary_key=True)
+    at_us: int = Field(sa_type=BigInteger)
+    event: str
+    happened_by: str
+    reason: str
