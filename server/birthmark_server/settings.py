@@ -173,7 +173,7 @@ class RotationSettings(Section):
     )
     spread_s: int = Field(120, ge=1, le=DAY_S, description="Those come back spread over this time.")
     silence_s: int = Field(
-        300, ge=10, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
+        20, ge=5, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
     )
 
 

@@ -293,6 +293,6 @@ def test_of_two_servers_on_one_postgresql_one_is_killed_and_nothing_is_done_twic
             took_over = time.monotonic() - killed
             assert wait(lambda: campaigns.view("shared").campaign.state is CampaignState.DONE), campaigns.view("shared")
         once_each(site, devices)
-        assert took_over < 20
+        assert took_over < 40  # what the dead one had heard and not answered is asked for again after silence_s
         events = Counter(str(one.event) for one in campaigns.happenings("shared"))
         assert events == {"started": 1, "finished": 1}

@@ -111,7 +111,7 @@ def test_a_server_that_is_killed_midway_goes_on_where_it_was(tmp_path: Path) -> 
         with site.start(broker=lines), connected(devices):
             for one in devices[:2]:
                 one.mute = set()
-                one._take_over()
+                one.start_over()
             assert all_done(site, ids), jobs(site, ids)
             for one in devices:
                 assert len(site.store.device_certificates(one.device.device_id)) == 3

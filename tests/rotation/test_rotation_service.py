@@ -349,6 +349,33 @@ def test_a_command_is_sent_again_with_pauses_that_grow_and_is_the_same_command(c
     assert len({of.read_command(payload) for _, payload in broker.carried}) == 1
 
 
+def test_a_device_that_falls_silent_is_given_its_certificate_again_then_its_command(core: Core) -> None:
+    of, broker = device(core), Broker()
+    job = job_for(core, of)
+    a_round(core, broker).run()
+    csr = hear(of, tell(core, of, of.take("cmd", broker.carried.pop()[1])))
+    (lost,) = tell(core, of, csr)
+    for leaf in ("cert", "cmd"):
+        core.clock.forward(minutes=17)
+        a_round(core, broker).run()
+        topic, payload = broker.carried.pop()
+        assert topic == f"devices/{of.device_id}/down/{leaf}"
+        assert leaf == "cmd" or payload == lost.payload
+    assert job_of(core, job).state is JobState.ISSUED
+
+
+def test_a_word_that_was_lost_is_made_up_for_by_a_hello_when_the_certificate_has_settled(core: Core) -> None:
+    of, broker = device(core), Broker()
+    old = of.serial
+    of.identity = core.renew(of.tpm, of.identity, of.device_id)
+    broker.show(of)
+    for minutes, cut in ((59, []), (2, [{old}])):
+        core.clock.forward(minutes=minutes)
+        tell(core, of, of.hello())
+        a_round(core, broker).run()
+        assert broker.cut == cut
+
+
 def test_nothing_is_claimed_while_the_broker_is_down(core: Core) -> None:
     of, broker = device(core), Broker(live=False)
     job = job_for(core, of)

@@ -48,6 +48,8 @@ class RotatingDevice:
     job_id: str = ""
     sequence: int = 0
     key: SoftwareKey | None = None
+    done: str = ""
+    """The last job whose certificate is in use: whoever asks about that one again hears so again."""
 
     @property
     def serial(self) -> str:
@@ -62,7 +64,10 @@ class RotatingDevice:
             case "nonce":
                 return self.request(JobNonce.decode(payload))
             case "cert":
-                self.receive(JobAnswer.decode(payload))
+                answer = JobAnswer.decode(payload)
+                if answer.job_id == self.done:
+                    return self.active()
+                self.receive(answer)
         return []
 
     def read_command(self, payload: bytes) -> Command:
@@ -85,6 +90,8 @@ class RotatingDevice:
         if command.sequence < self.sequence:
             return [("ack", Ack(command.job_id, AckState.REFUSED, code="stale").encode())]
         self.job_id, self.sequence = command.job_id, command.sequence
+        if command.job_id == self.done:
+            return self.active()
         return [("ack", self.answer(command).encode())]
 
     def request(self, nonce: JobNonce) -> Said:
@@ -115,7 +122,11 @@ class RotatingDevice:
     def switch(self) -> Said:
         """Use the new certificate, and say so."""
         assert self.spare is not None
-        self.identity, self.spare = self.spare, None
+        self.identity, self.spare, self.done = self.spare, None, self.job_id
+        return self.active()
+
+    def active(self) -> Said:
+        """What it says when the new certificate is current."""
         return [("active", Active(self.serial, self.job_id).encode())]
 
     def hello(self) -> Said:

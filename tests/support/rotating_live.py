@@ -42,6 +42,10 @@ class LiveDevice:
             client.loop_stop()
         self.clients.clear()
 
+    def start_over(self) -> None:
+        """Take over with the certificate that it has, as an agent does that was started anew."""
+        self._take_over()
+
     def say(self, said: Said) -> None:
         """Publish on the newest connection."""
         for leaf, payload in said:

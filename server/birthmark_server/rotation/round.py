@@ -95,10 +95,10 @@ class Round:
         at = self._now()
         claimed = self._jobs.claim_due(at=at, limit=MOST_AT_ONCE, following=lambda job: _again(job, at))
         for job in claimed:
-            command = self._service.command(job, at=at)
+            said = self._service.reminder(job, at=at)
             try:
-                if command is not None:
-                    self._publisher.publish(command.topic, command.payload, expires_s=command.expires_s)
+                if said is not None:
+                    self._publisher.publish(said.topic, said.payload, expires_s=said.expires_s)
             except BrokerUnavailable as error:
                 _log.warning("commands not sent", extra={"fields": {"count": len(claimed), "reason": str(error)}})
                 return 0

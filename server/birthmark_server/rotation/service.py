@@ -37,8 +37,10 @@ _log: Final = logging.getLogger(__name__)
 
 _SOON_S: Final = 5
 """After which a device may ask anew where something else of its own was in its way."""
+_ANSWER_EXPIRES_S: Final = 300
 _WORN: Final = timedelta(seconds=30)
 """A nonce with less than this left is replaced: the TPM and the way back need their time."""
+_SETTLED: Final = timedelta(hours=1)
 _MOST_TRIES: Final = 4
 
 
@@ -59,7 +61,7 @@ class RotationPolicy:
     """
 
     nonce_ttl: timedelta = timedelta(minutes=5)
-    silence: timedelta = timedelta(minutes=5)
+    silence: timedelta = timedelta(seconds=20)
     most_under_way: int = 1000
     spread: timedelta = timedelta(minutes=2)
 
@@ -122,16 +124,33 @@ class RotationService:
             return None
         return Outgoing(topics.down(job.device_id, "cmd"), self._signer.sign(job), left)
 
+    def reminder(self, job: Job, *, at: datetime) -> Outgoing | None:
+        """Return what to say to a device that is silent: its command, or the certificate that it may not have got; of
+        the two in turns, since it may have lost its key as well."""
+        if job.state is JobState.ISSUED and job.sends % 2 == 0:
+            found = self._store.certificate_by_sha256(job.certificate_sha256)
+            if found is not None:
+                return self._certificate(job, found[0].der)[0]
+        return self.command(job, at=at)
+
     # -- what devices say
 
     def _hello(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         hello = Hello.decode(payload)
         self._jobs.hasten_retirement(device_id, at=at)
+        self._note_use(device_id, hello.serial, at)
         job = self._jobs.open_job(device_id)
         if job is None or job.state is JobState.ACTIVE or self._is_for(job, device_id, hello.serial):
             return ()  # with the new certificate it is taking over its session: it must not be told to begin again
         command = self.command(job, at=at)
         return () if command is None else (command,)
+
+    def _note_use(self, device_id: str, serial: str, at: datetime) -> None:
+        """A device that shows a certificate an hour after its issuance has long made it current, whether its word on
+        that came through or not. Before that it may be trying it out, and go back to the old one yet."""
+        certificate = self._jobs.device_certificate(device_id, serial)
+        if certificate and certificate.revoked_at is None and at - certificate.issued_at > _SETTLED:
+            self._jobs.ask_retirement(Retirement(device_id, certificate.sha256, serial, at, at))
 
     def _is_for(self, job: Job, device_id: str, serial: str) -> bool:
         if not job.certificate_sha256:
@@ -304,14 +323,14 @@ class RotationService:
     def _certificate(self, job: Job, der: bytes) -> tuple[Outgoing, ...]:
         chain = (der, *self._authority.chain_for(self._authority.fleet))
         said = JobAnswer(job.job_id, chain)
-        return (Outgoing(topics.down(job.device_id, "cert"), said.encode(), _expiry_s(self._policy.silence)),)
+        return (Outgoing(topics.down(job.device_id, "cert"), said.encode(), _ANSWER_EXPIRES_S),)
 
     def _no(
         self, device_id: str, job_id: str, error: Refused | Busy, *, retry_after_s: int = 0
     ) -> tuple[Outgoing, ...]:
         wait = error.retry_after_s if isinstance(error, Busy) else retry_after_s
         said = JobAnswer(job_id, code=error.code, detail=(error.told or str(error))[:512], retry_after_s=wait)
-        return (Outgoing(topics.down(device_id, "cert"), said.encode(), _expiry_s(self._policy.silence)),)
+        return (Outgoing(topics.down(device_id, "cert"), said.encode(), _ANSWER_EXPIRES_S),)
 
     def _later(self) -> int:
         """Return a wait in seconds, spread evenly, so that those put off together don't come back together."""
@@ -328,7 +347,3 @@ class RotationService:
             evidence=payload,
             proven=True,
         )
-
-
-def _expiry_s(span: timedelta) -> int:
-    return max(1, int(span.total_seconds()))
