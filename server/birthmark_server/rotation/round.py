@@ -110,7 +110,12 @@ class Round:
         waiting = self._jobs.claim_retirements(at=at, limit=MOST_AT_ONCE, following=lambda one: _look_again(one, at))
         if not waiting:
             return 0
-        live = {(one.identity, one.serial) for one in self._broker.connections() if one.role is Role.DEVICE}
+        try:
+            shown = self._broker.connections()
+        except BrokerUnavailable as error:
+            _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
+            return 0
+        live = {(one.identity, one.serial) for one in shown if one.role is Role.DEVICE}
         proven = [one for one in waiting if (one.device_id, one.serial_number) in live]
         revoked: list[CertificateRecord] = []
         with self._store.together():
