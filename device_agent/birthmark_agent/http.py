@@ -123,13 +123,6 @@ class HttpsConnection:
         """Close; a later request would open it again."""
         self._http.close()
 
-    def peer_certificate(self) -> bytes:
-        """Return the server's certificate, DER, while the connection is open."""
-        certificate = self.tls.getpeercert(binary_form=True) if self.tls else None
-        if certificate is None:
-            raise Unreachable(f"{self._where}: the connection is closed")
-        return certificate
-
     def open(self) -> None:
         """Connect now rather than with the first request; raise Unreachable, TlsFailed, TlsKeyFailed."""
         try:

@@ -37,7 +37,7 @@ from birthmark_agent.mqtt import (
     hello_payload,
     wait_live,
 )
-from birthmark_agent.renewal import renew_at
+from birthmark_agent.schedule import renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier

@@ -42,7 +42,7 @@ from birthmark_server.web.est import est_routes
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
 from birthmark_server.web.status import status_routes
-from birthmark_server.web.time import time_routes
+from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
     FreshContexts,
@@ -205,7 +205,8 @@ async def _open_doors(
     key, key_passphrase = Path(settings.server.key), None
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
-    devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
+    signer = TimeSigner.load(Path(settings.server.certificate), key, key_passphrase)
+    devices = shell([*routes_of(services, now=utc_now), *time_routes(signer, now=utc_now)])
     contexts = FreshContexts(
         partial(
             server_context,
