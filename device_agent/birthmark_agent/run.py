@@ -2,6 +2,7 @@
 
     life:      find an identity -> connect -> hello -> serve, until the connection ends or a person stops the agent
     rotation:  new certificate into the spare slot -> take the session over with it -> make it current -> say `active`
+               by itself over EST when it is time (here), or by a signed command over MQTT (jobs.py)
 
 One thread and no lock: the connection, the rotation beside it and the signals share one poll. Every exchange with the
 server has a time limit well below the keep-alive that the broker allows. Whatever fails, what worked before goes on
@@ -14,7 +15,6 @@ import random
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -25,26 +25,16 @@ from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
 from birthmark_agent.http import ServerSaidNo, TlsFailed
 from birthmark_agent.identity import Identities
-from birthmark_agent.mqtt import (
-    BrokerRefused,
-    ConnectionLost,
-    OnMessage,
-    Session,
-    SessionState,
-    active_payload,
-    drive,
-    drive_until,
-    hello_payload,
-    wait_live,
-)
+from birthmark_agent.jobs import Jobs
+from birthmark_agent.life import LIVE_WITHIN_S, Life, take_over
+from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, wait_live
 from birthmark_agent.schedule import renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
 from birthmark_agent.version import AGENT
+from birthmark_wire.rotation import Active, Hello
 
-_LIVE_WITHIN_S: Final = 15.0
-_FAREWELL_S: Final = 2.0
 _IDLE_S: Final = 5.0
 _PROMOTE_EVERY_S: Final = 30.0
 _MOST_HURRIED: Final = 3
@@ -57,27 +47,18 @@ class RenewalFailed(AgentError):
     advice = "nothing is lost: the old certificate works until its end; `birthmark-agent doctor` looks for the cause"
 
 
-@dataclass
-class _Life:
-    """A connection that is open, and the slot it was opened with. promoted: False while the disk did not take it."""
-
-    slot: Slot
-    session: Session
-    promoted: bool = True
-
-
 class Agent:
-    """The long-running agent. on_message: gets what the server sends to this device (last topic level, payload)."""
+    """The long-running agent."""
 
-    def __init__(self, identities: Identities, *, notifier: Notifier, on_message: OnMessage) -> None:
+    def __init__(self, identities: Identities, *, notifier: Notifier) -> None:
         retry, renewal = identities.settings.retry, identities.settings.renewal
         self._identities = identities
         self._notifier = notifier
-        self._on_message = on_message
         self._homecoming = Homecoming(identities)
         self._board = StatusBoard(identities.settings.state)
         self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
         self._renewing = Backoff("renew", Pace(retry.first_s, retry.most_s, renewal.floor_s), files=identities.files)
+        self._jobs = Jobs(identities, self._homecoming, renewing=self._renewing)
         self._renew_not_before_s = 0.0
         self._asked_for_time = False
         self._hurried = 0
@@ -128,7 +109,7 @@ class Agent:
     def renew_once(self) -> None:
         """Renew without staying: connect, rotate, disconnect. Raise what it failed with."""
         slot = self._homecoming.find()
-        life = _Life(slot, self._connect(slot))
+        life = Life(slot, self._connect(slot))
         self._rotate(life, patient=False)
         life.session.close(announce=True)
 
@@ -141,7 +122,7 @@ class Agent:
             self._identities.try_to_learn_time()
         slot = self._homecoming.find()
         try:
-            life = _Life(slot, self._connect(slot), promoted=slot.current)
+            life = Life(slot, self._connect(slot), promoted=slot.current)
         except AgentError as error:
             self._judge(slot.identity, error)
             raise
@@ -160,7 +141,7 @@ class Agent:
         self._enter(Phase.CONNECTING, broker=session.where, device_id=session.device_id)
         try:
             session.open()
-            wait_live(session, timeout_s=_LIVE_WITHIN_S)
+            wait_live(session, timeout_s=LIVE_WITHIN_S)
             self._identities.has_a_session()
         except AgentError:
             session.close(announce=False)
@@ -178,11 +159,11 @@ class Agent:
             keepalive_s=settings.broker.keepalive_s,
             session_expiry_s=settings.broker.session_expiry_s,
             connect_timeout_s=settings.server.timeout_s,
-            on_message=self._on_message,
+            on_message=self._heard,
             clean_start=clean_start,
         )
 
-    def _serve(self, life: _Life) -> None:
+    def _serve(self, life: Life) -> None:
         """Stay connected, rotate when it is time, until stop() (returns) or until the connection ends (raises)."""
         self._connected(life)
         promote_at_s = 0.0
@@ -191,18 +172,22 @@ class Agent:
             if not life.promoted and time.monotonic() >= promote_at_s:
                 promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
                 self._promote(life)
-            if self._renewal_due(life.slot.identity):
+            self._jobs.turn(life, lambda slot: self._take_over(life, slot))
+            if not self._jobs.under_way and self._renewal_due(life.slot.identity):
                 self._rotate(life)
             self._notifier.alive()
-            drive([life.session], timeout_s=_IDLE_S, wake=self._wake)
+            drive([life.session], timeout_s=min(_IDLE_S, self._jobs.wait_s()), wake=self._wake)
         life.session.close(announce=True)
 
-    def _connected(self, life: _Life) -> None:
+    def _connected(self, life: Life) -> None:
         identity, session = life.slot.identity, life.session
         self._enter(Phase.CONNECTED, session_present=session.session_present)
         self._notifier.ready()
         log.info("connected", broker=session.where, serial=identity.serial_number, session=session.session_present)
-        session.publish("hello", hello_payload(AGENT, serial=identity.serial_number, not_after=identity.not_after))
+        self._jobs.load(session.device_id)
+        hello = Hello(AGENT, identity.serial_number, identity.not_after, *self._jobs.last)
+        session.publish("hello", hello.encode())
+        self._jobs.connected(life)
         if (peer_not_after := session.peer_not_after()) is not None:
             self._identities.clock.persist(peer_not_after=peer_not_after)
         _give_memory_back()
@@ -228,7 +213,7 @@ class Agent:
             self._renew_not_before_s = time.monotonic() + self._renewing.wait_s()
         return time.monotonic() >= self._renew_not_before_s
 
-    def _rotate(self, life: _Life, *, patient: bool = True) -> None:
+    def _rotate(self, life: Life, *, patient: bool = True) -> None:
         """Replace certificate and connection of `life`. Where that fails, the old ones stay as they are.
 
         patient: a failure is for the next attempt to make good; else it is raised.
@@ -236,32 +221,25 @@ class Agent:
         self._renew_now = False
         self._renewing.begin()
         self._enter(Phase.RENEWING)
-        successor = None
         try:
-            slot = self._homecoming.renew(life.slot)
-            successor = self._session(slot.identity)
-            successor.open()
-            wait_live(successor, timeout_s=_LIVE_WITHIN_S, beside=[life.session])
+            self._take_over(life, self._homecoming.renew(life.slot))
         except AgentError as error:
-            if successor is not None:
-                successor.close(announce=False)
             self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=_retry_after_s(error))
             self._board.renewal_failed(error, self._now(), serial=life.slot.identity.serial_number)
             log.failed("renewal-failed", error)
             if not patient:
                 raise
             self._enter(Phase.CONNECTED)
-            return
-        pair = [life.session, successor]
-        drive_until(pair, lambda: life.session.state is SessionState.CLOSED, timeout_s=_FAREWELL_S)
-        life.session.close(announce=False)  # the broker cut it when the successor took over
-        life.slot, life.session, life.promoted = slot, successor, False
+
+    def _take_over(self, life: Life, slot: Slot) -> None:
+        """Let the identity of `slot` take the session of `life` over. Raise what failed: then `life` is as it was."""
+        take_over(life, slot, open_session=self._session)
         self._renewing.succeeded()
         self._renew_not_before_s = 0.0
         self._promote(life)
         self._connected(life)
 
-    def _promote(self, life: _Life) -> None:
+    def _promote(self, life: Life) -> None:
         """Make the slot in use current on disk, then tell the server. A full disk delays that, and nothing else."""
         serial = life.slot.identity.serial_number
         try:
@@ -271,9 +249,13 @@ class Agent:
             log.failed("promotion-failed", error, serial=serial)
             return
         life.promoted = True
-        life.session.publish("active", active_payload(serial))
+        if not self._jobs.promoted(life):
+            life.session.publish("active", Active(serial).encode())
         self._board.renewed(self._now(), serial=serial)
         log.info("renewed", serial=serial, not_after=stamp(life.slot.identity.not_after))
+
+    def _heard(self, leaf: str, payload: bytes) -> None:
+        self._jobs.heard(leaf, payload)
 
     # -- when something fails
 
