@@ -49,8 +49,14 @@ class CertificateProfile(StrEnum):
     SERVER = "server"
     BROKER = "broker"
     CONTROL = "control"
+    COMMAND = "command"
     STATION = "station"
     OPERATOR = "operator"
+    """An operator without a role: from before there were roles, or from an Infra CA that can't certify them."""
+    VIEWER = "viewer"
+    FACTORY = "factory"
+    FLEET_OPERATOR = "fleet-operator"
+    SECURITY_OFFICER = "security-officer"
 
 
 class RevocationReason(StrEnum):

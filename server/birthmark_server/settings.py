@@ -126,6 +126,12 @@ class BrokerSettings(Section):
     )
     control_certificate: str = Field("", description="PEM file: the control certificate and its CA's.")
     control_key: str = Field("", description="PEM file: the control key.")
+    command_certificate: str = Field(
+        "",
+        description="PEM file: the certificate of the key that signs commands to devices, and its CA's. Empty: this "
+        "server commands nothing (docs/campaigns.md).",
+    )
+    command_key: str = Field("", description="PEM file: the key that signs commands, on P-256.")
     deny_file: str = Field(
         "",
         description="The gate's deny file, where the broker runs on this machine (`birthmark broker config` names it): "
@@ -250,7 +256,7 @@ _PATHS: Final = {
     "database": ("journal",),
     "ca": ("folder",),
     "tpm": ("roots",),
-    "broker": ("control_certificate", "control_key", "deny_file"),
+    "broker": ("control_certificate", "control_key", "command_certificate", "command_key", "deny_file"),
     "front": ("listen",),
 }
 

@@ -224,7 +224,14 @@ def test_an_empty_list_is_an_empty_array_and_a_hint_for_people(birthmark: Birthm
 
 def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) -> None:
     records = json.loads(birthmark("certificate", "list", "--json").out)
-    assert sorted(record["profile"] for record in records) == ["broker", "control", "operator", "operator", "server"]
+    assert sorted(record["profile"] for record in records) == [
+        "broker",
+        "command",
+        "control",
+        "operator",
+        "operator",
+        "server",
+    ]
     pem = birthmark("certificate", "show", records[0]["sha256"]).out
     assert pem.startswith("-----BEGIN CERTIFICATE-----")
 
@@ -268,7 +275,7 @@ def test_a_bug_is_one_sentence_and_70(birthmark: Birthmark, monkeypatch: pytest.
 
 def test_the_database_and_the_journal_are_found_well(birthmark: Birthmark) -> None:
     assert birthmark("database", "upgrade").status == 0
-    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 5
+    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 6
     assert json.loads(birthmark("journal", "replay", "--json").out)["applied"] == 0
 
 

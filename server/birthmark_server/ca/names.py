@@ -11,7 +11,13 @@ from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
-_RESERVED: Final = (CertificateProfile.SERVER, CertificateProfile.BROKER, CertificateProfile.CONTROL)
+RESERVED: Final = (
+    CertificateProfile.SERVER,
+    CertificateProfile.BROKER,
+    CertificateProfile.CONTROL,
+    CertificateProfile.COMMAND,
+)
+"""Their names begin with `srv-`; nobody else's do."""
 
 
 def check_name(name: str, profile: CertificateProfile) -> None:
@@ -28,8 +34,10 @@ def check_name(name: str, profile: CertificateProfile) -> None:
             if name.startswith(SOFTWARE_PREFIX) != software:
                 raise DecodeError(f"{SOFTWARE_PREFIX!r} begins the ids of keys without TPM evidence, got {name!r}")
         case _:
-            if name.startswith(ids.RESERVED_PREFIX) != (profile in _RESERVED):
-                raise DecodeError(f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control; got {name!r}")
+            if name.startswith(ids.RESERVED_PREFIX) != (profile in RESERVED):
+                raise DecodeError(
+                    f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control, command; got {name!r}"
+                )
             ids.device_id(name.removeprefix(ids.RESERVED_PREFIX), field="name")
 
 

@@ -5,7 +5,7 @@ anything is signed, authority.py recognises a certificate's role by them, and do
 Subjects are O, then one attribute; a role is an extended key usage or a policy, never a name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -78,6 +78,7 @@ class CaProfile:
     policies: tuple[x509.ObjectIdentifier, ...] = ()
 
 
+_ROLES = (oids.CP_VIEWER, oids.CP_FACTORY, oids.CP_FLEET_OPERATOR, oids.CP_SECURITY_OFFICER)
 _TPM = (oids.TCG_VERIFIED_TPM_RESIDENCY, oids.TCG_VERIFIED_TPM_FIXED)
 _YEAR = timedelta(days=365)
 
@@ -95,7 +96,7 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     )
 
 
-def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
         issued_by=CaKind.INFRA,
@@ -104,7 +105,7 @@ def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile
         subject=NameOID.COMMON_NAME,
         alt_name=AltName.ABSENT,
         key_purposes=(oids.CLIENT_AUTH, purpose),
-        policies=(oids.CP_INFRASTRUCTURE,),
+        policies=(oids.CP_INFRASTRUCTURE, *roles),
     )
 
 
@@ -143,8 +144,22 @@ PROFILES: Final = MappingProxyType(
             _host(CertificateProfile.SERVER, oids.KP_SERVER),
             _host(CertificateProfile.BROKER, oids.KP_BROKER),
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
+            Profile(
+                name=CertificateProfile.COMMAND,
+                issued_by=CaKind.INFRA,
+                lifetime=_YEAR,
+                most=_YEAR,
+                subject=NameOID.COMMON_NAME,
+                alt_name=AltName.ABSENT,
+                key_purposes=(oids.KP_COMMAND,),  # no clientAuth: it signs messages, and opens no door (docs/adr/0080)
+                policies=(oids.CP_INFRASTRUCTURE,),
+            ),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
+            _client(CertificateProfile.VIEWER, oids.KP_OPERATOR, oids.CP_VIEWER),
+            _client(CertificateProfile.FACTORY, oids.KP_OPERATOR, oids.CP_FACTORY),
+            _client(CertificateProfile.FLEET_OPERATOR, oids.KP_OPERATOR, oids.CP_FLEET_OPERATOR),
+            _client(CertificateProfile.SECURITY_OFFICER, oids.KP_OPERATOR, oids.CP_SECURITY_OFFICER),
         )
     }
 )
@@ -184,12 +199,28 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_CONTROL,
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
+                    oids.KP_COMMAND,
                 ),
+                policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
+            ),
+        )
+    }
+)
+
+EARLIER_CA_PROFILES: Final = MappingProxyType(
+    {
+        CaKind.INFRA: (
+            replace(
+                CA_PROFILES[CaKind.INFRA],
+                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-1],
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
         )
     }
 )
+"""How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
+An Infra CA from before there were commands, and roles of operators, certifies all but those
+(docs/adr/0026-roles-are-policies.md, docs/adr/0080-commands-are-signed-apart.md)."""
 
 CRITICAL: Final = MappingProxyType(
     {

@@ -1,4 +1,4 @@
-"""Certificates of the installation's own: server, broker, control, stations, operators; each with a key made here.
+"""Certificates of the installation's own: servers, broker, stations, operators; each with a key made here.
 
 The record is in the database before a file is written: a certificate that nobody remembers could not be revoked.
 """
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from birthmark_server.ca import files
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.names import RESERVED
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import InfraRequest
 from birthmark_server.domain import CertificateProfile
@@ -33,6 +34,7 @@ ROLES: Final = (
     CertificateProfile.SERVER,
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
+    CertificateProfile.COMMAND,
     CertificateProfile.STATION,
     CertificateProfile.OPERATOR,
 )
@@ -77,11 +79,11 @@ def issue_infrastructure(
 ) -> Issued:
     """Make a P-256 key, have the Infra CA certify it, and put the certificate on record.
 
-    name: without the `srv-` that server, broker and control names begin with; it is put there. hosts: DNS names and IP
-    addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
+    name: without the `srv-` that the names of servers begin with (names.RESERVED); it is put there. hosts: DNS names
+    and IP addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
     installation may not certify.
     """
-    reserved = profile in (CertificateProfile.SERVER, CertificateProfile.BROKER, CertificateProfile.CONTROL)
+    reserved = profile in RESERVED
     key = ec.generate_private_key(ec.SECP256R1())
     request = InfraRequest(
         profile=profile,

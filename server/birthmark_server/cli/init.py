@@ -222,6 +222,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
             (CertificateProfile.SERVER, plan.server_names, plan.folder),
             (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
             (CertificateProfile.CONTROL, [], plan.folder),
+            (CertificateProfile.COMMAND, [], plan.folder),
         ):
             if not (place / f"{profile}.pem").exists():
                 files.make_folder(place)
@@ -258,5 +259,7 @@ def _settings(plan: _Plan) -> str:
             "broker.control": True,
             "broker.control_certificate": "control.pem",
             "broker.control_key": "control.key",
+            "broker.command_certificate": "command.pem",
+            "broker.command_key": "command.key",
         }
     )
