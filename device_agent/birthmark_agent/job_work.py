@@ -95,9 +95,7 @@ def certificate_request(
     return apart(work)
 
 
-def proven_identity(
-    identities: Identities, in_use: Identity, *, chain: tuple[bytes, ...], key_pem: bytes
-) -> Identity:
+def proven_identity(identities: Identities, in_use: Identity, *, chain: tuple[bytes, ...], key_pem: bytes) -> Identity:
     """Return the identity of a certificate that came: for our key, for this device, below the pinned root.
 
     Raise UnusableAnswer, WorkLost.
