@@ -50,13 +50,15 @@ TakeOver = Callable[[Slot], None]
 class ServerRefusedJob(AgentError):
     """The server gave no certificate. The code that a device reports is the server's own."""
 
-    code = "server-refused"
+    code = "job-refused"
+    advice = "ask the operator: the server's own code and reason stand in the message"
 
 
 class NotYet(AgentError):
     """The last attempt is too short a time ago, or the server asked to wait."""
 
     code = "too-soon"
+    advice = "nothing: the agent goes on when the time has come; renewal.floor_s sets the least time between attempts"
 
 
 class Jobs:

@@ -12,29 +12,36 @@ working, the reason is in `status`, and the next attempt waits with full jitter 
 import ctypes
 import gc
 import random
+import select
 import socket
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
 from birthmark_agent import log
+from birthmark_agent.apart import meanwhile
+from birthmark_agent.applications import Applications
 from birthmark_agent.backoff import Backoff, Pace
 from birthmark_agent.clock import ClockState
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
+from birthmark_agent.hook import Hook
 from birthmark_agent.http import ServerSaidNo, TlsFailed
 from birthmark_agent.identity import Identities
 from birthmark_agent.jobs import Jobs
 from birthmark_agent.life import LIVE_WITHIN_S, Life, take_over
-from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, wait_live
+from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, drive_until, wait_live
 from birthmark_agent.schedule import renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
 from birthmark_agent.version import AGENT
+from birthmark_wire import topics
 from birthmark_wire.rotation import Active, Hello
 
+_FAREWELL_S: Final = 2.0
 _IDLE_S: Final = 5.0
 _PROMOTE_EVERY_S: Final = 30.0
 _MOST_HURRIED: Final = 3
@@ -45,6 +52,22 @@ class RenewalFailed(AgentError):
 
     code = "renewal-failed"
     advice = "nothing is lost: the old certificate works until its end; `birthmark-agent doctor` looks for the cause"
+
+
+class _Answer:
+    """A mqtt.Waitable that only ends a wait."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def interests(self) -> list[tuple[int, int]]:
+        return [(self._descriptor, select.POLLIN)]
+
+    def step(self, ready: Mapping[int, int]) -> None:
+        """Whoever waits looks itself."""
+
+    def wait_s(self) -> float:
+        return _IDLE_S
 
 
 class Agent:
@@ -59,6 +82,9 @@ class Agent:
         self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
         self._renewing = Backoff("renew", Pace(retry.first_s, retry.most_s, renewal.floor_s), files=identities.files)
         self._jobs = Jobs(identities, self._homecoming, renewing=self._renewing)
+        self._applications = Applications(identities.settings.applications)
+        self._hook = Hook(identities.settings.hook)
+        self._beside = (self._applications, self._hook)
         self._renew_not_before_s = 0.0
         self._asked_for_time = False
         self._hurried = 0
@@ -90,6 +116,7 @@ class Agent:
 
     def run(self) -> None:
         """Run until stop(). Raise Misconfigured: a person must change something; all else is waited for."""
+        self._applications.open()
         first_wait_s = random.uniform(0.0, self._identities.settings.retry.start_s)  # noqa: S311  # spreads, hides nothing
         self._pause(self._connecting.wait_s() if self._connecting.failures else first_wait_s)
         try:
@@ -102,6 +129,7 @@ class Agent:
                     self._fail(error)
         finally:
             self._notifier.stopping()
+            self._applications.close()
             self._board.phase(Phase.STOPPED, self._now())
             self._wake.close()
             self._waker.close()
@@ -112,6 +140,7 @@ class Agent:
         life = Life(slot, self._connect(slot))
         self._rotate(life, patient=False)
         life.session.close(announce=True)
+        self._hook.finish()
 
     # -- one life of a connection
 
@@ -141,7 +170,7 @@ class Agent:
         self._enter(Phase.CONNECTING, broker=session.where, device_id=session.device_id)
         try:
             session.open()
-            wait_live(session, timeout_s=LIVE_WITHIN_S)
+            wait_live(session, timeout_s=LIVE_WITHIN_S, others=self._beside)
             self._identities.has_a_session()
         except AgentError:
             session.close(announce=False)
@@ -160,11 +189,21 @@ class Agent:
             session_expiry_s=settings.broker.session_expiry_s,
             connect_timeout_s=settings.server.timeout_s,
             on_message=self._heard,
+            on_published=self._applications.published,
             clean_start=clean_start,
         )
 
     def _serve(self, life: Life) -> None:
         """Stay connected, rotate when it is time, until stop() (returns) or until the connection ends (raises)."""
+        with meanwhile(lambda answer: self._wait_for(answer, life)):
+            self._stay(life)
+
+    def _wait_for(self, answer: int, life: Life) -> None:
+        """Serve session and applications while work is done apart. answer: can be read when it is done."""
+        self._notifier.alive()
+        drive([life.session], timeout_s=_IDLE_S, others=(*self._beside, _Answer(answer)))
+
+    def _stay(self, life: Life) -> None:
         self._connected(life)
         promote_at_s = 0.0
         while not self._stop:
@@ -176,7 +215,9 @@ class Agent:
             if not self._jobs.under_way and self._renewal_due(life.slot.identity):
                 self._rotate(life)
             self._notifier.alive()
-            drive([life.session], timeout_s=min(_IDLE_S, self._jobs.wait_s()), wake=self._wake)
+            wait_s = min(_IDLE_S, self._jobs.wait_s())
+            drive([life.session], timeout_s=wait_s, wake=self._wake, others=self._beside)
+        drive_until([life.session], lambda: self._applications.all_sent, timeout_s=_FAREWELL_S)
         life.session.close(announce=True)
 
     def _connected(self, life: Life) -> None:
@@ -188,6 +229,7 @@ class Agent:
         hello = Hello(AGENT, identity.serial_number, identity.not_after, *self._jobs.last)
         session.publish("hello", hello.encode())
         self._jobs.connected(life)
+        self._applications.attach(session)
         if (peer_not_after := session.peer_not_after()) is not None:
             self._identities.clock.persist(peer_not_after=peer_not_after)
         _give_memory_back()
@@ -233,11 +275,20 @@ class Agent:
 
     def _take_over(self, life: Life, slot: Slot) -> None:
         """Let the identity of `slot` take the session of `life` over. Raise what failed: then `life` is as it was."""
-        take_over(life, slot, open_session=self._session)
+        old = life.slot.identity
+        take_over(life, slot, open_session=self._session, others=self._beside)
         self._renewing.succeeded()
         self._renew_not_before_s = 0.0
         self._promote(life)
         self._connected(life)
+        state = self._identities.settings.state
+        self._hook.rotated(
+            device_id=old.device_id,
+            old_serial=old.serial_number,
+            new_serial=slot.identity.serial_number,
+            identity=state / slot.name,
+            state=state,
+        )
 
     def _promote(self, life: Life) -> None:
         """Make the slot in use current on disk, then tell the server. A full disk delays that, and nothing else."""
@@ -255,7 +306,10 @@ class Agent:
         log.info("renewed", serial=serial, not_after=stamp(life.slot.identity.not_after))
 
     def _heard(self, leaf: str, payload: bytes) -> None:
-        self._jobs.heard(leaf, payload)
+        if leaf.startswith(f"{topics.APPLICATIONS}/"):
+            self._applications.deliver(leaf, payload)
+        else:
+            self._jobs.heard(leaf, payload)
 
     # -- when something fails
 
@@ -304,7 +358,7 @@ class Agent:
         end_at_s = time.monotonic() + wait_s
         while not (self._stop or self._renew_now) and (left_s := end_at_s - time.monotonic()) > 0:
             self._notifier.alive()
-            drive([], timeout_s=left_s, wake=self._wake)
+            drive([], timeout_s=left_s, wake=self._wake, others=self._beside)
         self._renew_now = False
 
     # -- small things

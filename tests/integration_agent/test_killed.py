@@ -55,8 +55,10 @@ else:  # obey a command: until its job is over and the server has heard so
     from birthmark_agent.job import read_job
     agent = Agent(identities, notifier=Notifier({}))
     def watch():
-        while (job := read_job(Files.at(settings.state), sys.argv[4])) is None or not job.reported or job.job_id != sys.argv[5]:
+        job = None
+        while job is None or not job.reported or job.job_id != sys.argv[5]:
             sleep(0.02)
+            job = read_job(Files.at(settings.state), sys.argv[4])
         agent.stop()
     Thread(target=watch, daemon=True).start()
     agent.run()
