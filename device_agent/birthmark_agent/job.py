@@ -3,13 +3,15 @@
     taken -> done       the new certificate is current; `up/active` is said until the broker has it
           -> failed     what the device had goes on working; `up/ack` says why, until the broker has it
 
-The key of a job is made once and kept here, wrapped by the TPM: a certificate that comes after a restart still finds
-its key, and a nonce that comes twice gets evidence for the same one. Where a certificate is, the slots say: whoever
-was killed finds the job's key in the spare slot, or in the current one.
+The key of a job, wrapped by the TPM, and the request for it are kept here before the request is sent: a certificate
+that comes after a restart still finds its key, and who asks again asks with the very same bytes, for which the server
+has the very same answer. Where a certificate is, the slots say: whoever was killed finds the job's key in the spare
+slot, or in the current one.
 """
 
+import base64
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -33,8 +35,9 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One job. digest: of the command's payload. key_pem: `TSS2 PRIVATE KEY`, empty before the first nonce came.
-    serial: of the new certificate, when DONE; code, detail: why it FAILED. reported: the broker has our last word."""
+    """One job. digest: of the command's payload. key_pem: `TSS2 PRIVATE KEY`; request: the CSR for it in base64; both
+    empty before a nonce came. presented: serial of the certificate that the request's evidence is bound to. serial: of
+    the new one, when DONE; code, detail: why it FAILED. reported: the broker has our last word."""
 
     device_id: str
     job_id: str
@@ -43,6 +46,8 @@ class Job:
     expires_at: datetime
     state: JobState = JobState.TAKEN
     key_pem: str = ""
+    request: str = ""
+    presented: str = ""
     serial: str = ""
     code: str = ""
     detail: str = ""
@@ -63,6 +68,15 @@ class Job:
     def taken(self) -> Taken:
         """What the next command is compared with."""
         return Taken(self.job_id, self.sequence, self.digest)
+
+    def with_request(self, *, key_pem: bytes, request: bytes, presented: str) -> "Job":
+        """Return it with a key and the request for that key."""
+        text = base64.b64encode(request).decode()
+        return replace(self, key_pem=key_pem.decode(), request=text, presented=presented)
+
+    def without_request(self) -> "Job":
+        """Return it without key and request: the next nonce gets new ones."""
+        return replace(self, key_pem="", request="", presented="")
 
     def encode(self) -> bytes:
         """Return the file."""

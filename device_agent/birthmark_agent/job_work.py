@@ -59,38 +59,27 @@ def prove_command(identities: Identities, arrived: Arrived) -> None:
     apart(lambda: verify_signer(arrived, anchors_pem=anchors, at=now))
 
 
-def new_key(identities: Identities) -> bytes:
-    """Return a new operational key, TSS2 PRIVATE KEY. Raise TpmError, WorkLost."""
-
-    def work() -> bytes:
-        with identities.open_tpm() as tpm:
-            return tpm.create_operational_key()
-
-    return apart(work)
-
-
-def certificate_request(
-    identities: Identities, identity: Identity, *, key_pem: bytes, nonce: bytes, job_id: str
-) -> bytes:
-    """Return the CSR of a job, DER, with evidence over its nonce. identity: the one in use.
+def new_request(identities: Identities, in_use: Identity, *, nonce: bytes, job_id: str) -> tuple[bytes, bytes]:
+    """Return a new key, TSS2 PRIVATE KEY, and the CSR for it, DER, with evidence over the nonce of a job.
 
     Raise TpmError, WorkLost.
     """
 
-    def work() -> bytes:
+    def work() -> tuple[bytes, bytes]:
         from birthmark_agent.renewal import build_request, names_of
 
         with identities.open_tpm() as tpm:
+            key_pem = tpm.create_operational_key()
             request, _spki = build_request(
                 tpm,
                 key_pem,
                 nonce=nonce,
-                device_id=identity.device_id,
-                client_certificate=identity.chain[0],
-                names=names_of(identity.chain[0]),
+                device_id=in_use.device_id,
+                client_certificate=in_use.chain[0],
+                names=names_of(in_use.chain[0]),
                 job_id=job_id,
             )
-        return request
+        return key_pem, request
 
     return apart(work)
 

@@ -14,6 +14,7 @@ Rules:
   again at the next hello, and so do we when nothing comes.
 """
 
+import base64
 import math
 import time
 from collections import deque
@@ -26,12 +27,12 @@ from paho.mqtt.client import MQTTMessageInfo
 from birthmark_agent import log
 from birthmark_agent.backoff import Backoff
 from birthmark_agent.command import Arrived, CommandExpired, CommandRefused, check_turn, read_command
-from birthmark_agent.errors import AgentError, KeyNotOfThisTpm, StorageFailed
+from birthmark_agent.errors import AgentError, KeyNotOfThisTpm, StorageFailed, TlsKeyFailed
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.http import TlsFailed, Unavailable
 from birthmark_agent.identity import Identities
 from birthmark_agent.job import Job, JobState, read_job, write_job
-from birthmark_agent.job_work import certificate_request, may_pass, new_key, prove_command, proven_identity
+from birthmark_agent.job_work import may_pass, new_request, prove_command, proven_identity
 from birthmark_agent.life import Life
 from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session
 from birthmark_agent.slots import Slot
@@ -198,33 +199,32 @@ class Jobs:
             log.debug("message-ignored", leaf="nonce", job=nonce.job_id)
             return
         self._renewing.begin()
+        identity = life.slot.identity
         try:
-            if not job.key_pem:
-                job = replace(job, key_pem=new_key(self._identities).decode())
-                write_job(self._identities.files, job)
-                self._job = job
-            request = certificate_request(
-                self._identities,
-                life.slot.identity,
-                key_pem=job.key_pem.encode(),
-                nonce=nonce.nonce,
-                job_id=job.job_id,
-            )
+            key_pem, request = new_request(self._identities, identity, nonce=nonce.nonce, job_id=job.job_id)
+            job = job.with_request(key_pem=key_pem, request=request, presented=identity.serial_number)
+            write_job(self._identities.files, job)
         except AgentError as error:
             self._stumbled(life, error)
             return
-        life.session.publish("csr", JobRequest(job.job_id, life.slot.identity.serial_number, request).encode())
+        self._job = job
+        self._send_request(life, job)
+
+    def _send_request(self, life: Life, job: Job) -> None:
+        request = JobRequest(job.job_id, job.presented, base64.b64decode(job.request))
+        life.session.publish("csr", request.encode())
         self._await("cert")
 
     def _answer(self, life: Life, over: TakeOver, answer: JobAnswer) -> None:
         job = self._job
-        if job is None or not job.open or answer.job_id != job.job_id or not job.key_pem:
+        if job is None or not job.open or answer.job_id != job.job_id or (answer.chain and not job.key_pem):
             log.debug("message-ignored", leaf="cert", job=answer.job_id)
             return
         if answer.code and answer.retry_after_s:
             wait_s = self._renewing.wait_s(retry_after_s=answer.retry_after_s)
             log.info("server-said-later", job=job.job_id, code=answer.code, wait_s=round(wait_s))
             self._awaits, self._next_s = "", time.monotonic() + wait_s
+            self._job = job.without_request()
             return
         try:
             if answer.code:
@@ -239,7 +239,10 @@ class Jobs:
     # -- the steps
 
     def _go_on(self, life: Life, over: TakeOver) -> None:
-        """Take the next step of an open job: the take-over where the certificate is there, else ask for a nonce."""
+        """Take the next step of an open job.
+
+        With a certificate: the take-over; with a request: that one again; else ask for a nonce.
+        """
         job = self._job
         if job is None or not job.open:
             return
@@ -258,6 +261,9 @@ class Jobs:
             self._identities.probe_disk()
         except StorageFailed as error:
             self._stumbled(life, error)
+            return
+        if job.request and job.presented == life.slot.identity.serial_number:
+            self._send_request(life, job)
             return
         life.session.publish("ack", Ack(job.job_id, AckState.ACCEPTED).encode())
         self._await("nonce")
@@ -307,8 +313,10 @@ class Jobs:
         job = self._job
         if job is None:
             return
-        if isinstance(error, KeyNotOfThisTpm) and job.key_pem:  # TPM2_Clear since then: the next nonce gets a new key
-            self._job = replace(job, key_pem="")
+        if isinstance(error, TlsKeyFailed) and isinstance(error.__cause__, AgentError):
+            error = error.__cause__  # the TPM's own word
+        if isinstance(error, KeyNotOfThisTpm):  # TPM2_Clear since then
+            self._job = job.without_request()
         if not may_pass(error):
             self._fail(life, error, code=code)
             return

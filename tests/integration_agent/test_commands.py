@@ -10,7 +10,7 @@ import pytest
 
 from birthmark_server.ca.issuer import to_der
 from birthmark_server.domain import CertificateProfile
-from birthmark_wire.rotation import Ack, AckState, Hello, JobAnswer
+from birthmark_wire.rotation import Ack, AckState, Hello, JobAnswer, JobRequest
 from support.agent_site import AgentSite, Device
 from support.pki import Leaf
 from support.rotation_peer import RotationPeer, sign
@@ -131,6 +131,7 @@ def test_a_server_that_says_later_is_obeyed_and_a_refusal_is_final(site: AgentSi
         at = datetime.now(UTC)
         peer.wait_active(device, job.job_id)
         assert datetime.now(UTC) - at > timedelta(seconds=2)
+        assert len({m.csr for m in peer.said(device, "csr") if isinstance(m, JobRequest)}) == 2  # a new key
         after = serial(device)
         second = peer.command(device)
         peer.refusals.append(JobAnswer(second.job_id, code="attest-binding", detail="another nonce"))
@@ -153,6 +154,44 @@ def test_a_certificate_for_another_key_or_device_is_refused_and_the_old_one_stay
         peer.order(device, command=command)
         assert peer.wait_ack(device, command.job_id, AckState.FAILED).code == "unusable-answer"
         assert serial(device) == before
+
+
+def test_a_server_that_says_later_before_there_is_a_nonce_is_obeyed_too(site: AgentSite, server: Server) -> None:
+    device = site.device("CMD-10")
+    with RotationPeer.running(site) as peer, device.running() as agent:
+        peer.wait_for(device, "hello")
+        peer.silent_about.add("ack")
+        job = peer.order(device)
+        peer.wait_ack(device, job, AckState.ACCEPTED)
+        peer.silent_about.clear()
+        peer.send(device, "cert", JobAnswer(job, code="busy", detail="many rotate", retry_after_s=1).encode())
+        agent.wait_log("server-said-later")
+        peer.wait_active(device, job)
+
+
+def test_an_answer_that_came_while_the_device_was_down_is_asked_for_again_with_the_same_request(
+    site: AgentSite, server: Server
+) -> None:
+    device = site.device("CMD-11")
+    with RotationPeer.running(site) as peer:
+        peer.silent_about.add("csr")
+        with device.running() as agent:
+            peer.wait_for(device, "hello")
+            job = peer.order(device)
+            request = peer.wait_for(device, "csr")
+            agent.stop(9)
+        assert isinstance(request, JobRequest)
+        peer.certify(device, request)  # issued, and the message with it expired at the broker
+        peer.silent_about.clear()
+        with device.running():
+            active = peer.wait_active(device, job)
+        assert peer.said(device, "csr") == [request, request]
+        (issued,) = [
+            r
+            for r in site.installation.store.device_certificates(device.device_id)
+            if r.serial_number.lstrip("0") == active.serial
+        ]
+        assert issued.revoked_at is None
 
 
 def test_a_restart_in_between_finishes_the_job_with_the_same_key(site: AgentSite, server: Server) -> None:
@@ -200,7 +239,7 @@ def test_a_renewal_of_its_own_and_a_command_never_run_at_once(site: AgentSite, s
         peer.silent_about.clear()
         assert "simplereenroll" not in server.log[since:]
         (request,) = peer.said(device, "csr")
-        peer._answer(device.device_id, request)
+        peer.answer(device, request)
         peer.wait_active(device, job)
         peer.wait_for(device, "active", where=lambda m: getattr(m, "job_id", None) == "")  # then SIGHUP's own
         assert "simplereenroll" in server.log[since:]

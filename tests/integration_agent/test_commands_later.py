@@ -14,7 +14,7 @@ from birthmark_agent.identity import Identities
 from birthmark_agent.run import Agent
 from birthmark_agent.settings import load_settings
 from birthmark_agent.systemd import Notifier
-from birthmark_wire.rotation import Ack, AckState, JobAnswer
+from birthmark_wire.rotation import Ack, AckState
 from support.agent_site import AgentSite, WrongClock
 from support.rotation_peer import RotationPeer
 from support.server import Server
@@ -93,11 +93,12 @@ def test_a_key_that_tpm2_clear_took_is_made_anew(site: AgentSite, server: Server
     device = site.device("LATER-4")
     with RotationPeer.running(site) as peer, device.running():
         peer.wait_for(device, "hello")
-        command = peer.command(device)
-        peer.refusals.append(JobAnswer(command.job_id, code="busy", detail="", retry_after_s=1))
-        job = peer.order(device, command=command)
-        peer.wait_for(device, "csr")
+        peer.silent_about.add("csr")
+        job = peer.order(device)
+        request = peer.wait_for(device, "csr")
         device.tpm.clear()
+        peer.silent_about.clear()
+        peer.answer(device, request)
         assert peer.wait_ack(device, job, AckState.LATER).code == "tpm-foreign-key"
         peer.wait_active(device, job)
 

@@ -178,6 +178,14 @@ class RotationPeer:
         """Return everything of that leaf so far."""
         return [message for who, what, message in self.heard if (who, what) == (device.device_id, leaf)]
 
+    def answer(self, device: Device, message: Message) -> None:
+        """Answer what was not answered."""
+        self._answer(device.device_id, message)
+
+    def certify(self, device: Device, request: JobRequest) -> JobAnswer:
+        """Issue, and tell nobody."""
+        return self._certify(device.device_id, request)
+
     # -- what it does by itself
 
     def _received(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> None:
@@ -214,9 +222,9 @@ class RotationPeer:
         if self.refusals:
             return self.refusals.pop(0)
         csr = verify_csr(request.csr)
-        kept = self._answers.get((request.job_id, csr.spki))
+        kept = self._answers.get((request.job_id, request.csr))
         if kept is not None:
-            return kept  # the same key again: the same certificate
+            return kept  # the same request again: the same certificate; another for that key is refused by the store
         store, fleet = self.site.installation.store, self.site.installation.pki.authority.fleet
         device, presented = store.get_device(device_id), self._presented(device_id, request.serial)
         verified = verify_new_key(
@@ -235,7 +243,7 @@ class RotationPeer:
         record = to_record(certificate, issuer=fleet, profile=token.profile, device_id=device_id, issued_at=now)
         store.commit_issuance(Issuance(device_id, device.epoch, record, None, verified.evidence, now))
         chain = tuple(one.public_bytes(Encoding.DER) for one in (certificate, fleet.certificate))
-        answer = self._answers[request.job_id, csr.spki] = JobAnswer(request.job_id, chain)
+        answer = self._answers[request.job_id, request.csr] = JobAnswer(request.job_id, chain)
         return answer
 
     def _presented(self, device_id: str, serial: str) -> CertificateRecord:
