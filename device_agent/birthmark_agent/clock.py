@@ -129,6 +129,10 @@ class Clock:
             return ClockState.WRONG
         return ClockState.SET if self._system.synchronised() else ClockState.UNSURE
 
+    def boot_time_s(self) -> float:
+        """Return seconds since boot, sleep included: never jumps."""
+        return self._system.boot_time_s()
+
     def now(self) -> datetime:
         """Return the best guess at the time, never before the floor. What the server told goes before the clock."""
         if self._told is not None:

@@ -35,11 +35,13 @@ def leads_elsewhere(error: BaseException) -> bool:
 
 
 class Homecoming:
-    """Finds an identity. refused: serial numbers of certificates that were refused since the agent started."""
+    """Finds an identity. refused: serial numbers of certificates that were refused since the agent started. obtained:
+    those that were got since then, and when, by Clock.boot_time_s()."""
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
         self.refused: set[str] = set()
+        self.obtained: dict[str, float] = {}
 
     def slot_in_hand(self) -> Slot | None:
         """Return the first slot that is neither expired nor refused.
@@ -124,8 +126,9 @@ class Homecoming:
 
     def _keep(self, obtained: Operational) -> Slot:
         slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
-        not_after = slot.identity.not_after
-        log.info("certificate-obtained", slot=slot.name, serial=slot.identity.serial_number, not_after=not_after)
+        serial, not_after = slot.identity.serial_number, slot.identity.not_after
+        self.obtained[serial] = self._identities.clock.boot_time_s()
+        log.info("certificate-obtained", slot=slot.name, serial=serial, not_after=not_after)
         return slot
 
     # -- what is done apart

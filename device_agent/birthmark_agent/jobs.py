@@ -277,6 +277,7 @@ class Jobs:
         """Verify the chain and write it into the spare slot. Raise UnusableAnswer, StorageFailed, WorkLost."""
         identity = proven_identity(self._identities, life.slot.identity, chain=chain, key_pem=key_pem)
         slot = self._identities.slots.write_spare(identity)
+        self._homecoming.obtained[identity.serial_number] = self._identities.clock.boot_time_s()
         log.info("certificate-obtained", slot=slot.name, serial=identity.serial_number, not_after=identity.not_after)
 
     def _slot_of_job(self, life: Life) -> Slot | None:

@@ -52,6 +52,24 @@ class Waitable(Protocol):
         """Return after how long at most step() should be called though nothing is ready."""
 
 
+class Readable:
+    """A Waitable that only ends a wait, once its file can be read."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def interests(self) -> list[tuple[int, int]]:
+        """See Waitable."""
+        return [(self._descriptor, select.POLLIN)]
+
+    def step(self, ready: Mapping[int, int]) -> None:
+        """Whoever waits looks itself."""
+
+    def wait_s(self) -> float:
+        """See Waitable."""
+        return _POLL_MOST_S
+
+
 class BrokerRefused(AgentError):
     """The broker answered and said no. reason: MQTT 5's name of its reason code."""
 
