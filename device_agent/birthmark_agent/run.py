@@ -207,6 +207,7 @@ class Agent:
             if not self._jobs.under_way and self._renewal_due(life.slot.identity):
                 self._rotate(life)
             self._notifier.alive()
+            self._board.beside(applications=self._applications.names, hook_failure=self._hook.result)
             wait_s = min(_IDLE_S, self._jobs.wait_s())
             drive([life.session], timeout_s=wait_s, wake=self._wake, others=self._beside)
         drive_until([life.session], lambda: self._applications.all_sent, timeout_s=_FAREWELL_S)

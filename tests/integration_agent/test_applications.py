@@ -103,6 +103,7 @@ def test_what_an_application_publishes_while_certificates_change_is_all_there_an
                 until(lambda count=count: len([m for m in peer.said(device, "active") if not m.job_id]) > count)  # type: ignore[misc]
             before = len(took)
             until(lambda: len(took) > before + 20)
+            resident_mib = resident_kib(agent.process.pid) / 1024
         heard = numbers(control, device)
         until(lambda: len(set(numbers(control, device))) >= len(took))
         heard = numbers(control, device)
@@ -112,10 +113,12 @@ def test_what_an_application_publishes_while_certificates_change_is_all_there_an
             "duplicates": len(heard) - len(set(heard)),
             "calm_ms": round(calm * 1000, 1),
             "longest_ms": round(max(took) * 1000, 1),
+            "agent_mib": round(resident_mib, 1),
         }
         record_property("take-over", json.dumps(figures))
         print("take-over:", json.dumps(figures))
         assert max(took) < 5.0
+        assert resident_mib < 45
 
 
 def test_a_broker_that_restarts_loses_and_reorders_nothing(site: AgentSite, server: Server) -> None:
@@ -167,6 +170,25 @@ def test_what_comes_for_an_application_waits_until_it_is_there(site: AgentSite, 
             control.client.publish(f"{down}/set/y", "now", qos=1)
             assert one.receive(timeout_s=5) == Message("set/y", b"now")
             assert one.receive(timeout_s=0.1) is None
+
+
+def test_status_and_doctor_tell_of_applications_commands_and_the_hook(site: AgentSite, server: Server) -> None:
+    device = with_applications(site, "APP-9", users='[hook]\ncommand = "hook"')
+    (device.folder / "hook").write_text("#!/bin/sh\nexit 3\n")
+    (device.folder / "hook").chmod(0o755)
+    with RotationPeer.running(site) as peer, device.running(), client(device):
+        peer.wait_for(device, "hello")
+        job = peer.order(device)
+        peer.wait_active(device, job)
+        until(lambda: "it ended with 3" in device.cli("status").stdout)
+        shown = device.cli("status").stdout
+        assert f"command      {job} done\n" in shown
+        assert "applications meter\n" in shown
+        checks = device.cli("doctor").stdout
+        assert "apps answers; connected: meter" in checks
+        assert "warning  hook" in checks
+        (device.folder / "hook").chmod(0o644)
+        assert "is no file that we may execute" in device.cli("doctor", check=False).stdout
 
 
 def say(device: Device, *lines: str) -> list[str]:
@@ -272,6 +294,11 @@ def test_an_application_that_is_gone_costs_nothing_and_leaves_nothing(site: Agen
         until(lambda: open_files(agent.process.pid) <= before_files)
         assert agent.stop() == 0
     assert not Path(path(device)).exists()
+
+
+def resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1])
 
 
 def open_files(pid: int) -> int:
