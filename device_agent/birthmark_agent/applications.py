@@ -118,7 +118,7 @@ class _Peer:
 
 
 class Applications:
-    """The socket and who is connected to it: a mqtt.Waitable. open() first; without a path in the settings it is
+    """The socket and who is connected to it: a waitable.Waitable. open() first; without a path in the settings it is
     nothing at all."""
 
     def __init__(self, settings: ApplicationSettings) -> None:
@@ -190,7 +190,7 @@ class Applications:
             self._lost[name] += 1
         self._hand_out(name)
 
-    # -- mqtt.Waitable
+    # -- waitable.Waitable
 
     def interests(self) -> list[tuple[int, int]]:
         """See Waitable."""

@@ -28,7 +28,7 @@ class HookFailed(AgentError):
 
 
 class Hook:
-    """One program, at most one at a time: a mqtt.Waitable without files."""
+    """One program, at most one at a time: a waitable.Waitable without files."""
 
     def __init__(self, settings: HookSettings) -> None:
         self._settings = settings
@@ -57,11 +57,11 @@ class Hook:
         self.step({})
 
     def interests(self) -> list[tuple[int, int]]:
-        """See mqtt.Waitable."""
+        """See waitable.Waitable."""
         return []
 
     def wait_s(self) -> float:
-        """See mqtt.Waitable."""
+        """See waitable.Waitable."""
         return _LOOK_EVERY_S if self._process or self._next else float("inf")
 
     def step(self, ready: Mapping[int, int]) -> None:

@@ -18,7 +18,7 @@ from birthmark_agent.errors import (
     UnusableAnswer,
 )
 from birthmark_agent.homecoming import leads_elsewhere
-from birthmark_agent.http import TlsFailed, Unavailable, Unreachable
+from birthmark_agent.http import ServerSaidNo, TlsFailed, Unavailable, Unreachable
 from birthmark_agent.identity import Identities
 from birthmark_agent.mqtt import BrokerRefused, ConnectionLost
 from birthmark_agent.slots import Identity
@@ -34,6 +34,25 @@ _MAY_PASS: Final = (
     ConnectionLost,
 )
 _WILL_NOT_PASS: Final = (HierarchyOwned, StorageKeyUnsuitable)
+
+
+class ServerRefusedJob(AgentError):
+    """The server gave no certificate. The code that a device reports is the server's own."""
+
+    code = "job-refused"
+    advice = "ask the operator: the server's own code and reason stand in the message"
+
+
+class NotYet(AgentError):
+    """The last attempt is too short a time ago, or the server asked to wait."""
+
+    code = "too-soon"
+    advice = "nothing: the agent goes on when the time has come; renewal.floor_s sets the least time between attempts"
+
+
+def retry_after_s(error: AgentError) -> float:
+    """Return what the server asked to wait, 0 where it did not."""
+    return error.problem.retry_after_s if isinstance(error, ServerSaidNo) else 0.0
 
 
 def may_pass(error: BaseException) -> bool:

@@ -29,10 +29,18 @@ from birthmark_agent.backoff import Backoff
 from birthmark_agent.command import Arrived, CommandExpired, CommandRefused, check_turn, read_command
 from birthmark_agent.errors import AgentError, KeyNotOfThisTpm, StorageFailed, TlsKeyFailed
 from birthmark_agent.homecoming import Homecoming
-from birthmark_agent.http import TlsFailed, Unavailable
+from birthmark_agent.http import TlsFailed
 from birthmark_agent.identity import Identities
 from birthmark_agent.job import Job, JobState, read_job, write_job
-from birthmark_agent.job_work import may_pass, new_request, prove_command, proven_identity
+from birthmark_agent.job_work import (
+    NotYet,
+    ServerRefusedJob,
+    may_pass,
+    new_request,
+    prove_command,
+    proven_identity,
+    retry_after_s,
+)
 from birthmark_agent.life import Life
 from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session
 from birthmark_agent.slots import Slot
@@ -46,20 +54,6 @@ _SENT_AGAIN_WITHIN_S: Final = 10.0
 _HELD_S: Final = 60.0
 
 TakeOver = Callable[[Slot], None]
-
-
-class ServerRefusedJob(AgentError):
-    """The server gave no certificate. The code that a device reports is the server's own."""
-
-    code = "job-refused"
-    advice = "ask the operator: the server's own code and reason stand in the message"
-
-
-class NotYet(AgentError):
-    """The last attempt is too short a time ago, or the server asked to wait."""
-
-    code = "too-soon"
-    advice = "nothing: the agent goes on when the time has come; renewal.floor_s sets the least time between attempts"
 
 
 class Jobs:
@@ -321,7 +315,7 @@ class Jobs:
         if not may_pass(error):
             self._fail(life, error, code=code)
             return
-        wait_s = self._renewing.wait_s(retry_after_s=_retry_after_s(error))
+        wait_s = self._renewing.wait_s(retry_after_s=retry_after_s(error))
         self._awaits, self._next_s = "", time.monotonic() + wait_s
         self._say_later(life, job.job_id, error, wait_s)
 
@@ -361,7 +355,3 @@ class Jobs:
             return
         if self._word[0].has(self._word[1]):
             self._settle(replace(self._job, reported=True))
-
-
-def _retry_after_s(error: AgentError) -> float:
-    return error.problem.retry_after_s if isinstance(error, Unavailable) else 0.0

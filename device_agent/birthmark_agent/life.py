@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from birthmark_agent.errors import AgentError
-from birthmark_agent.mqtt import Session, SessionState, Waitable, drive_until, wait_live
+from birthmark_agent.mqtt import Session, SessionState, drive_until, wait_live
 from birthmark_agent.slots import Identity, Slot
+from birthmark_agent.waitable import Waitable
 
 LIVE_WITHIN_S: Final = 15.0
 _FAREWELL_S: Final = 2.0

@@ -15,10 +15,10 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
@@ -28,6 +28,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from birthmark_agent.errors import AgentError
 from birthmark_agent.http import TlsFailed, Unreachable, explain_failure
+from birthmark_agent.waitable import Waitable
 from birthmark_wire import topics
 from birthmark_wire.encoding import write_json
 
@@ -37,37 +38,6 @@ _POLL_MOST_S: Final = 5.0
 
 OnMessage = Callable[[str, bytes], None]
 OnPublished = Callable[["Session", int, bool], None]
-
-
-class Waitable(Protocol):
-    """What shares the loop with the sessions: files to wait for, and something to do when they are ready."""
-
-    def interests(self) -> list[tuple[int, int]]:
-        """Return file descriptors, each with the events of poll(2) that it waits for."""
-
-    def step(self, ready: Mapping[int, int]) -> None:
-        """Go on. ready: which of them have which events; called in every turn, often with none."""
-
-    def wait_s(self) -> float:
-        """Return after how long at most step() should be called though nothing is ready."""
-
-
-class Readable:
-    """A Waitable that only ends a wait, once its file can be read."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def interests(self) -> list[tuple[int, int]]:
-        """See Waitable."""
-        return [(self._descriptor, select.POLLIN)]
-
-    def step(self, ready: Mapping[int, int]) -> None:
-        """Whoever waits looks itself."""
-
-    def wait_s(self) -> float:
-        """See Waitable."""
-        return _POLL_MOST_S
 
 
 class BrokerRefused(AgentError):

@@ -26,16 +26,18 @@ from birthmark_agent.clock import ClockState
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
 from birthmark_agent.hook import Hook
-from birthmark_agent.http import ServerSaidNo, TlsFailed
+from birthmark_agent.http import TlsFailed
 from birthmark_agent.identity import Identities
+from birthmark_agent.job_work import retry_after_s
 from birthmark_agent.jobs import Jobs
 from birthmark_agent.life import LIVE_WITHIN_S, Life, take_over
-from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Readable, Session, drive, drive_until, wait_live
+from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, drive_until, wait_live
 from birthmark_agent.schedule import is_due, renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
 from birthmark_agent.version import AGENT
+from birthmark_agent.waitable import Readable
 from birthmark_wire import topics
 from birthmark_wire.rotation import Active, Hello
 
@@ -268,7 +270,7 @@ class Agent:
         try:
             self._take_over(life, self._homecoming.renew(life.slot))
         except AgentError as error:
-            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=_retry_after_s(error))
+            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=retry_after_s(error))
             self._board.renewal_failed(error, self._now(), serial=life.slot.identity.serial_number)
             log.failed("renewal-failed", error)
             if not patient:
@@ -350,7 +352,7 @@ class Agent:
         if self._skip_wait:
             self._skip_wait = False
             return
-        self._pause(self._connecting.wait_s(retry_after_s=_retry_after_s(error)))
+        self._pause(self._connecting.wait_s(retry_after_s=retry_after_s(error)))
 
     def _pause(self, wait_s: float) -> None:
         """Wait; stop() and request_renewal() end it."""
@@ -379,7 +381,3 @@ def _give_memory_back() -> None:
     gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _retry_after_s(error: AgentError) -> float:
-    return error.problem.retry_after_s if isinstance(error, ServerSaidNo) else 0.0

@@ -168,6 +168,23 @@ def test_a_broker_that_restarts_loses_and_reorders_nothing(site: AgentSite, serv
         assert first_arrivals(heard) == list(range(len(took)))
 
 
+def test_the_server_does_not_hear_applications(
+    site: AgentSite, server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = with_applications(site, "APP-10")
+    with caplog.at_level("INFO"), RotationPeer.running(site) as peer, site.control() as control, device.running():
+        peer.wait_for(device, "hello")
+        with client(device) as one:
+            one.publish("hello", b"1")
+            one.publish("a/b/c", b"2")
+        peer.wait_active(device, peer.order(device))
+        assert numbers(control, device, "hello") == [1]
+        assert numbers(control, device, "a/b/c") == [2]
+        assert len(peer.said(device, "hello")) == 2
+    assert "broker connected" in caplog.text
+    assert "unreadable" not in caplog.text
+
+
 def test_many_at_once_wait_for_the_broker_in_order_and_the_writer_waits_too(site: AgentSite, server: Server) -> None:
     device = with_applications(site, "APP-3", "queue = 10")
     with site.control() as control, device.running() as agent:
