@@ -118,6 +118,7 @@ def test_garbage_is_dropped_and_logged(site: AgentSite, server: Server) -> None:
         agent.wait_log("message-unreadable", count=6)
         job = peer.order(device)
         peer.wait_active(device, job)
+        assert agent.log.count("message-unreadable") == 6  # what is an application's, and named like ours, is not ours
 
 
 def test_a_server_that_says_later_is_obeyed_and_a_refusal_is_final(site: AgentSite, server: Server) -> None:
