@@ -50,6 +50,7 @@ from birthmark_wire.rotation import Ack, AckState, Active, JobAnswer, JobNonce, 
 _MOST_WAITING: Final = 16
 _ANSWER_WITHIN_S: Final = 30.0
 _MOST_PATIENT_S: Final = 600.0
+_BELIEVED: Final = 2
 _SENT_AGAIN_WITHIN_S: Final = 10.0
 _HELD_S: Final = 60.0
 
@@ -81,8 +82,8 @@ class Jobs:
 
     @property
     def under_way(self) -> bool:
-        """Whether an answer of the server is awaited: no other rotation may begin."""
-        return self._awaits != "" and time.monotonic() < self._next_s
+        """Whether an answer of the server is awaited: no other rotation may begin. A silent one is awaited twice."""
+        return self._awaits != "" and self._unanswered <= _BELIEVED and time.monotonic() < self._next_s
 
     def wait_s(self) -> float:
         """Return after how long turn() should be called though nothing came."""
@@ -192,6 +193,7 @@ class Jobs:
         if job is None or not job.open or nonce.job_id != job.job_id or self._awaits != "nonce":
             log.debug("message-ignored", leaf="nonce", job=nonce.job_id)
             return
+        self._unanswered = 0
         self._renewing.begin()
         identity = life.slot.identity
         try:

@@ -126,6 +126,23 @@ def test_a_clock_that_nobody_vouches_for_asks_the_server_and_waits_where_it_is_a
             peer.wait_active(device, job)
 
 
+def test_a_server_that_never_answers_a_command_keeps_no_device_from_renewing(
+    site: AgentSite, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "_ANSWER_WITHIN_S", 0.2)
+    device = site.device("LATER-7")
+    device.cli("enroll")
+    with RotationPeer.running(site) as peer, running(device.identities()) as agent:
+        peer.wait_for(device, "hello")
+        peer.silent_about.add("ack")
+        job = peer.order(device)
+        peer.wait_ack(device, job, AckState.ACCEPTED)
+        agent.request_renewal()
+        peer.wait_for(device, "active", where=lambda m: getattr(m, "job_id", None) == "")
+        peer.silent_about.clear()
+        peer.wait_active(device, job)
+
+
 def test_the_floor_between_attempts_holds_for_commands_too(site: AgentSite, server: Server) -> None:
     device = site.device("LATER-6")
     device.config.write_text(device.config.read_text().replace("floor_s = 0.2", "floor_s = 3.0"))
