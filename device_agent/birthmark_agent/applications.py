@@ -34,7 +34,8 @@ from birthmark_agent.outbox import Message, Outbox
 from birthmark_agent.settings import ApplicationSettings
 from birthmark_wire import topics
 
-_MOST_CONNECTIONS: Final = 32
+_MOST_CONNECTIONS: Final = 64
+_MOST_OF_ONE_USER: Final = 16
 _MOST_SUBSCRIPTIONS: Final = 32
 _PENDING_BYTES: Final = 262_144
 _TAG: Final = re.compile(r"[A-Za-z0-9-]{1,32}", re.ASCII)
@@ -233,11 +234,21 @@ class Applications:
             sock, _address = listener.accept()
             sock.setblocking(False)
             peer = _Peer(sock, rate_per_s=self._settings.rate_per_s)
-            if len(self._peers) < _MOST_CONNECTIONS:
+            if (refusal := self._refusal(peer.uid)) is None:
                 self._peers[sock.fileno()] = peer
-            else:
-                log.info("application-refused", uid=peer.uid, reason="too many connections")
-                sock.close()
+                return
+            log.failed("application-refused", refusal, uid=peer.uid)
+            with sock:
+                sock.send(f"ERR {refusal}\n".encode())
+
+    def _refusal(self, uid: int) -> LineRefused | None:
+        """Return why this user gets no connection at all: strangers must not take others' places."""
+        if not any(uid in users for users in self._settings.users.values()):
+            return LineRefused("not-allowed", f"user {uid} may be no application: applications.users")
+        of_user = sum(peer.uid == uid for peer in self._peers.values())
+        if of_user >= _MOST_OF_ONE_USER or len(self._peers) >= _MOST_CONNECTIONS:
+            return LineRefused("too-many", f"want at most {_MOST_OF_ONE_USER} connections of one user")
+        return None
 
     def _drop(self, peer: _Peer) -> None:
         del self._peers[peer.sock.fileno()]
