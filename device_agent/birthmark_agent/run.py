@@ -23,6 +23,7 @@ from birthmark_agent.apart import meanwhile
 from birthmark_agent.applications import Applications
 from birthmark_agent.backoff import Backoff, Pace
 from birthmark_agent.clock import ClockState
+from birthmark_agent.due import RenewalClock
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
 from birthmark_agent.hook import Hook
@@ -32,7 +33,6 @@ from birthmark_agent.job_work import retry_after_s
 from birthmark_agent.jobs import Jobs
 from birthmark_agent.life import LIVE_WITHIN_S, Life, take_over
 from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, drive_until, wait_live
-from birthmark_agent.schedule import is_due, renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
@@ -69,14 +69,12 @@ class Agent:
         self._applications = Applications(identities.settings.applications)
         self._hook = Hook(identities.settings.hook)
         self._beside = (self._applications, self._hook)
-        self._renew_not_before_s = 0.0
-        self._asked_for_time = False
+        self._due = RenewalClock(identities, self._homecoming, renewing=self._renewing)
         self._hurried = 0
         self._skip_wait = False
         self._stop = False
         self._renew_now = False
         self._wait_no_longer = False
-        self._started_s = identities.clock.boot_time_s()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -206,7 +204,7 @@ class Agent:
                 promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
                 self._promote(life)
             self._jobs.turn(life, lambda slot: self._take_over(life, slot))
-            if not self._jobs.under_way and self._renewal_due(life.slot.identity):
+            if not self._jobs.under_way and (self._renew_now or self._due.due(life.slot.identity)):
                 self._rotate(life)
             self._notifier.alive()
             self._board.beside(applications=self._applications.names, hook_failure=self._hook.result)
@@ -231,34 +229,6 @@ class Agent:
 
     # -- rotation
 
-    def _renewal_due(self, identity: Identity) -> bool:
-        if self._renew_now:
-            return True
-        due = renew_at(
-            identity.chain[0],
-            not_before=identity.not_before,
-            not_after=identity.not_after,
-            renewal=self._identities.settings.renewal,
-        )
-        clock, obtained = self._identities.clock, self._homecoming.obtained
-        vouched = clock.state() is ClockState.SET
-        if not is_due(
-            due,
-            not_before=identity.not_before,
-            now=self._now(),
-            vouched=vouched,
-            held_s=clock.boot_time_s() - obtained.get(identity.serial_number, self._started_s),
-            obtained_here=identity.serial_number in obtained,
-        ):
-            return False
-        if not vouched and not self._asked_for_time:
-            self._asked_for_time = True  # once: a clock that runs ahead must not renew at every floor
-            self._identities.try_to_learn_time()
-            return False
-        if self._renew_not_before_s == 0.0:
-            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s()
-        return time.monotonic() >= self._renew_not_before_s
-
     def _rotate(self, life: Life, *, patient: bool = True) -> None:
         """Replace certificate and connection of `life`. Where that fails, the old ones stay as they are.
 
@@ -270,7 +240,7 @@ class Agent:
         try:
             self._take_over(life, self._homecoming.renew(life.slot))
         except AgentError as error:
-            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=retry_after_s(error))
+            self._due.wait(self._renewing.wait_s(retry_after_s=retry_after_s(error)))
             self._board.renewal_failed(error, self._now(), serial=life.slot.identity.serial_number)
             log.failed("renewal-failed", error)
             if not patient:
@@ -282,7 +252,7 @@ class Agent:
         old = life.slot.identity
         take_over(life, slot, open_session=self._session, others=self._beside)
         self._renewing.succeeded()
-        self._renew_not_before_s = 0.0
+        self._due.renewed()
         self._promote(life)
         self._connected(life)
         state = self._identities.settings.state
