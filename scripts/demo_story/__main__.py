@@ -62,12 +62,20 @@ def main() -> int:
 def _tell(options: argparse.Namespace) -> int:
     from demo_story.parts import PartFailed
     from demo_story.screen import Screen
-    from demo_story.story import Wishes, tell
+    from demo_story.story import tell
+    from demo_story.wishes import Wishes
 
-    timeout_s = _ANYWAY_S + _PER_DEVICE_S * options.devices
+    wishes = Wishes(
+        devices=options.devices,
+        keep=options.keep,
+        as_json=options.json,
+        picture=options.picture,
+        timeout_s=_ANYWAY_S + _PER_DEVICE_S * options.devices,
+        campaign=options.campaign,
+    )
     screen = Screen(as_json=options.json)
     try:
-        return 0 if tell(Wishes(options.devices, options.keep, options.json, options.picture, timeout_s), screen) else 1
+        return 0 if tell(wishes, screen) else 1
     except PartFailed as error:
         screen.error(str(error))
         return 1
@@ -76,13 +84,18 @@ def _tell(options: argparse.Namespace) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo")
     parser.description = "The whole story of a fleet's identities on this machine, with real parts."
-    parser.add_argument("--devices", type=int, default=5, metavar="N", help="how many devices (1 to 200; default 5)")
+    parser.add_argument("--campaign", action="store_true", help="rotate the fleet from a chair instead, in stages")
+    parser.add_argument(
+        "--devices", type=int, metavar="N", help="how many devices (1 to 200; default 5; a campaign: 6 to 200, 30)"
+    )
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, and print addresses and commands")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, and nothing else")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="save the end as an SVG")
     options = parser.parse_args()
-    if not 1 <= options.devices <= 200:
-        parser.error(f"--devices: want 1 to 200, got {options.devices}")
+    fewest, usual = (6, 30) if options.campaign else (1, 5)
+    options.devices = usual if options.devices is None else options.devices
+    if not fewest <= options.devices <= 200:
+        parser.error(f"--devices: want {fewest} to 200, got {options.devices}")
     if options.picture is not None and (why := _why_not_writable(options.picture)):
         parser.error(f"--picture: {options.picture} can't be written: {why}")
     return options

@@ -36,10 +36,14 @@ STAGES = tuple(Stage)
 
 @dataclass
 class Progress:
-    """One device's stages: seconds since its agent was started, and one word of evidence for each."""
+    """One device's stages: seconds since its agent was started, and one word of evidence for each.
+
+    stages: those that its story wants.
+    """
 
     device: FleetDevice
     started_s: float
+    stages: tuple[Stage, ...] = STAGES
     reached: dict[Stage, tuple[float, str]] = field(default_factory=dict)
     hello_serials: list[tuple[str, float]] = field(default_factory=list)
     active_serials: list[str] = field(default_factory=list)
@@ -49,8 +53,8 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Whether every stage is reached."""
-        return len(self.reached) == len(STAGES)
+        """Whether every stage that is wanted is reached."""
+        return all(stage in self.reached for stage in self.stages)
 
     def reach(self, stage: Stage, word: str, at_s: float | None = None) -> None:
         """Note a stage, once. at_s: time.monotonic() of the evidence, now if not given.

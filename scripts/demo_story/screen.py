@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from rich._export_format import CONSOLE_SVG_FORMAT
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from demo_story.evidence import STAGES, Progress
+from demo_story.evidence import Progress
 
 _MOST_ROWS: Final = 24
 _WIDE: Final = 110
@@ -49,36 +49,46 @@ class Screen:
         """Say something in passing."""
         self._print(Text(f"         {text}".rstrip()))
 
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for each word of evidence."""
+        return self.kind != "live" or self.console.width >= _WIDE
+
     def devices(self, stack: ExitStack) -> None:
         """Show the devices from now on, until `stack` is closed."""
         if self.kind == "live":
             self._live = stack.enter_context(Live(console=self.console, refresh_per_second=10, transient=True))
 
+    def draw(self, shown: RenderableType) -> None:
+        """Show this in place of what was drawn last, in a terminal only."""
+        if self._live is not None:
+            self._live.update(shown)
+
+    def line(self, text: str) -> None:
+        """Say what is drawn in a terminal, where there is none."""
+        if self.kind == "lines":
+            print(f"{self.elapsed_s:5.1f} s  {text}", flush=True)
+
     def update(self, progress: Sequence[Progress]) -> None:
         """Show what is new."""
-        if self._live is not None:
-            self._live.update(table(progress, wide=self.console.width >= _WIDE))
-        elif self.kind == "lines":
-            for one in progress:
-                for stage, (after_s, word) in one.reached.items():
-                    if (one.device.device_id, stage) not in self._told:
-                        self._told.add((one.device.device_id, stage))
-                        line = f"{one.device.device_id}: {stage} after {after_s:.2f} s ({word})"
-                        print(f"{self.elapsed_s:5.1f} s  {line}", flush=True)
+        self.draw(table(progress, wide=self.wide))
+        for one in progress:
+            for stage, (after_s, word) in one.reached.items():
+                if (one.device.device_id, stage) not in self._told:
+                    self._told.add((one.device.device_id, stage))
+                    self.line(f"{one.device.device_id}: {stage} after {after_s:.2f} s ({word})")
 
-    def end(self, progress: Sequence[Progress], *, wall_s: float, next_steps: Sequence[tuple[str, str]]) -> None:
-        """Show how it ended."""
+    def end(self, shown: Group, told: dict[str, object], *, next_steps: Sequence[tuple[str, str]]) -> None:
+        """Show how it ended: to a person, or as one JSON object."""
         if self.kind == "json":
-            print(json.dumps(result(progress, wall_s=wall_s), indent=2))
-            return
-        if self.kind == "lines":
-            for line in _plain(ending(progress, wall_s=wall_s, rows=len(progress))):
+            print(json.dumps(told, indent=2))
+        elif self.kind == "lines":
+            for line in _plain(shown):
                 self._print(Text(line))
             self._print(steps(next_steps))
-            return
-        wide = self.console.width >= _WIDE
-        self.console.print(ending(progress, wall_s=wall_s, rows=len(progress), wide=wide))
-        self.console.print(steps(next_steps), soft_wrap=True)
+        else:
+            self.console.print(shown)
+            self.console.print(steps(next_steps), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """Say what went wrong."""
@@ -94,11 +104,12 @@ def table(progress: Sequence[Progress], *, rows: int = _MOST_ROWS, wide: bool = 
     shown = sorted(progress, key=lambda one: one.done)[:rows] if len(progress) > rows else list(progress)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("device")
-    for stage in STAGES:
+    stages = progress[0].stages
+    for stage in stages:
         grid.add_column(str(stage))
     for one in sorted(shown, key=lambda one: one.device.device_id):
         grid.add_row(
-            Text(one.device.device_id, style="cyan"), *(_cell(one, number, wide=wide) for number in range(len(STAGES)))
+            Text(one.device.device_id, style="cyan"), *(_cell(one, number, wide=wide) for number in range(len(stages)))
         )
     if len(progress) > rows:
         done = sum(one.done for one in progress)
@@ -151,13 +162,13 @@ def result(progress: Sequence[Progress], *, wall_s: float) -> dict[str, object]:
     }
 
 
-def save_picture(path: Path, progress: Sequence[Progress], *, wall_s: float, chapters: Sequence[str]) -> None:
+def save_picture(path: Path, shown: Group, *, command: str, chapters: Sequence[str]) -> None:
     """Write the end of the story as an SVG."""
     console = Console(record=True, width=118, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    console.print(Text("$ scripts/demo", style="bold"))
+    console.print(Text(f"$ {command}", style="bold"))
     for line in chapters:
         console.print(Text(line, style="dim"))
-    console.print(ending(progress, wall_s=wall_s))
+    console.print(shown)
     # Without the fonts that rich would have a reader's browser fetch from elsewhere.
     own_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     path.write_text(console.export_svg(title="Birthmark", code_format=own_fonts))
@@ -172,7 +183,7 @@ def _plain(shown: Group) -> list[str]:
 
 
 def _cell(one: Progress, number: int, *, wide: bool) -> Text:
-    stage = STAGES[number]
+    stage = one.stages[number]
     if stage in one.reached:
         after_s, word = one.reached[stage]
         return Text.assemble(("✓ ", "green"), f"{after_s:5.2f} s ", (word if wide else "", "dim"), no_wrap=True)

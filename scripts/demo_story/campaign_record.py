@@ -1,0 +1,104 @@
+"""What is on record of a campaign, and what the broker shows of its devices. Nobody else is asked.
+
+outcome, stage, reason, times   the server's database
+before, after, retired          its certificates: the one that the device had, its newest; whether the old one counts
+live                            the gate's list: which certificate the device's connection showed
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from birthmark_server.campaigns import DeviceState, Happening, Member
+from birthmark_server.domain import CertificateProfile, CertificateRecord
+from birthmark_server.rotation.campaigning import CampaignService, View
+from birthmark_server.store.sql.store import SqlStore
+from demo_story.ear import BrokerEar
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A campaign as it stood at one moment."""
+
+    view: View
+    members: tuple[Member, ...]
+    happenings: tuple[Happening, ...]
+
+    def stage(self, number: int) -> list[Member]:
+        """Return the devices of a stage, counted from 0."""
+        return [one for one in self.members if one.stage == number]
+
+    def under_way(self) -> list[str]:
+        """Return the ids of those that have been told, and have not ended."""
+        return [one.device_id for one in self.members if one.state is DeviceState.RUNNING]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """One device at the end. took_s: from when it was told until the server had seen its new certificate live."""
+
+    member: Member
+    took_s: float | None
+    before: str
+    after: str
+    retired: bool
+    live: str
+
+    @property
+    def rotated(self) -> bool:
+        """Whether the broker shows it with a new certificate, and the old one counts no more."""
+        return self.member.state is DeviceState.DONE and self.retired and self.live == self.after != self.before
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was never told, and is not at the broker."""
+        return self.member.state is DeviceState.SKIPPED and not self.live
+
+
+@dataclass
+class Record:
+    """Of one campaign. failures: the first one of each device, with its reason; a retry gives it another outcome."""
+
+    store: SqlStore
+    name: str
+    failures: dict[str, Member] = field(default_factory=dict)
+
+    def look(self) -> Look:
+        """Read it from the database."""
+        service = CampaignService(
+            campaigns=self.store.campaigns, now=lambda: datetime.now(UTC), seed=lambda: secrets.randbits(64)
+        )
+        look = Look(service.view(self.name), tuple(service.members(self.name)), tuple(service.happenings(self.name)))
+        for one in look.members:
+            if one.state is DeviceState.FAILED:
+                self.failures.setdefault(one.device_id, one)
+        return look
+
+    def serials(self) -> dict[str, str]:
+        """Return the serial number of each device's newest operational certificate."""
+        return {one.device_id: self._operational(one.device_id)[0].serial_number for one in self.look().members}
+
+    def endings(self, before: dict[str, str], ear: BrokerEar) -> list[Ending]:
+        """Return how each device ended. before: `serials()` of before; ear: asked lately."""
+        return [self._ending(member, before[member.device_id], ear) for member in self.look().members]
+
+    def _ending(self, member: Member, before: str, ear: BrokerEar) -> Ending:
+        records = self._operational(member.device_id)
+        took_s = None
+        if member.job_id:
+            job = self.store.jobs.get_job(member.job_id)
+            took_s = (job.ended_at - job.created_at).total_seconds() if job.ended_at else None
+        return Ending(
+            member,
+            took_s=took_s,
+            before=before,
+            after=records[0].serial_number,
+            retired=all(one.revoked_at is not None for one in records if one.serial_number == before),
+            live=ear.serial_of(member.device_id),
+        )
+
+    def _operational(self, device_id: str) -> list[CertificateRecord]:
+        """Newest first."""
+        records: Iterable[CertificateRecord] = self.store.device_certificates(device_id)
+        return [one for one in records if one.profile is CertificateProfile.LDEVID]
