@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from typing import Final
 
 from birthmark_server.campaigns import OPEN, CampaignState, DeviceState
-from demo_story.campaign_record import Look, Record
-from demo_story.campaign_screen import CampaignScreen, Happened, complete, ending, result
+from demo_story.campaign_record import Look, Record, astray
+from demo_story.campaign_screen import CampaignScreen, Happened, ending, result
 from demo_story.ear import BrokerEar
 from demo_story.evidence import STAGES, Stage
 from demo_story.fleet import FleetDevice
@@ -50,14 +50,15 @@ def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
     happened = story.run()
     endings = record.endings(story.before, ear)
     wall_s = screen.elapsed_s
-    shown = ending(endings, happened, wall_s=wall_s)
     if wishes.picture is not None:
+        shown = ending(endings, happened, wall_s=wall_s)
         save_picture(wishes.picture, shown, command="scripts/demo --campaign", chapters=_CHAPTERS)
+    shown = ending(endings, happened, wall_s=wall_s, wide=screen.wide)
     told = result(record.look(), endings, happened, wall_s=wall_s)
     screen.end(shown, told, next_steps=_next_steps(wishes, site, happened, devices[0]))
-    if not complete(endings, happened):
-        wrong = next(one.member for one in endings if not (one.rotated or one.gone))
-        site.explain(story.devices[wrong.device_id], f"ended {wrong.state} {wrong.code} {wrong.detail}".rstrip())
+    if wrong := astray(endings, revoked=happened.revoked_device):
+        one = wrong[0].member
+        site.explain(story.devices[one.device_id], f"ended {one.state} {one.code} {one.detail}".rstrip())
         return False
     if wishes.keep:
         site.stay()
@@ -81,15 +82,15 @@ class _Campaign:
 
     def run(self) -> Happened:
         """Let it all happen."""
-        canaries = max(1, len(self.devices) // 10)
-        how = ["--never-rotated", "--canaries", str(canaries), "--stages", "30,60,100", "--at-once", "4"]
+        canaries, at_once = max(1, len(self.devices) // 10), max(4, len(self.devices) // 8)
+        how = ["--never-rotated", "--canaries", str(canaries), "--stages", "30,60,100", "--at-once", str(at_once)]
         how += ["--success", "100", "--deadline", "1m"]
         self._screen.chapter("What would a campaign do? Nobody is told anything yet")
         for line in self._birthmark("campaign", "plan", *how).splitlines():
             self._screen.remark(f"  {line}")
         self._screen.chapter("Canaries first, then stages. One device of stage 2 has lost its TPM's power")
+        self.before = self._record.serials(self.devices)
         self._birthmark("campaign", "start", _NAME, *how)
-        self.before = self._record.serials()
         look = self._record.look()
         weak = self.devices[look.stage(1)[0].device_id]
         weak.tpm.stop()
@@ -102,7 +103,8 @@ class _Campaign:
         failure = self._record.failures.get(weak.device_id)
         if failure is None:
             raise PartFailed(f"{weak.device_id} did not fail: {self._record.look().view.campaign}")
-        self._screen.remark(f"{weak.device_id}: {failure.state} ({failure.code}: {failure.detail})")
+        why = failure.detail.replace(f"{self._site.installation.folder.parent}/", "")
+        self._screen.remark(f"{weak.device_id} {failure.state}: {failure.code}, {why}")
         self._screen.chapter("Its TPM has power again: once more, and on to the end")
         weak.tpm.start()
         self._birthmark("campaign", "retry", _NAME, "--reason", f"{weak.device_id} is repaired")
@@ -123,8 +125,8 @@ class _Campaign:
         cut_ms = (socket.wait_closed(_CUT_WITHIN_S) - began_s) * 1000
         self._screen.remark(f"{stolen.device_id}: its socket was closed {cut_ms:.0f} ms after the command")
         self._stand_still()
-        told = [one.device_id for one in self._record.look().members if one.state is DeviceState.QUEUED]
-        self._screen.remark(f"held: {len(told)} devices wait for their turn, nobody was told meanwhile")
+        queued = self._record.look().view.total.queued
+        self._screen.remark(f"held: {queued} devices wait for their turn, nobody was told meanwhile")
         self._birthmark("campaign", "resume", _NAME, "--reason", f"{stolen.device_id} is off")
         return cut_ms
 
@@ -157,8 +159,7 @@ class _Campaign:
         while time.monotonic() < deadline:
             self._ear.ask_connections()
             time.sleep(_LOOK_EVERY_S)
-            endings = self._record.endings(self.before, self._ear)
-            if all(one.gone if one.member.device_id == stolen.device_id else one.rotated for one in endings):
+            if not astray(self._record.endings(self.before, self._ear), revoked=stolen.device_id):
                 return
 
 

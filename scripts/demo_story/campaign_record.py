@@ -19,11 +19,15 @@ from demo_story.ear import BrokerEar
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A campaign as it stood at one moment."""
+    """A campaign as it stood at one moment.
+
+    troubles: of devices that are under way: what each has said went wrong, and how long it has.
+    """
 
     view: View
     members: tuple[Member, ...]
     happenings: tuple[Happening, ...]
+    troubles: tuple[str, ...]
 
     def stage(self, number: int) -> list[Member]:
         """Return the devices of a stage, counted from 0."""
@@ -56,6 +60,11 @@ class Ending:
         return self.member.state is DeviceState.SKIPPED and not self.live
 
 
+def astray(endings: Iterable[Ending], *, revoked: str) -> list[Ending]:
+    """Return those that did not end as they should: gone for the revoked device, rotated for each other one."""
+    return [one for one in endings if not (one.gone if one.member.device_id == revoked else one.rotated)]
+
+
 @dataclass
 class Record:
     """Of one campaign. failures: the first one of each device, with its reason; a retry gives it another outcome."""
@@ -69,15 +78,20 @@ class Record:
         service = CampaignService(
             campaigns=self.store.campaigns, now=lambda: datetime.now(UTC), seed=lambda: secrets.randbits(64)
         )
-        look = Look(service.view(self.name), tuple(service.members(self.name)), tuple(service.happenings(self.name)))
-        for one in look.members:
+        view, members = service.view(self.name), tuple(service.members(self.name))
+        for one in members:
             if one.state is DeviceState.FAILED:
                 self.failures.setdefault(one.device_id, one)
-        return look
+        troubled = (one for one in members if one.state is DeviceState.RUNNING and one.code)
+        return Look(view, members, tuple(service.happenings(self.name)), tuple(map(self._trouble, troubled)))
 
-    def serials(self) -> dict[str, str]:
+    def _trouble(self, one: Member) -> str:
+        left_s = (self.store.jobs.get_job(one.job_id).deadline - datetime.now(UTC)).total_seconds()
+        return f"{one.device_id} says: {one.code}; its job ends in {max(0.0, left_s):.0f} s"
+
+    def serials(self, device_ids: Iterable[str]) -> dict[str, str]:
         """Return the serial number of each device's newest operational certificate."""
-        return {one.device_id: self._operational(one.device_id)[0].serial_number for one in self.look().members}
+        return {one: self._operational(one)[0].serial_number for one in device_ids}
 
     def endings(self, before: dict[str, str], ear: BrokerEar) -> list[Ending]:
         """Return how each device ended. before: `serials()` of before; ear: asked lately."""

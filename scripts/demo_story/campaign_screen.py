@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from birthmark_server.campaigns import OPEN, DeviceState
-from demo_story.campaign_record import Ending, Look
+from demo_story.campaign_record import Ending, Look, astray
 from demo_story.screen import Screen
 
 _MARKS: Final = {
@@ -21,6 +21,8 @@ _MARKS: Final = {
     DeviceState.SKIPPED: ("-", "red"),
 }
 _ROW: Final = 40
+_TITLES: Final = ("device", "stage", "outcome", "took", "certificate", "old one", "at broker", "on record")
+_WIDE_ONLY: Final = ("took", "old one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,21 @@ def drawn(look: Look) -> Group:
             marks.append(*_MARKS[one.state])
         grid.add_row(f"{mark} stage {number + 1}", marks, str(count.done), str(count.failed), str(count.skipped))
     legend = "✓ done  ▸ under way  · queued  ✗ failed  - skipped"
-    return Group(Text(), grid, Text(campaign.reason or legend, style="yellow" if campaign.reason else "dim"))
+    why = [Text(campaign.reason or legend, style="yellow" if campaign.reason else "dim")]
+    return Group(Text(), grid, *why, *(Text(line, style="yellow") for line in look.troubles))
 
 
-def ending(endings: Sequence[Ending], happened: Happened, *, wall_s: float) -> Group:
-    """Return the last table, and the lines below it."""
+def ending(endings: Sequence[Ending], happened: Happened, *, wall_s: float, wide: bool = True) -> Group:
+    """Return the last table, and the line below it."""
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("device", "stage", "outcome", "took", "certificate", "retired", "at the broker", "on record"):
+    titles = [title for title in _TITLES if wide or title not in _WIDE_ONLY]
+    for title in titles:
         grid.add_column(title)
     for one in sorted(endings, key=lambda one: (one.member.stage, one.member.device_id)):
-        grid.add_row(*_cells(one, happened))
+        cells = dict(zip(_TITLES, _cells(one, happened), strict=True))
+        grid.add_row(*(cells[title] for title in titles))
     rotated, gone = sum(one.rotated for one in endings), sum(one.gone for one in endings)
-    good = complete(endings, happened)
+    good = not astray(endings, revoked=happened.revoked_device)
     return Group(
         Text(),
         grid,
@@ -101,7 +106,7 @@ def _cells(one: Ending, happened: Happened) -> list[Text]:
     member = one.member
     why = member.detail if member.state is not DeviceState.DONE else ""
     if member.device_id == happened.failed_device:
-        why = f"failed first: {happened.failed_code}"
+        why = f"first: {happened.failed_code}"
     mark, style = _MARKS[member.state]
     changed = f"{one.before[:8]} → {one.after[:8]}" if one.after != one.before else one.before[:8]
     return [
@@ -114,11 +119,6 @@ def _cells(one: Ending, happened: Happened) -> list[Text]:
         Text(one.live[:8] or "gone", style="green" if one.rotated else "red"),
         Text(why, no_wrap=True),
     ]
-
-
-def complete(endings: Sequence[Ending], happened: Happened) -> bool:
-    """Whether all have rotated but the one that was revoked, which is gone."""
-    return all(one.gone if one.member.device_id == happened.revoked_device else one.rotated for one in endings)
 
 
 def result(look: Look, endings: Sequence[Ending], happened: Happened, *, wall_s: float) -> dict[str, object]:
@@ -147,6 +147,6 @@ def result(look: Look, endings: Sequence[Ending], happened: Happened, *, wall_s:
             for one in endings
         ],
         **asdict(happened),
-        "complete": complete(endings, happened),
+        "complete": not astray(endings, revoked=happened.revoked_device),
         "wall_s": round(wall_s, 2),
     }

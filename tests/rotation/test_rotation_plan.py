@@ -165,6 +165,7 @@ def test_a_stage_that_did_not_reach_its_threshold_pauses_the_campaign() -> None:
     for done, failed, event in ((95, 5, None), (94, 6, CampaignEvent.PAUSED)):
         decision = plan.decide(facts(strategy, Count(done=done, failed=failed), Count(queued=1)), now=NOON)
         assert (decision.event, decision.open_next) == (event, event is None)
+        assert event is None or decision.reason.startswith("stage 1: 94 of 100 done, want 95 %")
 
 
 def test_an_abort_wants_its_sample() -> None:
@@ -181,6 +182,7 @@ def test_a_hold_waits_before_each_stage() -> None:
     strategy = Strategy(hold=Hold.APPROVAL)
     waits = facts(strategy, Count(done=5), Count(queued=5), Count(queued=5))
     assert plan.decide(waits, now=NOON).event is CampaignEvent.HELD
+    assert plan.decide(waits, now=NOON).reason == "before stage 2: wants approval"
     held = plan.happened(waits.campaign, CampaignEvent.HELD, now=NOON)
     approved = plan.happened(held, CampaignEvent.APPROVED, now=NOON)
     assert plan.decide(replace(waits, campaign=approved), now=NOON).open_next

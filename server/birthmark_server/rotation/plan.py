@@ -167,18 +167,19 @@ def too_many_failed(facts: Facts) -> str:
 
 
 def _at_the_end_of_a_stage(facts: Facts) -> Decision:
+    """Reasons count stages from 1, as the command line does."""
     campaign, here = facts.campaign, facts.counts[facts.campaign.stage]
     strategy = campaign.strategy
     if here.done * 100 < strategy.success_percent * here.ended:
         return Decision(
             event=CampaignEvent.PAUSED,
-            reason=f"stage {campaign.stage}: {here.done} of {here.ended} done, want {strategy.success_percent} %: "
+            reason=f"stage {campaign.stage + 1}: {here.done} of {here.ended} done, want {strategy.success_percent} %: "
             "retry those that failed, or abort",
         )
     if campaign.stage + 1 == len(facts.counts):
         return Decision(event=CampaignEvent.FINISHED)
     if strategy.hold is not Hold.NONE and campaign.approved <= campaign.stage:
-        return Decision(event=CampaignEvent.HELD, reason=f"before stage {campaign.stage + 1}: wants {strategy.hold}")
+        return Decision(event=CampaignEvent.HELD, reason=f"before stage {campaign.stage + 2}: wants {strategy.hold}")
     return Decision(open_next=True)
 
 
