@@ -110,7 +110,14 @@ class _Campaign:
         self._birthmark("campaign", "retry", _NAME, "--reason", f"{weak.device_id} is repaired")
         self._until(lambda look: look.view.campaign.state not in OPEN)
         self._wait_listed(stolen)
-        return Happened(weak.device_id, failure.code, failure.detail, stolen.device_id, cut_ms)
+        return Happened(
+            failed_device=weak.device_id,
+            failed_code=failure.code,
+            failed_detail=failure.detail,
+            revoked_device=stolen.device_id,
+            cut_ms=cut_ms,
+            refused=self._record.refused(stolen),
+        )
 
     def _hold_and_revoke(self, weak: FleetDevice, stolen: FleetDevice) -> float:
         """Pause, revoke a device that was not told yet, and resume; return cut_ms."""

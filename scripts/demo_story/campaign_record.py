@@ -2,6 +2,7 @@
 
 outcome, stage, reason, times   the server's database
 before, after, retired          its certificates: the one that the device had, its newest; whether the old one counts
+refused                         its book of refusals
 live                            the gate's list: which certificate the device's connection showed
 """
 
@@ -15,6 +16,7 @@ from birthmark_server.domain import CertificateProfile, CertificateRecord
 from birthmark_server.rotation.campaigning import CampaignService, View
 from birthmark_server.store.sql.store import SqlStore
 from demo_story.ear import BrokerEar
+from demo_story.fleet import FleetDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class Record:
     def serials(self, device_ids: Iterable[str]) -> dict[str, str]:
         """Return the serial number of each device's newest operational certificate."""
         return {one: self._operational(one)[0].serial_number for one in device_ids}
+
+    def refused(self, device: FleetDevice) -> int:
+        """Return how often the server's book says that this device came, and was refused as no longer active."""
+        book = self.store.list_refusals(code="device-not-active", limit=1000)
+        return sum(device.device_id == one.device_id or device.ek_sha256 == one.ek_sha256 for one in book)
 
     def endings(self, before: dict[str, str], ear: BrokerEar) -> list[Ending]:
         """Return how each device ended. before: `serials()` of before; ear: asked lately."""

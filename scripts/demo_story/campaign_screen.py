@@ -27,13 +27,17 @@ _WIDE_ONLY: Final = ("took", "old one")
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """What was done to two devices, and seen of it. cut_ms: from the command to the closed socket."""
+    """What was done to two devices, and seen of it.
+
+    cut_ms: from the command to the closed socket. refused: how often the revoked device has come back in vain.
+    """
 
     failed_device: str
     failed_code: str
     failed_detail: str
     revoked_device: str
     cut_ms: float
+    refused: int
 
 
 class CampaignScreen:
@@ -94,10 +98,11 @@ def ending(endings: Sequence[Ending], happened: Happened, *, wall_s: float, wide
         Text(),
         Text.assemble(
             (f"{rotated} of {len(endings)} devices", "bold green" if good else "bold red"),
-            f" rotated from a chair; {gone} revoked on the way: its socket was closed ",
+            f" rotated from a chair; {gone} revoked on the way, its socket closed ",
             (f"{happened.cut_ms:.0f} ms", "bold"),
-            " after the command; in all ",
+            " after the command; ",
             (f"{wall_s:.1f} s", "bold"),
+            " in all",
         ),
     )
 
@@ -107,6 +112,8 @@ def _cells(one: Ending, happened: Happened) -> list[Text]:
     why = member.detail if member.state is not DeviceState.DONE else ""
     if member.device_id == happened.failed_device:
         why = f"first: {happened.failed_code}"
+    elif member.device_id == happened.revoked_device:
+        why = f"came back, refused: {happened.refused}x"
     mark, style = _MARKS[member.state]
     changed = f"{one.before[:8]} → {one.after[:8]}" if one.after != one.before else one.before[:8]
     return [
