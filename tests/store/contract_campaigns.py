@@ -61,6 +61,16 @@ def end(store: SqlStore, job: Job, state: JobState) -> None:
     store.jobs.change_job(job, replace(job, state=state, send_at=None, code="why", detail="said", ended_at=NOW + HOUR))
 
 
+def tally(store: SqlStore) -> None:
+    """The counts are those of the members, counted one by one."""
+    seen = store.campaigns.counts("c")
+    members = store.campaigns.members("c", limit=1000)
+    for stage, count in enumerate(seen):
+        here = [one.state for one in members if one.stage == stage]
+        assert count == Count(**{state.value: here.count(state) for state in DeviceState})
+    assert sum(one.total for one in seen) == len(members)
+
+
 class CampaignContract:
     """`store` has MODEL."""
 
@@ -158,6 +168,28 @@ class CampaignContract:
         again = store.jobs.open_job("dev-000000")
         assert again is not None
         assert again.job_id == "c-0-1"
+
+    def test_what_is_counted_once_is_what_the_members_say_after_every_kind_of_step(self, store: SqlStore) -> None:
+        for number in range(12):
+            issue(store, bear(store, number), "first", NOW)
+        begun(store, [range(3), range(3, 8), range(8, 11)])
+        store.revoke_device("dev-000003", reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="bob")
+        outcomes = [JobState.DONE, JobState.FAILED, JobState.EXPIRED, JobState.REFUSED]
+        steps = [TELL_ALL, Decision(), Decision(open_next=True), TELL_ALL, Decision(), Decision(open_next=True)]
+        for turn, decision in enumerate([*steps, Decision(start=2), Decision()]):
+            store.campaigns.step(partial(always, decision), at=NOW + turn * MINUTE)
+            tally(store)
+            running = [one for one in store.campaigns.members("c") if one.state is DeviceState.RUNNING]
+            for member, outcome in zip(running[1:], outcomes, strict=False):
+                end(store, store.jobs.get_job(member.job_id), outcome)
+                tally(store)
+        store.campaigns.happen("c", CampaignEvent.RETRIED, by="bob", at=NOW)
+        tally(store)
+        store.campaigns.step(partial(always, Decision(start=2)), at=NOW + HOUR)
+        tally(store)
+        store.campaigns.happen("c", CampaignEvent.ABORTED, by="bob", at=NOW)
+        tally(store)
+        assert sum(one.total for one in store.campaigns.counts("c")) == 12  # one joined late
 
     def test_late_joiners_come_into_the_stage_that_opens(self, store: SqlStore) -> None:
         bear(store, 1)

@@ -75,11 +75,14 @@ class Campaigns(Row, table=True):
 
 
 class CampaignMembers(Row, table=True):
-    """A device in a campaign. place: in the order of turns. job_id: empty until its turn; skipped: why it had none."""
+    """A device in a campaign. place: in the order of turns. job_id: empty until its turn; skipped: why it had none.
+
+    standing: `queued`, `running` or `skipped`, or its job's final state once that is counted in CampaignStages.
+    """
 
     __tablename__: ClassVar[str] = "campaign_members"
     __table_args__ = (
-        Index("ix_campaign_members_turn", "campaign_id", "stage", "job_id", "place"),
+        Index("ix_campaign_members_standing", "campaign_id", "standing", "stage", "place", "job_id"),
         {"sqlite_with_rowid": False},
     )
     campaign_id: str = Field(primary_key=True, foreign_key="campaigns.campaign_id")
@@ -89,6 +92,20 @@ class CampaignMembers(Row, table=True):
     job_id: str
     attempts: int
     skipped: str
+    standing: str
+
+
+class CampaignStages(Row, table=True):
+    """How many devices of a stage stand where, but for those that are running: they are counted by their jobs."""
+
+    __tablename__: ClassVar[str] = "campaign_stages"
+    campaign_id: str = Field(primary_key=True, foreign_key="campaigns.campaign_id")
+    stage: int = Field(primary_key=True)
+    queued: int
+    done: int
+    failed: int
+    cancelled: int
+    skipped: int
 
 
 class CampaignEvents(Row, table=True):

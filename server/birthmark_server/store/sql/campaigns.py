@@ -29,7 +29,7 @@ from birthmark_server.jobs import JobEvent, JobState, NewJob, after
 from birthmark_server.store.campaign_protocol import Decide
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import AlreadyExists, UnknownCampaign
-from birthmark_server.store.job_tables import CampaignEvents, CampaignMembers, Campaigns
+from birthmark_server.store.job_tables import CampaignEvents, CampaignMembers, Campaigns, CampaignStages
 from birthmark_server.store.rows import from_us, from_us_or_none, to_us, to_us_or_none
 from birthmark_server.store.sql.candidates import candidates
 from birthmark_server.store.sql.devices import DEVICES
@@ -40,10 +40,13 @@ from birthmark_server.store.tables import table_of
 CAMPAIGNS: Final = table_of(Campaigns)
 MEMBERS: Final = table_of(CampaignMembers)
 _EVENTS: Final = table_of(CampaignEvents)
+STAGES: Final = table_of(CampaignStages)
+_COUNTERS: Final = ("queued", "done", "failed", "cancelled", "skipped")
 _SELECTOR: Final = TypeAdapter(Selector)
 _STRATEGY: Final = TypeAdapter(Strategy)
 _MINUTE: Final = timedelta(minutes=1)
 _ABORTED: Final = "aborted"
+_QUEUED, _RUNNING, _SKIPPED = DeviceState.QUEUED.value, DeviceState.RUNNING.value, DeviceState.SKIPPED.value
 
 _INSERT: Final = insert_all(CAMPAIGNS)
 _INSERT_MEMBER: Final = insert_all(MEMBERS)
@@ -91,25 +94,41 @@ _CHANGE: Final = Statement(
         }
     )
 )
-_COUNT: Final = Statement(
-    select(MEMBERS.c.stage, MEMBERS.c.skipped, JOBS.c.state, func.count())
-    .select_from(MEMBERS.outerjoin(JOBS, JOBS.c.job_id == MEMBERS.c.job_id))
-    .where(MEMBERS.c.campaign_id == bindparam("key"))
-    .group_by(MEMBERS.c.stage, MEMBERS.c.skipped, JOBS.c.state)
+_INSERT_STAGE: Final = insert_all(STAGES)
+_COUNTED: Final = Statement(select(STAGES).where(STAGES.c.campaign_id == bindparam("key")).order_by(STAGES.c.stage))
+_ADD: Final = Statement(
+    update(STAGES)
+    .where(STAGES.c.campaign_id == bindparam("key"), STAGES.c.stage == bindparam("here"))
+    .values({name: STAGES.c[name] + bindparam(f"more_{name}") for name in _COUNTERS})
+)
+_UNSETTLED: Final = and_(MEMBERS.c.campaign_id == bindparam("key"), MEMBERS.c.standing == _RUNNING)
+_COUNT_UNSETTLED: Final = Statement(
+    select(MEMBERS.c.stage, JOBS.c.state, func.count())
+    .select_from(MEMBERS.join(JOBS, JOBS.c.job_id == MEMBERS.c.job_id))
+    .where(_UNSETTLED)
+    .group_by(MEMBERS.c.stage, JOBS.c.state)
+)
+_TO_SETTLE: Final = Statement(
+    select(MEMBERS.c.device_id, MEMBERS.c.stage, JOBS.c.state)
+    .select_from(MEMBERS.join(JOBS, JOBS.c.job_id == MEMBERS.c.job_id))
+    .where(_UNSETTLED, JOBS.c.ended_at_us.is_not(None))
+)
+_SETTLE: Final = Statement(
+    update(MEMBERS)
+    .where(MEMBERS.c.campaign_id == bindparam("key"), MEMBERS.c.device_id == bindparam("device"))
+    .values(standing=bindparam("outcome"))
 )
 _STARTED: Final = Statement(
     select(func.count()).where(JOBS.c.campaign_id == bindparam("key"), JOBS.c.created_at_us > bindparam("since"))
 )
-_STAGES: Final = Statement(select(func.max(MEMBERS.c.stage)).where(MEMBERS.c.campaign_id == bindparam("key")))
 _PLACES: Final = Statement(select(func.count()).where(MEMBERS.c.campaign_id == bindparam("key")))
 _TURN: Final = Statement(
     select(MEMBERS.c.device_id, MEMBERS.c.place, MEMBERS.c.attempts, DEVICES.c.state)
     .select_from(MEMBERS.join(DEVICES, DEVICES.c.device_id == MEMBERS.c.device_id))
     .where(
         MEMBERS.c.campaign_id == bindparam("key"),
+        MEMBERS.c.standing == _QUEUED,
         MEMBERS.c.stage == bindparam("open"),
-        MEMBERS.c.job_id == "",
-        MEMBERS.c.skipped == "",
     )
     .order_by(MEMBERS.c.place)
     .limit(bindparam("most"))
@@ -117,27 +136,26 @@ _TURN: Final = Statement(
 _TOLD: Final = Statement(
     update(MEMBERS)
     .where(MEMBERS.c.campaign_id == bindparam("key"), MEMBERS.c.device_id == bindparam("device"))
-    .values(job_id=bindparam("job"), skipped=bindparam("why"), attempts=MEMBERS.c.attempts + 1)
+    .values(
+        job_id=bindparam("job"),
+        skipped=bindparam("why"),
+        standing=bindparam("standing"),
+        attempts=MEMBERS.c.attempts + 1,
+    )
 )
 _SKIP_REST: Final = Statement(
     update(MEMBERS)
-    .where(MEMBERS.c.campaign_id == bindparam("key"), MEMBERS.c.job_id == "", MEMBERS.c.skipped == "")
-    .values(skipped=_ABORTED)
+    .where(MEMBERS.c.campaign_id == bindparam("key"), MEMBERS.c.standing == _QUEUED)
+    .values(skipped=_ABORTED, standing=_SKIPPED)
 )
 _OPEN_JOBS: Final = Statement(
     select(JOBS).where(JOBS.c.campaign_id == bindparam("key"), JOBS.c.ended_at_us.is_(None)).with_for_update()
 )
-_FAILED_JOB: Final = or_(*(JOBS.c.state == state.value for state in JobState if OF_JOB[state] is DeviceState.FAILED))
+_FAILED: Final = or_(*(MEMBERS.c.standing == state.value for state in JobState if OF_JOB[state] is DeviceState.FAILED))
 _REQUEUE: Final = Statement(
     update(MEMBERS)
-    .where(
-        MEMBERS.c.campaign_id == bindparam("key"),
-        or_(
-            and_(MEMBERS.c.skipped != "", MEMBERS.c.skipped != _ABORTED),
-            MEMBERS.c.job_id.in_(select(JOBS.c.job_id).where(JOBS.c.campaign_id == bindparam("key"), _FAILED_JOB)),
-        ),
-    )
-    .values(job_id="", skipped="", stage=bindparam("open"))
+    .where(MEMBERS.c.campaign_id == bindparam("key"), or_(MEMBERS.c.standing == _SKIPPED, _FAILED))
+    .values(job_id="", skipped="", standing=_QUEUED, stage=bindparam("here"))
 )
 _MEMBERS: Final = Statement(
     select(
@@ -171,10 +189,9 @@ def list_campaigns(tx: Transaction) -> list[Campaign]:
 
 
 def counts(tx: Transaction, campaign_id: str) -> tuple[Count, ...]:
-    ((last,),) = tx.rows(_STAGES, key=campaign_id)
-    found: list[Counter[str]] = [Counter() for _ in range((last or 0) + 1)]
-    for stage, skipped, state, number in tx.rows(_COUNT, key=campaign_id):
-        found[stage][_standing(bool(skipped), state).value] += number
+    found = [Counter(dict(zip(_COUNTERS, row[2:], strict=True))) for row in tx.rows(_COUNTED, key=campaign_id)]
+    for stage, state, number in tx.rows(_COUNT_UNSETTLED, key=campaign_id):
+        found[stage][OF_JOB[JobState(state)].value] += number
     return tuple(Count(**one) for one in found)
 
 
@@ -218,6 +235,8 @@ def add_campaign(tx: Transaction, campaign: Campaign, stages: Sequence[Sequence[
         raise AlreadyExists(f"there is a campaign {campaign.campaign_id!r} already")
     place = 0
     for stage, device_ids in enumerate(stages):
+        counters = {**dict.fromkeys(_COUNTERS, 0), "queued": len(device_ids)}
+        tx.run(_INSERT_STAGE, campaign_id=campaign.campaign_id, stage=stage, **counters)
         for device_id in device_ids:
             place += _add_member(tx, campaign.campaign_id, device_id, stage, place)
     _note(tx, campaign, CampaignEvent.STARTED, by=campaign.created_by, at=campaign.created_at)
@@ -243,11 +262,37 @@ def _happen(tx: Transaction, campaign: Campaign, event: CampaignEvent, by: str, 
     if event is CampaignEvent.ABORTED:
         _stop(tx, campaign.campaign_id, at, reason or f"aborted by {by}")
     if event is CampaignEvent.RETRIED:
-        tx.run(_REQUEUE, key=campaign.campaign_id, open=campaign.stage)
+        _requeue(tx, campaign)
     return changed
 
 
+def _requeue(tx: Transaction, campaign: Campaign) -> None:
+    _settle(tx, campaign.campaign_id)
+    before = tx.rows(_COUNTED, key=campaign.campaign_id)
+    number = tx.run(_REQUEUE, key=campaign.campaign_id, here=campaign.stage)
+    for _, stage, _, _, failed, _, skipped in before:
+        _count(tx, campaign.campaign_id, stage, failed=-failed, skipped=-skipped)
+    _count(tx, campaign.campaign_id, campaign.stage, queued=number)
+
+
+def _settle(tx: Transaction, campaign_id: str) -> None:
+    """Move what has ended since from what is counted each time to what is counted once."""
+    more: dict[int, Counter[str]] = {}
+    for device_id, stage, state in tx.rows(_TO_SETTLE, key=campaign_id):
+        tx.run(_SETTLE, key=campaign_id, device=device_id, outcome=state)
+        more.setdefault(stage, Counter())[OF_JOB[JobState(state)].value] += 1
+    for stage, counted in more.items():
+        _count(tx, campaign_id, stage, **counted)
+
+
+def _count(tx: Transaction, campaign_id: str, stage: int, **more: int) -> None:
+    values = {f"more_{name}": more.get(name, 0) for name in _COUNTERS}
+    tx.run(_ADD, key=campaign_id, here=stage, **values)
+
+
 def _stop(tx: Transaction, campaign_id: str, at: datetime, reason: str) -> None:
+    for _, stage, queued, *_ in tx.rows(_COUNTED, key=campaign_id):
+        _count(tx, campaign_id, stage, queued=-queued, skipped=queued)
     tx.run(_SKIP_REST, key=campaign_id)
     for row in tx.rows(_OPEN_JOBS, key=campaign_id):
         job = job_from(row)
@@ -266,6 +311,7 @@ def step(tx: Transaction, decide: Decide, at: datetime) -> int | None:
         return None
     campaign = _campaign_from(row)
     tx.run(_LOOKED, key=campaign.campaign_id, now=to_us(at))
+    _settle(tx, campaign.campaign_id)
     ((started,),) = tx.rows(_STARTED, key=campaign.campaign_id, since=to_us(at - _MINUTE))
     decision = decide(Facts(campaign, counts(tx, campaign.campaign_id), int(started)))
     if decision.event is not None:
@@ -297,8 +343,10 @@ def _join(tx: Transaction, campaign: Campaign, at: datetime) -> None:
         for one in candidates(tx, campaign.selector, at)
         if one.active and one.not_after is not None and not one.busy_with
     ]
+    begun = place
     for device_id in joiners:
         place += _add_member(tx, campaign.campaign_id, device_id, campaign.stage + 1, place)
+    _count(tx, campaign.campaign_id, campaign.stage + 1, queued=place - begun)
 
 
 def _add_member(tx: Transaction, campaign_id: str, device_id: str, stage: int, place: int) -> int:
@@ -312,6 +360,7 @@ def _add_member(tx: Transaction, campaign_id: str, device_id: str, stage: int, p
         job_id="",
         attempts=0,
         skipped="",
+        standing=_QUEUED,
     )
 
 
@@ -319,13 +368,17 @@ def _tell(tx: Transaction, campaign: Campaign, number: int, at: datetime) -> int
     """Open the jobs of those whose turn it is; whoever can have none any more is skipped, with the reason."""
     deadline = at + timedelta(seconds=campaign.strategy.deadline_s)
     turn = tx.rows(_TURN, key=campaign.campaign_id, open=campaign.stage, most=number)
+    skipped = 0
     for device_id, place, attempts, state in turn:
         job_id, why = f"{campaign.campaign_id}-{place}-{attempts}", ""
         if state != "active":
             job_id, why = "", f"the device is {state}"
         elif not open_jobs(tx, [NewJob(job_id, device_id, campaign.created_by, at, deadline, campaign.campaign_id)]):
             job_id, why = "", "the device has another job"
-        tx.run(_TOLD, key=campaign.campaign_id, device=device_id, job=job_id, why=why)
+        standing = _SKIPPED if why else _RUNNING
+        tx.run(_TOLD, key=campaign.campaign_id, device=device_id, job=job_id, why=why, standing=standing)
+        skipped += bool(why)
+    _count(tx, campaign.campaign_id, campaign.stage, queued=-len(turn), skipped=skipped)
     return len(turn)
 
 

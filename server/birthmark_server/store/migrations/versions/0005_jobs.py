@@ -87,12 +87,26 @@ def _campaigns() -> None:
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("skipped", sa.String(), nullable=False),
+        sa.Column("standing", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.campaign_id"], name="fk_campaign_members_campaign_id"),
         sa.ForeignKeyConstraint(["device_id"], ["devices.device_id"], name="fk_campaign_members_device_id"),
         sa.PrimaryKeyConstraint("campaign_id", "device_id", name="pk_campaign_members"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_campaign_members_turn", "campaign_members", ["campaign_id", "stage", "job_id", "place"])
+    op.create_index(
+        "ix_campaign_members_standing", "campaign_members", ["campaign_id", "standing", "stage", "place", "job_id"]
+    )
+    op.create_table(
+        "campaign_stages",
+        sa.Column("campaign_id", sa.String(), nullable=False),
+        sa.Column("stage", sa.Integer(), nullable=False),
+        *(
+            sa.Column(name, sa.Integer(), nullable=False)
+            for name in ("queued", "done", "failed", "cancelled", "skipped")
+        ),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.campaign_id"], name="fk_campaign_stages_campaign_id"),
+        sa.PrimaryKeyConstraint("campaign_id", "stage", name="pk_campaign_stages"),
+    )
     op.create_table(
         "campaign_events",
         sa.Column("campaign_id", sa.String(), nullable=False),
@@ -108,6 +122,7 @@ def _campaigns() -> None:
 
 def downgrade() -> None:
     op.drop_table("campaign_events")
+    op.drop_table("campaign_stages")
     op.drop_table("campaign_members")
     op.drop_table("campaigns")
     op.drop_table("retirements")
