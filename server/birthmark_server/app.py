@@ -25,10 +25,15 @@ from birthmark_server import log as log_lines
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cut_off import try_cut_off
+from birthmark_server.denials import POLL as DENY_POLL
+from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
+from birthmark_server.meters import Meters
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
+from birthmark_server.roles import Role
 from birthmark_server.rotation.engine import Engine
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.rotation.service import RotationPolicy, RotationService
@@ -38,6 +43,10 @@ from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.openapi import openapi_route
+from birthmark_server.web.api.routes import operator_routes
+from birthmark_server.web.api.store_desk import StoreDesk
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
 from birthmark_server.web.crl import POLL, CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
@@ -46,8 +55,9 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
+from birthmark_server.web.metrics import REFRESH, FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
-from birthmark_server.web.time import time_routes
+from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
     FreshContexts,
@@ -86,6 +96,7 @@ class Services:
     jobs: JobStore
     campaigns: CampaignStore
     crls: CrlPublisher
+    meters: Meters
 
 
 def utc_now() -> datetime:
@@ -99,7 +110,8 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
     roots = TrustStore.load(Path(settings.tpm.roots))
     store = open_store(settings.database.url, journal=Path(settings.database.journal))
-    refusals = RefusalBook(store)
+    meters = Meters()
+    refusals = RefusalBook(store, count=meters.refused)
     enrollment = EnrollmentService(
         store=store,
         authority=authority,
@@ -152,7 +164,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refresh=timedelta(seconds=settings.crl.refresh_s),
         now=now,
     )
-    return Services(store, authority, roots, enrollment, renewal, rotation, store.jobs, store.campaigns, crls)
+    return Services(store, authority, roots, enrollment, renewal, rotation, store.jobs, store.campaigns, crls, meters)
 
 
 def _command_signer(broker: BrokerSettings) -> CommandSigner | None:
@@ -161,14 +173,27 @@ def _command_signer(broker: BrokerSettings) -> CommandSigner | None:
     return CommandSigner.load(Path(broker.command_certificate), Path(broker.command_key))
 
 
-def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return every route of the HTTPS door."""
-    authority = services.authority
+def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
+    """Return every route of the HTTPS door but the time's and the OpenAPI document's."""
+    authority, started_at = services.authority, now()
+
+    def open_desk(by: str, role: Role) -> Desk:
+        return StoreDesk(
+            services.store,
+            authority=lambda _keys: authority,
+            cut_off=partial(try_cut_off, settings),
+            by=by,
+            role=role,
+            now=now,
+            started_at=started_at,
+        )
+
     cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
-        *status_routes(services.store, started_at=now(), now=now),
+        *status_routes(),
+        *operator_routes(open_desk, services.store, now=now),
     ]
 
 
@@ -178,23 +203,20 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            addresses = await _open_doors(settings, services, workers, stack)
+            engine = _rotation_engine(settings, services) if settings.broker.control else None
+            heard = None if engine is None else lambda: engine.live
+            gauges = FleetGauges(services.store, live=heard, now=utc_now)
+            addresses = await _open_doors(settings, services, workers, stack, gauges)
             for task in (
+                _repeat("gauges", REFRESH, gauges.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ):
                 await stack.enter_async_context(_background(task))
-            if settings.broker.control:
-                engine = Engine(
-                    broker=settings.broker,
-                    anchors=Path(settings.ca.folder) / "root.pem",
-                    store=services.store,
-                    jobs=services.jobs,
-                    service=services.rotation,
-                    threads=settings.server.workers,
-                    now=utc_now,
-                    work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
-                )
+            if settings.broker.deny_file:
+                keeper = _deny_file_keeper(settings, services)
+                await stack.enter_async_context(_background(_repeat("deny file", DENY_POLL, keeper.refresh)))
+            if engine is not None:
                 engine.start()
                 stack.push_async_callback(asyncio.to_thread, engine.stop)
             log.info(
@@ -215,8 +237,31 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
         services.store.close()
 
 
+def _rotation_engine(settings: Settings, services: Services) -> Engine:
+    return Engine(
+        broker=settings.broker,
+        anchors=Path(settings.ca.folder) / "root.pem",
+        store=services.store,
+        jobs=services.jobs,
+        service=services.rotation,
+        threads=settings.server.workers,
+        now=utc_now,
+        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+    )
+
+
+def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:
+    return DenyFileKeeper(
+        deny_file=open_deny_file(settings.broker), store=services.store, authority=services.authority, now=utc_now
+    )
+
+
 async def _open_doors(
-    settings: Settings, services: Services, workers: Workers, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    services: Services,
+    workers: Workers,
+    stack: contextlib.AsyncExitStack,
+    gauges: FleetGauges,
 ) -> Addresses:
     loop = asyncio.get_running_loop()
     limits = settings.limits
@@ -229,6 +274,7 @@ async def _open_doors(
             issuers=frozenset(issuer.sha256 for issuer in authority.issuers),
             limits=limits,
             workers=workers,
+            meters=services.meters,
             now=utc_now,
         )
 
@@ -238,13 +284,21 @@ async def _open_doors(
 
     async def listen(listener: Listener, sockets: list[socket.socket], limit: ConnectionLimit) -> None:
         for sock in sockets:
-            server = await loop.create_server(partial(listener, ConnectionObserver(limit)), sock=sock)
+            server = await loop.create_server(
+                partial(listener, ConnectionObserver(limit, meters=services.meters)), sock=sock
+            )
             stack.callback(server.close)
 
     key, key_passphrase = Path(settings.server.key), None
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
-    devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
+    signer = TimeSigner.load(Path(settings.server.certificate), key, key_passphrase)
+    routes = [
+        *routes_of(services, settings, now=utc_now),
+        *time_routes(signer, now=utc_now),
+        metrics_route(services.meters, gauges),
+    ]
+    devices = shell([*routes, openapi_route(routes)])
     contexts = FreshContexts(
         partial(
             server_context,
@@ -268,6 +322,7 @@ async def _open_doors(
         protocol=over_tls,
         connections=connections(limits.connections_per_source),
         handshake_timeout_s=limits.handshake_timeout_s,
+        meters=services.meters,
     )
     stack.push_async_callback(door.wait_closed)
     finish_at_the_end(over_tls)

@@ -57,6 +57,7 @@ class CertificateProfile(StrEnum):
     FACTORY = "factory"
     FLEET_OPERATOR = "fleet-operator"
     SECURITY_OFFICER = "security-officer"
+    DENY_LIST = "deny-list"
 
 
 class RevocationReason(StrEnum):

@@ -1,5 +1,6 @@
 """The server's ear on the broker: its connection, made from the settings. Who listens is rotation/engine.py."""
 
+import os
 from pathlib import Path
 
 from cryptography import x509
@@ -13,6 +14,15 @@ from birthmark_server.settings import BrokerSettings
 def open_link(broker: BrokerSettings, *, anchors: Path, on_message: MessageHandler) -> BrokerLink:
     """Return this server's connection to the broker, not yet started. Raise Misconfigured if its certificate can't be
     used. anchors: PEM, what the broker's certificate must lead to."""
+    return _open(broker, anchors=anchors, suffix=broker.control_replica, on_message=on_message)
+
+
+def open_errand(broker: BrokerSettings, *, anchors: Path) -> BrokerLink:
+    """Return a connection for a few commands of this process, beside the server's own; else as open_link()."""
+    return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}", on_message=None)
+
+
+def _open(broker: BrokerSettings, *, anchors: Path, suffix: str, on_message: MessageHandler | None) -> BrokerLink:
     certificate = Path(broker.control_certificate)
     try:
         context = control_context(
@@ -25,7 +35,7 @@ def open_link(broker: BrokerSettings, *, anchors: Path, on_message: MessageHandl
     return BrokerLink(
         host=broker.control_host or broker.host,
         port=broker.control_port or broker.port,
-        client_id=f"{name}.{broker.control_replica}",
+        client_id=f"{name}.{suffix}",
         context=context,
         on_message=on_message,
     )

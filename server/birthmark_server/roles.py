@@ -5,9 +5,10 @@ A certificate says its role by its profile. One without a role, from before ther
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import Refused
 
 
 class Role(StrEnum):
@@ -38,3 +39,24 @@ ROLE_OF: Final = MappingProxyType(
 """The role of each kind of operator's certificate."""
 
 OPERATOR_PROFILES: Final = tuple(ROLE_OF)
+
+READING: Final = frozenset(Role)
+ADMITTING: Final = frozenset({Role.FACTORY, Role.OPERATOR, Role.SECURITY_OFFICER})
+"""Who may enroll: manifests and batches."""
+STEERING: Final = frozenset({Role.OPERATOR, Role.SECURITY_OFFICER})
+"""The fleet: models, tags, groups, campaigns, where devices stand."""
+VOUCHING: Final = frozenset({Role.SECURITY_OFFICER})
+"""Who is an operator, and the infrastructure's own certificates."""
+
+
+class RoleNotAllowed(Refused):
+    """The operator's role does not cover this."""
+
+    code: ClassVar[str] = "role-not-allowed"
+
+
+def require(role: Role | None, allowed: frozenset[Role], what: str) -> None:
+    """Raise RoleNotAllowed unless `role` is among those allowed. None: nobody's certificate is asked for here."""
+    if role is not None and role not in allowed:
+        wanted = " or ".join(each for each in Role if each in allowed)
+        raise RoleNotAllowed(f"{what} is for the role {wanted}, and the certificate is worth a {role}'s")

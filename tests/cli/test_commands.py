@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from typer.main import get_command
 
 from birthmark_server import cli
-from birthmark_server.cli.certificate import find_certificate
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.domain import CertificateRecord, Refusal
 from birthmark_server.errors import Malformed
+from birthmark_server.web.api.certificates import find_certificate
 from cli.conftest import Birthmark
 from store.values import certificate
 from support.tpm_vendor import VendorCa
@@ -99,7 +99,7 @@ def test_a_certificate_is_named_by_as_few_digits_as_the_list_shows(birthmark: Bi
     alice = str(installation / "operators" / "alice.pem")
     words = (operator["sha256"][:8], "--reason", "superseded", "--operator", alice)
     done = birthmark("certificate", "revoke", *words)
-    assert (done.status, "revoked by alice: operator" in done.err) == (0, True)
+    assert (done.status, "revoked by alice: security-officer" in done.err) == (0, True)
 
 
 @pytest.mark.parametrize(("digits", "status"), [("0" * 8, 1), ("abc", 65), ("x" * 64, 65), ("0" * 65, 65)])
@@ -228,8 +228,9 @@ def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) 
         "broker",
         "command",
         "control",
-        "operator",
-        "operator",
+        "deny-list",
+        "security-officer",
+        "security-officer",
         "server",
     ]
     pem = birthmark("certificate", "show", records[0]["sha256"]).out

@@ -34,6 +34,17 @@ def test_everything_that_init_made_is_well(birthmark: Birthmark) -> None:
         assert [finding["state"] for finding in findings(birthmark, what)] == ["well"], what
 
 
+def test_an_installation_that_lacks_the_operators_it_needs(birthmark: Birthmark, tmp_path: Path) -> None:
+    birthmark("operator", "revoke", "alice", "--reason", "superseded")
+    (finding,) = findings(birthmark, "operators")
+    assert (finding["state"], "a board swap needs two" in finding["seen"]) == ("soon", True)
+    birthmark("operator", "add", "carol", "--role", "operator", "--folder", str(tmp_path))
+    assert findings(birthmark, "operators")[0]["state"] == "well"
+    birthmark("operator", "revoke", "bob", "--reason", "superseded")
+    (finding,) = findings(birthmark, "operators")
+    assert (finding["state"], "none of them a security officer" in finding["seen"]) == ("soon", True)
+
+
 def test_a_key_that_others_may_read(birthmark: Birthmark, installation: Path) -> None:
     (installation / "server.key").chmod(0o640)
     (finding,) = findings(birthmark, "file modes")
@@ -83,6 +94,15 @@ def test_a_broker_that_is_not_running(birthmark: Birthmark) -> None:
     (finding,) = findings(birthmark, "broker")
     assert finding["state"] == "wrong"
     assert "is Mosquitto running?" in finding["advice"]
+
+
+def test_a_broker_whose_name_has_no_address(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    text = config.read_text()
+    assert "[broker]" in text
+    config.write_text(text.replace("[broker]", '[broker]\ncontrol_host = "mqtt.invalid"'))
+    (finding,) = findings(birthmark, "broker")
+    assert finding["advice"].startswith("mqtt.invalid has no address here")
 
 
 def test_a_server_that_is_not_running_is_no_fault_of_the_installation(birthmark: Birthmark) -> None:

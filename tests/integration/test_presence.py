@@ -2,12 +2,14 @@
 
 import ssl
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire import topics
+from birthmark_wire.rotation import Hello
 from support.mosquitto import free_port, running_broker
 from support.mqtt_client import connected
 from support.server import Installation
@@ -33,6 +35,7 @@ def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
                 fleet=[authority.fleet.certificate],
                 infra=[authority.infra.certificate],
                 trust_domain=authority.namespace.trust_domain,
+                signer=site.pki.deny_signer(),
             ) as broker,
             site.start(broker=control_lines(site, broker.port)) as server,
         ):
@@ -48,7 +51,16 @@ def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
                 client.paho.publish(topics.up("dev-sn-alive", "hello"), b"{}", qos=1)
                 while site.store.get_device("dev-sn-alive").last_seen_at == born and time.monotonic() < until:
                     time.sleep(0.05)
+                hello = Hello(agent="birthmark-agent/9.9", serial="1", not_after=datetime(2027, 1, 1, tzinfo=UTC))
+                client.paho.publish(topics.up("dev-sn-alive", "hello"), hello.encode(), qos=1)
+                while not agent_on_record(site) and time.monotonic() < until:
+                    time.sleep(0.05)
             assert site.store.get_device("dev-sn-alive").last_seen_at != born
+            assert agent_on_record(site) == "birthmark-agent/9.9"
+
+
+def agent_on_record(site: Installation) -> str:
+    return site.store.device_facts(["dev-sn-alive"])["dev-sn-alive"].agent
 
 
 def test_a_broker_that_is_down_keeps_nobody_from_enrolling(tmp_path: Path) -> None:

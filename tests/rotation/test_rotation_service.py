@@ -122,7 +122,7 @@ def test_garbage_changes_nothing_and_is_on_record(core: Core) -> None:
             assert tell(core, of, [(leaf, payload)]) == []
             assert job_of(core, job) == before
     last, *_, first = core.store.list_refusals(device_id=of.device_id)
-    assert (first.door, first.code, first.evidence) == ("mqtt ack", "malformed", b"garbage")
+    assert (first.door, first.code, first.evidence) == ("mqtt ack", "message-unreadable", b"garbage")
     assert last.door == "mqtt active"
 
 

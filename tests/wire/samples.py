@@ -20,6 +20,7 @@ from birthmark_wire.enrollment import (
 )
 from birthmark_wire.est import NonceAnswer
 from birthmark_wire.rotation import Ack, AckState, Action, Active, Command, Hello, JobAnswer, JobNonce, JobRequest
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -130,6 +131,12 @@ SAMPLES: Final[dict[str, Message]] = {
     "hello_of_a_newborn": Hello(
         agent="birthmark-agent/0.1.0", serial="4f9a01", not_after=datetime(2026, 12, 27, 22, 0, 0, tzinfo=UTC)
     ),
+    "time_question": TimeQuestion(nonce=octets(0x60, 32)),
+    "time_answer": TimeAnswer(
+        at=datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC),
+        chain=(octets(0x30, 200), octets(0x31, 180)),
+        signature=octets(0x70, 71),
+    ),
 }
 
 DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
@@ -145,6 +152,8 @@ DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     JobAnswer: JobAnswer.decode,
     Active: Active.decode,
     Hello: Hello.decode,
+    TimeQuestion: TimeQuestion.decode,
+    TimeAnswer: TimeAnswer.decode,
 }
 
 

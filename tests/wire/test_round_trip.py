@@ -35,6 +35,7 @@ from birthmark_wire.rotation import (
     JobNonce,
     JobRequest,
 )
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 from wire.samples import DECODERS, SAMPLES, Message, golden
 
 
@@ -125,6 +126,13 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         not_after=_times,
         job_id=st.just("") | _jobs,
         sequence=st.integers(0, MOST_SEQUENCE),
+    ),
+    st.builds(TimeQuestion, nonce=_octets(32, 32)),
+    st.builds(
+        TimeAnswer,
+        at=st.integers(0, 253_402_300_799).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+        chain=st.lists(_octets(256), min_size=1, max_size=4).map(tuple),
+        signature=_octets(256),
     ),
 )
 

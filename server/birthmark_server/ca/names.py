@@ -16,8 +16,9 @@ RESERVED: Final = (
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
     CertificateProfile.COMMAND,
+    CertificateProfile.DENY_LIST,
 )
-"""Their names begin with `srv-`; nobody else's do."""
+"""The profiles whose names begin with `srv-`, and no others."""
 
 
 def check_name(name: str, profile: CertificateProfile) -> None:
@@ -35,9 +36,7 @@ def check_name(name: str, profile: CertificateProfile) -> None:
                 raise DecodeError(f"{SOFTWARE_PREFIX!r} begins the ids of keys without TPM evidence, got {name!r}")
         case _:
             if name.startswith(ids.RESERVED_PREFIX) != (profile in RESERVED):
-                raise DecodeError(
-                    f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control, command; got {name!r}"
-                )
+                raise DecodeError(f"{ids.RESERVED_PREFIX!r} begins the names of the server's own; got {name!r}")
             ids.device_id(name.removeprefix(ids.RESERVED_PREFIX), field="name")
 
 

@@ -109,6 +109,20 @@ def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x5
     )
 
 
+def _signer(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+    # No clientAuth: the key that signs for those who are absent opens no connection.
+    return Profile(
+        name=name,
+        issued_by=CaKind.INFRA,
+        lifetime=_YEAR,
+        most=_YEAR,
+        subject=NameOID.COMMON_NAME,
+        alt_name=AltName.ABSENT,
+        key_purposes=(purpose,),
+        policies=(oids.CP_INFRASTRUCTURE,),
+    )
+
+
 def _operational(name: CertificateProfile, policies: tuple[x509.ObjectIdentifier, ...]) -> Profile:
     # No extended key usage here: an X.509-SVID that has one must name serverAuth too (SPIFFE X509-SVID §4.4), and a
     # device is nobody's server. The Fleet CA's own clientAuth binds instead (docs/adr/0011-device-key-purposes.md).
@@ -160,6 +174,7 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.FACTORY, oids.KP_OPERATOR, oids.CP_FACTORY),
             _client(CertificateProfile.FLEET_OPERATOR, oids.KP_OPERATOR, oids.CP_FLEET_OPERATOR),
             _client(CertificateProfile.SECURITY_OFFICER, oids.KP_OPERATOR, oids.CP_SECURITY_OFFICER),
+            _signer(CertificateProfile.DENY_LIST, oids.KP_DENY_LIST),
         )
     }
 )
@@ -200,6 +215,7 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
                     oids.KP_COMMAND,
+                    oids.KP_DENY_LIST,
                 ),
                 policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
             ),
@@ -212,14 +228,14 @@ EARLIER_CA_PROFILES: Final = MappingProxyType(
         CaKind.INFRA: (
             replace(
                 CA_PROFILES[CaKind.INFRA],
-                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-1],
+                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-2],
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
         )
     }
 )
 """How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
-An Infra CA from before there were commands, and roles of operators, certifies all but those
+An Infra CA from before there were commands, signed deny lists and roles of operators certifies all but those
 (docs/adr/0026-roles-are-policies.md, docs/adr/0080-commands-are-signed-apart.md)."""
 
 CRITICAL: Final = MappingProxyType(

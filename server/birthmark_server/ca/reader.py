@@ -2,8 +2,8 @@
 
 Looser than lint.py on purpose: certificates outlive the software that issued them, birth certificates for ever, so a
 profile may gain or lose an extension without turning away those that are in the field. What decides is what a role
-stands on: the key purposes and policies of exactly one profile (of one that demands all that another does, and more,
-the more), the names, an end entity's basicConstraints and key usage, and no critical extension that we do not know.
+stands on: the key purposes and policies of exactly one profile (one that demands all that another does, and more, hides
+that other), the names, an end entity's basicConstraints and key usage, and no critical extension that we do not know.
 """
 
 from collections.abc import Collection
@@ -49,7 +49,8 @@ def read_leaf(
 
 
 def _most_demanding(fitting: Collection[Profile]) -> list[Profile]:
-    """Leave out each profile of which another one here demands all, and more: a role's holder is an operator too."""
+    """Leave out each profile of which another one here demands all, and more: a role's policy stands beside what makes
+    an operator."""
     wants = {profile.name: {*profile.key_purposes, *profile.policies} for profile in fitting}
     return [profile for profile in fitting if not any(wants[profile.name] < wants[other.name] for other in fitting)]
 

@@ -19,6 +19,7 @@ from birthmark_server.campaigns import OPEN, CampaignState, DeviceState, DryRun,
 from birthmark_server.cli import campaign_options as given
 from birthmark_server.cli.output import Column, Json, Limit, heading, moment, plain, print_json, say, show, show_fields
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.roles import STEERING
 from birthmark_server.rotation.campaigning import CampaignService, View
 from birthmark_server.store.protocol import Store
 
@@ -53,6 +54,10 @@ _MEMBERS: Final = (
     Column[Member]("code", lambda member: member.code),
     Column[Member]("detail", lambda member: member.detail),
 )
+
+
+def _actor(context: typer.Context, store: Store, operator: Path | None) -> str:
+    return workplace(context).actor(store, operator, allowed=STEERING, what="campaigns")
 
 
 @contextmanager
@@ -198,7 +203,7 @@ def start(
         deadline=deadline,
     )
     with _service(context) as (service, store):
-        service.start(name, selector, strategy, by=workplace(context).actor(store, operator))
+        service.start(name, selector, strategy, by=_actor(context, store, operator))
         view = service.view(name)
     if as_json:
         print_json(plain(view))
@@ -299,7 +304,7 @@ def pause(context: typer.Context, name: Name, reason: Reason = "", operator: Ope
     Example:  birthmark campaign pause winter --reason "storm at the plant"
     """
     with _service(context) as (service, store):
-        service.pause(name, by=workplace(context).actor(store, operator), reason=reason)
+        service.pause(name, by=_actor(context, store, operator), reason=reason)
     say(f"campaign {name} is paused; go on with: birthmark campaign resume {name}")
 
 
@@ -310,7 +315,7 @@ def resume(context: typer.Context, name: Name, reason: Reason = "", operator: Op
     Example:  birthmark campaign resume winter
     """
     with _service(context) as (service, store):
-        service.resume(name, by=workplace(context).actor(store, operator), reason=reason)
+        service.resume(name, by=_actor(context, store, operator), reason=reason)
     say(f"campaign {name} runs")
 
 
@@ -321,7 +326,7 @@ def approve(context: typer.Context, name: Name, reason: Reason = "", operator: O
     Example:  birthmark campaign approve winter --operator alice.pem
     """
     with _service(context) as (service, store):
-        service.approve(name, by=workplace(context).actor(store, operator), reason=reason)
+        service.approve(name, by=_actor(context, store, operator), reason=reason)
     say(f"campaign {name} goes on to its next stage")
 
 
@@ -332,7 +337,7 @@ def abort(context: typer.Context, name: Name, reason: Reason = "", operator: Ope
     Example:  birthmark campaign abort winter --reason "wrong CA"
     """
     with _service(context) as (service, store):
-        service.abort(name, by=workplace(context).actor(store, operator), reason=reason)
+        service.abort(name, by=_actor(context, store, operator), reason=reason)
     say(f"campaign {name} is aborted, for good")
 
 
@@ -343,5 +348,5 @@ def retry(context: typer.Context, name: Name, reason: Reason = "", operator: Ope
     Example:  birthmark campaign retry winter
     """
     with _service(context) as (service, store):
-        service.retry(name, by=workplace(context).actor(store, operator), reason=reason)
+        service.retry(name, by=_actor(context, store, operator), reason=reason)
     say(f"campaign {name} tells those that failed once more")

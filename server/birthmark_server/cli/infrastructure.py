@@ -28,6 +28,7 @@ from birthmark_server.ca.names import RESERVED
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import InfraRequest
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.roles import PROFILE_OF
 from birthmark_server.store.protocol import Store
 
 ROLES: Final = (
@@ -36,7 +37,8 @@ ROLES: Final = (
     CertificateProfile.CONTROL,
     CertificateProfile.COMMAND,
     CertificateProfile.STATION,
-    CertificateProfile.OPERATOR,
+    *PROFILE_OF.values(),
+    CertificateProfile.DENY_LIST,
 )
 
 
@@ -79,16 +81,15 @@ def issue_infrastructure(
 ) -> Issued:
     """Make a P-256 key, have the Infra CA certify it, and put the certificate on record.
 
-    name: without the `srv-` that the names of servers begin with (names.RESERVED); it is put there. hosts: DNS names
-    and IP addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
-    installation may not certify.
+    name: without the `srv-` that the names of the server's own begin with (names.RESERVED); it is put there. hosts: DNS
+    names and IP addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that
+    the installation may not certify.
     """
-    reserved = profile in RESERVED
     key = ec.generate_private_key(ec.SECP256R1())
     request = InfraRequest(
         profile=profile,
         public_key=key.public_key(),
-        name=f"srv-{name.removeprefix('srv-')}" if reserved else name,
+        name=f"srv-{name.removeprefix('srv-')}" if profile in RESERVED else name,
         dns_names=tuple(host for host in hosts if not _is_address(host)),
         ip_addresses=tuple(ip_address(host) for host in hosts if _is_address(host)),
     )

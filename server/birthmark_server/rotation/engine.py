@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from birthmark_server.broker.control import Connection, MosquittoControl
-from birthmark_server.broker.denyfile import DenyFile
+from birthmark_server.broker.control import Connection, MosquittoControl, gate_connections
 from birthmark_server.broker.link import BrokerLink
+from birthmark_server.denials import open_deny_file
 from birthmark_server.presence import open_link
 from birthmark_server.rotation.hearing import Hearing, Together
 from birthmark_server.rotation.round import Cut, Round
@@ -33,16 +33,15 @@ class Work(Protocol):
 class Seen:
     """What the broker shows, and whether it can be asked (round.Broker)."""
 
-    def __init__(self, link: BrokerLink, control: MosquittoControl) -> None:
+    def __init__(self, link: BrokerLink) -> None:
         self._link = link
-        self._control = control
 
     @property
     def live(self) -> bool:
         return self._link.live
 
     def connections(self) -> list[Connection]:
-        return self._control.connections()
+        return gate_connections(self._link)
 
 
 class Engine:
@@ -63,7 +62,6 @@ class Engine:
         """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self._link = open_link(broker, anchors=anchors, on_message=self._hearing.hear)
-        control = MosquittoControl(link=self._link, deny_file=DenyFile(Path(broker.deny_file)))
         self._work: tuple[Work, ...] = (
             *work,
             Round(
@@ -71,13 +69,18 @@ class Engine:
                 jobs=jobs,
                 service=service,
                 publisher=self._link,
-                broker=Seen(self._link, control),
-                cut=_cut(control) if broker.deny_file else None,
+                broker=Seen(self._link),
+                cut=_cut(self._link, broker) if broker.deny_file else None,
                 now=now,
             ),
         )
         self._over = threading.Event()
         self._rounds = threading.Thread(target=self._go_round, name="rotation", daemon=True)
+
+    @property
+    def live(self) -> bool:
+        """Connected to the broker, and hearing the devices."""
+        return self._link.live
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -106,7 +109,9 @@ class Engine:
             return 0
 
 
-def _cut(control: MosquittoControl) -> Cut:
+def _cut(link: BrokerLink, broker: BrokerSettings) -> Cut:
+    control = MosquittoControl(link=link, deny_file=open_deny_file(broker))
+
     def cut(serials: Collection[str]) -> None:
         control.deny(serials=serials)
 

@@ -6,7 +6,7 @@ from birthmark_server.errors import Refused
 class Garbage(Refused):
     """The message, or the CSR in it, can't be read."""
 
-    code = "malformed"
+    code = "message-unreadable"
 
 
 class NotYourJob(Refused):
@@ -24,4 +24,4 @@ class JobOver(Refused):
 class NotYourCertificate(Refused):
     """The serial number is of no operational certificate of this device that stands now."""
 
-    code = "certificate-unknown"
+    code = "not-your-certificate"

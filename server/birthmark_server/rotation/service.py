@@ -71,6 +71,8 @@ class RotationStore(Protocol):
 
     def touch_device(self, device_id: str, *, at: datetime) -> None: ...
 
+    def note_agent(self, device_id: str, *, agent: str, at: datetime) -> None: ...
+
     def get_device(self, device_id: str) -> Device: ...
 
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None: ...
@@ -137,6 +139,8 @@ class RotationService:
 
     def _hello(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         hello = Hello.decode(payload)
+        if hello.agent.isascii() and hello.agent.isprintable():  # for people's eyes, and believed no further than that
+            self._store.note_agent(device_id, agent=hello.agent, at=at)
         self._jobs.hasten_retirement(device_id, at=at)
         self._note_use(device_id, hello.serial, at)
         job = self._jobs.open_job(device_id)

@@ -1,36 +1,13 @@
-"""Is it up, and how much is in it? `/healthz` for load balancers, `/v1/status` for operators."""
-
-from collections.abc import Callable
-from datetime import datetime
-from importlib.metadata import version
+"""Is it up? `/healthz`, for load balancers."""
 
 from birthmark_server.domain import Caller
-from birthmark_server.store.protocol import Store
-from birthmark_server.web.doors import OPERATORS, PUBLIC, Answer, Call, Route
-from birthmark_wire import PROTOCOL
-from birthmark_wire.encoding import write_json
-from birthmark_wire.enrollment import JSON_MIME
+from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 
 
-def status_routes(store: Store, *, started_at: datetime, now: Callable[[], datetime]) -> list[Route]:
-    """Return both routes."""
+def status_routes() -> list[Route]:
+    """Return the route."""
 
     def health(_call: Call, _caller: Caller) -> Answer:
         return Answer(200, b"ok\n", "text/plain; charset=utf-8")
 
-    def status(_call: Call, _caller: Caller) -> Answer:
-        body = write_json(
-            {
-                "protocol": PROTOCOL,
-                "version": version("birthmark"),
-                "now": f"{now():%Y-%m-%dT%H:%M:%SZ}",
-                "started_at": f"{started_at:%Y-%m-%dT%H:%M:%SZ}",
-                "devices": {state.value: count for state, count in store.count_devices().items()},
-            }
-        )
-        return Answer(200, body, JSON_MIME)
-
-    return [
-        Route("GET", "/healthz", PUBLIC, health, cheap=True),
-        Route("GET", "/v1/status", OPERATORS, status),
-    ]
+    return [Route("GET", "/healthz", PUBLIC, health, cheap=True)]

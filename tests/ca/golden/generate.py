@@ -50,6 +50,7 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.COMMAND: InfraRequest(CertificateProfile.COMMAND, P256, "srv-command"),
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
         **{profile: InfraRequest(profile, P384, "alice") for profile in OPERATOR_PROFILES},
+        CertificateProfile.DENY_LIST: InfraRequest(CertificateProfile.DENY_LIST, P256, "srv-deny-list"),
     }
     return {
         CertificateProfile.IDEVID: IDevIdRequest(P256, "SN-0001", EK_SHA256),
