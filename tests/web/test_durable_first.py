@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,6 +15,7 @@ from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRe
 from birthmark_server.meters import Meters
 from birthmark_server.roles import Role
 from birthmark_server.settings import LimitSettings
+from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
@@ -26,14 +28,19 @@ from store.world import World, world
 ALICE = b"the DER of alice's certificate"
 
 
-def serve(store: SqlStore, cut_off: object, request: bytes) -> bytes:
-    """Answer one HTTP request of alice's, a fleet operator, as the server does."""
+def serve(
+    store: SqlStore,
+    cut_off: object,
+    request: bytes,
+    together: Callable[[], AbstractContextManager[object]] | None = None,
+) -> bytes:
+    """Answer one HTTP request of alice's, a fleet operator, as the server does. together: for the store's own."""
 
     def desk(by: str, role: Role) -> StoreDesk:
         return StoreDesk(store, authority=lambda _: None, cut_off=cut_off, by=by, role=role, now=utc_now)  # type: ignore[arg-type, return-value]
 
     async def main() -> bytes:
-        with Workers(1, together=store.together) as workers:
+        with Workers(1, together=together or store.together) as workers:
             shell = HttpShell(
                 router=Router(operator_routes(desk, store, now=utc_now)),
                 store=store,
@@ -85,6 +92,25 @@ def test_the_broker_is_told_of_what_is_on_the_disk(tmp_path: Path, path: str, bo
         answer = serve(store, cut_off, f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     assert b" 200 " in answer[:16] or b" 201 " in answer[:16], answer
     assert told == [1]
+
+
+def test_a_model_is_never_seen_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Enrollments remember a model that they have read; one that a failed commit took back would stay with them."""
+    body = '{"name":"edge-2","ek_template":"p256","require_ek_certificate":false}'
+
+    with world(f"sqlite:///{tmp_path}/birthmark.db", tmp_path) as it:
+        store, _ = _furnished(it)
+
+        @contextmanager
+        def failing() -> Iterator[None]:
+            with store.together():
+                yield
+                raise StoreFailed("the disk is full")
+
+        request = "POST /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        answer = serve(store, None, f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode(), failing)
+        assert b" 201 " in answer[:16], answer
+        assert store.get_model("edge-2").added_by == "alice"
 
 
 def _furnished(it: World) -> tuple[SqlStore, CertificateRecord]:

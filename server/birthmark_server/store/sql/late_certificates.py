@@ -3,7 +3,8 @@
 Who revokes a device, or approves a board swap, revokes all of its certificates that are on record. After a restore
 without some journal, certificates which that journal tells of are not; when it is found they must not stand, though the
 revocation was lifted since, or the swap has ended: a readmitted device's certificates stay revoked, and an old board's
-too. Certificates issued after the act are not touched.
+too. Certificates issued after the act are not touched. Only acts that revoke certificates count: a row in
+REVOCATIONS of one that does not (a quarantine) has to be left out here.
 """
 
 from typing import Any, Final
