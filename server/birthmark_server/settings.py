@@ -176,7 +176,7 @@ class EstSettings(Section):
 
 
 class RotationSettings(Section):
-    """How devices are told to rotate over the broker (docs/campaigns.md). Needs [broker] control and command_*."""
+    """How devices are told to rotate over the broker (docs/campaigns.md)."""
 
     most_under_way: int = Field(
         1000, ge=1, description="Devices that rotate at the same time; the others are told to come later."
