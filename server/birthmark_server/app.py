@@ -138,7 +138,7 @@ def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
-        *status_routes(services.store, started_at=now(), now=now),
+        *status_routes(services.store, troubles=services.crls.stale, started_at=now(), now=now),
     ]
 
 

@@ -30,6 +30,6 @@ def every_route() -> list[Route]:
         return [
             *enrollment_routes(sentinel.enrollment),
             *est_routes(sentinel.renewal, ca_certificates=[build_ca("x").certificate], csrattrs=b""),
-            *status_routes(sentinel.store, started_at=epoch(), now=epoch),
+            *status_routes(sentinel.store, troubles=tuple, started_at=epoch(), now=epoch),
             *time_routes(key, None, now=epoch),
         ]

@@ -26,7 +26,7 @@ from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import BACKDATED, NEVER, PROFILES, AltName, CaKind, Profile
 from birthmark_server.ca.reader import read_leaf
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
-from birthmark_server.ca.signer import CaSigner, hash_for
+from birthmark_server.ca.signer import CaSigner, algorithm_for
 from birthmark_server.ca.tbs import TbsEncoder
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
@@ -34,11 +34,6 @@ from birthmark_wire import ids
 _MAKER: Final = object()
 _SECOND: Final = timedelta(seconds=1)
 _SERIAL_BYTES: Final = 16
-# AlgorithmIdentifier of ecdsa-with-SHA256 and -SHA384 (RFC 5758 §3.2: parameters absent).
-_ALGORITHM: Final = {
-    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
-    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
-}
 _BLANK_SIGNATURE: Final = sequence(b"\x02\x01\x01\x02\x01\x01")
 
 
@@ -104,7 +99,7 @@ class Issuer:
         self.crl_url = namespace.crl_url(name)
         self.key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
         self._random = random
-        self._algorithm = _ALGORITHM[hash_for(signer.public_key().curve).name]
+        self._algorithm = algorithm_for(signer.public_key().curve)
         self._templates = {
             profile.name: self._template(profile) for profile in PROFILES.values() if profile.issued_by is kind
         }

@@ -131,6 +131,7 @@ def revoke(
     sha256: Sha256,
     reason: Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")],
     operator: OperatorFile = None,
+    as_json: Json = False,
 ) -> None:
     """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all.
 
@@ -140,6 +141,8 @@ def revoke(
         actor = workplace(context).actor(store, operator)
         found = find_certificate(store, sha256)
         record = store.revoke_certificate(found.sha256, reason=reason, at=now(), by=actor)
+    if as_json:
+        print_json(plain(record))
     whose = record.device_id or record.subject
     say(f"revoked by {actor}: {record.profile} of {whose}, serial number {record.serial_number}")
     cut_off(workplace(context).settings(), [record])

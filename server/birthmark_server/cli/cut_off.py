@@ -2,7 +2,7 @@
 
 The database comes first: it decides, and the file only carries its word (`birthmark broker sync` writes it anew). By
 serial number, so that a device that is let in again comes back with its next certificate; by id only for one that is
-denied for good.
+denied for good, and for one in quarantine, whose certificates shall be good again.
 """
 
 from collections.abc import Collection, Iterable
@@ -48,6 +48,24 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
         ) from None
 
 
+def let_back(settings: Settings, store: Store, device_id: str, *, now: datetime) -> None:
+    """Take a device's id off the deny file, if it is there: the file is written anew, as the database has it.
+
+    Raises BrokerNotTold. Call it last, as cut_off.
+    """
+    if not settings.broker.deny_file:
+        return  # then it was never told to shut the device out
+    try:
+        if device_id in DenyFile(Path(settings.broker.deny_file)).read().devices:
+            authority = Authority.load(Path(settings.ca.folder), passphrase=None, now=now)
+            sync(settings, store, authority, now=now)
+    except (OSError, DenyFileMalformed) as error:
+        raise BrokerNotTold(
+            f"the broker still shuts {device_id} out: {settings.broker.deny_file}: {error}; mend that, then: "
+            "birthmark broker sync"
+        ) from None
+
+
 def sync(settings: Settings, store: Store, authority: Authority, *, now: datetime) -> DenyList:
     """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
     revocation at the same moment is in what was read, or is added afterwards."""
@@ -63,10 +81,12 @@ def sync(settings: Settings, store: Store, authority: Authority, *, now: datetim
             for record in store.revoked_certificates(issuer_sha256, at=now)
             if record.profile in _ON_THE_BROKER
         }
-        devices, after = set[str](), ""
-        while page := store.list_devices(state=DeviceState.DENIED, after=after, limit=1000):
-            devices |= {device.device_id for device in page}
-            after = page[-1].device_id
+        devices = set[str]()
+        for state in (DeviceState.DENIED, DeviceState.QUARANTINED):
+            after = ""
+            while page := store.list_devices(state=state, after=after, limit=1000):
+                devices |= {device.device_id for device in page}
+                after = page[-1].device_id
         return Denials(devices=devices, serials=serials)
 
     return DenyFile(Path(settings.broker.deny_file)).replace(read)

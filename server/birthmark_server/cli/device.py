@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from birthmark_server.cli.cut_off import cut_off
+from birthmark_server.cli.device_standing import DeviceId, quarantine, readmit, restore, retire, revoke
 from birthmark_server.cli.evidence_words import describe
 from birthmark_server.cli.output import (
     Column,
@@ -33,21 +34,32 @@ from birthmark_server.domain import (
     Device,
     DeviceRevocation,
     DeviceState,
-    RevocationReason,
 )
 from birthmark_server.errors import Malformed
 from birthmark_server.store.protocol import Store
 
-app = typer.Typer(no_args_is_help=True, help="Devices on record: look, swap a board, deny, revoke, readmit.")
+app = typer.Typer(
+    no_args_is_help=True, help="Devices on record: look, quarantine, revoke, retire, deny, let back in, swap a board."
+)
 app.command("add-software")(add_software)
+for verb in (quarantine, restore, revoke, readmit, retire):
+    app.command()(verb)
 
 SWAP_WINDOW: Final = timedelta(hours=24)
 """How long after its approval the new board may come (design: within 24 hours)."""
 
-DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
-Reason = Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")]
-
-_STATE_STYLES: Final = {DeviceState.ACTIVE: "green", DeviceState.REVOKED: "red", DeviceState.DENIED: "red bold"}
+_STATE_STYLES: Final = {
+    DeviceState.ACTIVE: "green",
+    DeviceState.QUARANTINED: "yellow",
+    DeviceState.REVOKED: "red",
+    DeviceState.DENIED: "red bold",
+}
+_WITHDRAWALS: Final = {
+    DeviceState.QUARANTINED: ("quarantine", "restored by"),
+    DeviceState.REVOKED: ("revocation", "readmitted by"),
+    DeviceState.RETIRED: ("retirement", "readmitted by"),
+}
+"""What each is called, and its end."""
 
 _DEVICES = (
     Column[Device]("device", lambda device: device.device_id),
@@ -118,8 +130,8 @@ def list_devices(
 def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = False) -> None:
     """Show one device: its record, what operators did to it, its certificates, and what each decision rested on.
 
-    The epoch counts what was decided about the device (birth, swap, revocation, readmission): an answer to a request
-    that began under an older one is never given.
+    The epoch counts what was decided about the device (birth, swap, quarantine, revocation, their end): an answer to a
+    request that began under an older one is never given.
 
     Example:  birthmark device show edge-000042
     """
@@ -152,7 +164,7 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
         heading("board swap")
         show_fields(_swap_words(swap))
     for revocation in revocations:
-        heading("revocation")
+        heading(_WITHDRAWALS[revocation.state][0])
         show_fields(_revocation_words(revocation))
     if denial is not None:
         heading("denied for good")
@@ -181,9 +193,12 @@ def _swap_words(swap: BoardSwap) -> Iterator[tuple[str, object]]:
 
 def _revocation_words(revocation: DeviceRevocation) -> Iterator[tuple[str, object]]:
     yield "by", f"{who(revocation.by)}, {moment(revocation.at)}"
-    yield "why", revocation.reason.value
+    if revocation.state is not DeviceState.QUARANTINED:
+        yield "why", revocation.reason.value
+    if revocation.note:
+        yield "note", revocation.note
     if revocation.lifted_at is not None:
-        yield "readmitted by", f"{who(revocation.lifted_by)}, {moment(revocation.lifted_at)}"
+        yield _WITHDRAWALS[revocation.state][1], f"{who(revocation.lifted_by)}, {moment(revocation.lifted_at)}"
 
 
 @app.command("denials")
@@ -195,38 +210,6 @@ def list_denials(context: typer.Context, as_json: Json = False) -> None:
     with workplace(context).store() as store:
         denials = store.list_denied()
     show(denials, _DENIALS, as_json=as_json, empty="nothing is denied")
-
-
-@app.command()
-def revoke(
-    context: typer.Context,
-    device_id: DeviceId,
-    reason: Reason = RevocationReason.UNSPECIFIED,
-    operator: OperatorFile = None,
-) -> None:
-    """Revoke a device: all its certificates, and whatever it has begun. `readmit` lets it come back.
-
-    Example:  birthmark device revoke edge-000042 --reason keyCompromise
-    """
-    with workplace(context).store() as store:
-        actor = workplace(context).actor(store, operator)
-        revoked = store.revoke_device(device_id, reason=reason, at=now(), by=actor)
-        certificates = store.device_certificates(device_id)
-    say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
-    say(f"to let it enroll again: birthmark device readmit {device_id}")
-    cut_off(workplace(context).settings(), certificates)
-
-
-@app.command()
-def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None) -> None:
-    """Let a revoked device enroll again. Its old certificates stay revoked: it attests its TPM anew.
-
-    Example:  birthmark device readmit edge-000042 --operator alice.pem
-    """
-    with workplace(context).store() as store:
-        actor = workplace(context).actor(store, operator)
-        store.readmit_device(device_id, at=now(), by=actor)
-    say(f"{device_id} may enroll again, says {actor}")
 
 
 @app.command()

@@ -105,10 +105,10 @@ class KeyUsedBefore(Conflict):
     code = "key-used-before"
 
 
-class DeviceNotRevoked(Conflict):
-    """Only a revoked device can be admitted again."""
+class IllegalMove(Conflict):
+    """What the operator asks for can't be done to a device that stands where this one does."""
 
-    code = "device-not-revoked"
+    code = "illegal-move"
 
 
 # -- who may not
@@ -122,13 +122,13 @@ class DeniedDevice(StoreRefused):
 
 
 class DeviceNotActive(StoreRefused):
-    """The device is revoked, denied or retired: it is issued nothing."""
+    """The device is quarantined, revoked, denied or retired: it is issued nothing."""
 
     code = "device-not-active"
 
 
 class EpochChanged(StoreRefused):
-    """The device was revoked or swapped after this request began."""
+    """The device was revoked, quarantined or swapped after this request began."""
 
     code = "epoch-changed"
 

@@ -1,6 +1,6 @@
 """Is it up, and how much is in it? `/healthz` for load balancers, `/v1/status` for operators."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 
@@ -12,11 +12,14 @@ from birthmark_wire.encoding import write_json
 from birthmark_wire.enrollment import JSON_MIME
 
 
-def status_routes(store: Store, *, started_at: datetime, now: Callable[[], datetime]) -> list[Route]:
-    """Return both routes."""
+def status_routes(
+    store: Store, *, troubles: Callable[[], Sequence[str]], started_at: datetime, now: Callable[[], datetime]
+) -> list[Route]:
+    """Return both routes. troubles: what is not well though requests are answered, a sentence each; public, quick."""
 
     def health(_call: Call, _caller: Caller) -> Answer:
-        return Answer(200, b"ok\n", "text/plain; charset=utf-8")
+        lines = ["ok", *troubles()]
+        return Answer(200, "".join(f"{line}\n" for line in lines).encode(), "text/plain; charset=utf-8")
 
     def status(_call: Call, _caller: Caller) -> Answer:
         body = write_json(
