@@ -189,6 +189,7 @@ def test_an_entry_leaves_the_lists_a_lifetime_after_its_certificate_expired(core
     core.store.add_infrastructure_certificate(replace(leaf.record, device_id=""), by="alice")
     core.store.revoke_certificate(leaf.record.sha256, reason=RevocationReason.SUPERSEDED, at=core.clock(), by="alice")
     listed = []
+    core.clock.forward(seconds=10)
     for _ in range(10):
         core.services.crls.refresh()
         crl = parsed(fetch(core, f"{fleet.name}.crl"))
