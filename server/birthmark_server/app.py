@@ -41,6 +41,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
+from birthmark_server.web.ocsp import OcspResponder
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import time_routes
 from birthmark_server.web.tls import (
@@ -78,6 +79,7 @@ class Services:
     enrollment: EnrollmentService
     renewal: RenewalService
     crls: CrlPublisher
+    ocsp: OcspResponder
 
 
 def utc_now() -> datetime:
@@ -128,7 +130,10 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refresh=timedelta(seconds=settings.crl.refresh_s),
         now=now,
     )
-    return Services(store, authority, roots, enrollment, renewal, crls)
+    ocsp = OcspResponder(
+        store=store, authority=authority, lifetime=timedelta(seconds=settings.ocsp.lifetime_s), now=now
+    )
+    return Services(store, authority, roots, enrollment, renewal, crls, ocsp)
 
 
 def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
@@ -149,10 +154,13 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
             addresses = await _open_doors(settings, services, workers, stack)
-            for task in (
+            background = [
                 _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
-            ):
+            ]
+            if settings.crl.listen:
+                background.append(_repeat("ocsp", POLL, services.ocsp.refresh))
+            for task in background:
                 await stack.enter_async_context(_background(task))
             if settings.broker.control:
                 link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
@@ -235,7 +243,9 @@ async def _open_doors(
     stack.callback(door.close)
     crl: list[socket.socket] = []
     if settings.crl.listen:
-        crl, plain = listening_sockets(settings.crl.listen), shell(services.crls.routes()).listener(OVER_TCP)
+        await asyncio.to_thread(services.ocsp.refresh)  # its signers are there before anyone asks
+        public = shell([*services.crls.routes(), *services.ocsp.routes()])
+        crl, plain = listening_sockets(settings.crl.listen), public.listener(OVER_TCP)
         await listen(finish_at_the_end(plain), crl, connections(limits.connections_per_source))
     if settings.front.listen:
         path, behind = Path(settings.front.listen), devices.listener(THROUGH_FRONT)

@@ -5,7 +5,8 @@ SubjectPublicKeyInfo (DER), so `openssl pkey -pubin -outform DER | sha256sum` fi
 lower-case hex without leading zeros. Certificates are DER.
 
 Who did something is a name: an operator's, as their certificate says it; `local:USER` for a Unix user at the command
-line; `device:ID` for a device whose own enrollment had the effect. UNKNOWN is what was done before names were kept.
+line; `device:ID` for a device whose own enrollment had the effect; `service:NAME` for what the server does by itself.
+UNKNOWN is what was done before names were kept.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class CertificateProfile(StrEnum):
     CONTROL = "control"
     STATION = "station"
     OPERATOR = "operator"
+    OCSP = "ocsp"
+    """Signs OCSP answers for one issuing CA; its key never leaves the server's memory."""
 
 
 class RevocationReason(StrEnum):
@@ -172,6 +175,14 @@ class CrlIssue:
 
     number: int
     previous_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """What an OCSP answer says of a certificate that was issued here: revoked when and why, or neither."""
+
+    revoked_at: datetime | None
+    reason: RevocationReason | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,7 +293,8 @@ def test_a_quarantine_keeps_the_certificates_and_shuts_the_device_out_until_it_i
     assert deny_file.read().devices == {device}
     done = birthmark("device", "restore", device, "--json")
     assert (done.status, json.loads(done.out)["device"]["state"]) == (0, "active")
-    assert (deny_file.read().devices, deny_file.read().serials) == (frozenset(), {replica["serial_number"]})
+    assert deny_file.read().devices == frozenset()
+    assert deny_file.read().serials == {replica["serial_number"]}
     words = birthmark("device", "show", device).out
     assert all(part in words for part in ("quarantine", "odd traffic", "restored by"))
     assert birthmark("device", "restore", device).status == 73

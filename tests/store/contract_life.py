@@ -8,6 +8,7 @@ import pytest
 from birthmark_server.domain import (
     Assurance,
     CertificateProfile,
+    CertificateStatus,
     CrlIssue,
     DeviceRevocation,
     DeviceState,
@@ -299,6 +300,16 @@ class RevocationContract:
             store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW - DAY, by="alice")
             counts.append(store.count_revoked(ISSUER))
         assert counts == [0, 1, 1, 1, 2]
+
+    def test_the_status_of_a_certificate_is_found_by_issuer_and_serial_number(self, store: Store) -> None:
+        good, revoked = certificate("good"), certificate("revoked")
+        for record in (good, revoked):
+            store.add_infrastructure_certificate(record, by="alice")
+        store.revoke_certificate(revoked.sha256, reason=COMPROMISE, at=NOW, by="alice")
+        assert store.certificate_status(ISSUER, good.serial_number) == CertificateStatus(None, None)
+        assert store.certificate_status(ISSUER, revoked.serial_number) == CertificateStatus(NOW, COMPROMISE)
+        assert store.certificate_status(ISSUER, "1") is None
+        assert store.certificate_status("16" * 32, good.serial_number) is None
 
     def test_crl_numbers_count_up_for_each_issuer(self, store: Store) -> None:
         assert store.crl_made_at(ISSUER) is None

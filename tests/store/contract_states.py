@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -122,9 +123,9 @@ class StateContract:
             known = bear(store, number)
             home = come_home(store, known, f"home {number}")
             results = race(
-                lambda known=known: other.commit_issuance(issuance(known, "x", None)),
-                lambda known=known: ACTS[act](store, known.device_id),
-                lambda home=home: third.commit_birth(home),
+                partial(other.commit_issuance, issuance(known, "x", None)),
+                partial(ACTS[act], store, known.device_id),
+                partial(third.commit_birth, home),
             )
             assert not isinstance(results[1], Exception)
             for result in (results[0], results[2]):

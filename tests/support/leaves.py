@@ -19,6 +19,8 @@ def leaf_of(pki: Pki, profile: CertificateProfile) -> Leaf:
             )
         case CertificateProfile.CONTROL:
             return pki.infra(profile, "srv-control")
+        case CertificateProfile.OCSP:
+            return pki.infra(profile, "srv-ocsp")
         case CertificateProfile.STATION | CertificateProfile.OPERATOR:
             return pki.infra(profile, f"{profile}-1")
 

@@ -176,3 +176,15 @@ def test_the_router_finds_exact_paths_and_one_segment() -> None:
 def test_head_is_answered_as_get() -> None:
     route = Route("GET", "/x", PUBLIC, answer)
     assert Router([route]).find("HEAD", "/x") == (route, "")
+
+
+def test_the_rest_of_a_path_is_given_as_it_was_sent() -> None:
+    route = Route("GET", "/a/{rest}", PUBLIC, answer)
+    router = Router([route, Route("GET", "/a/b", PUBLIC, answer)])
+    assert router.find("GET", "/a/x//y%2F=") == (route, "x//y%2F=")
+    assert router.find("GET", "/a/b")[0] is not route
+    for path in ("/a/", "/a", "/ab"):
+        with pytest.raises(errors.NoSuchResource):
+            router.find("GET", path)
+    with pytest.raises(Misconfigured, match="declared twice"):
+        Router([route, route])

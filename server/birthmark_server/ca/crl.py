@@ -26,7 +26,7 @@ from birthmark_server.domain import RevocationReason, RevokedEntry
 _V2: Final = der.integer(1)
 _EXTENSIONS: Final = 0xA0
 _ENUMERATED: Final = 0x0A
-_REASON_CODE: Final = {
+REASON_CODE: Final = {
     RevocationReason.KEY_COMPROMISE: 1,
     RevocationReason.AFFILIATION_CHANGED: 3,
     RevocationReason.SUPERSEDED: 4,
@@ -130,7 +130,7 @@ def _date(day: int) -> bytes:
 
 
 def _tail(reason: RevocationReason) -> bytes:
-    code = _REASON_CODE.get(reason)
+    code = REASON_CODE.get(reason)
     if code is None:
         return b""
     value = der.tlv(_ENUMERATED, bytes((code,)))

@@ -101,7 +101,7 @@ class Issuer:
         self._random = random
         self._algorithm = algorithm_for(signer.public_key().curve)
         self._templates = {
-            profile.name: self._template(profile) for profile in PROFILES.values() if profile.issued_by is kind
+            profile.name: self._template(profile) for profile in PROFILES.values() if kind in profile.issued_by
         }
         self._encoders = {name: self._encoder(template) for name, template in self._templates.items()}
 
@@ -164,14 +164,14 @@ class Issuer:
         except ValueError as error:  # DecodeError; a DNS name that is none; a hash that is not hexadecimal
             raise ProfileViolation(f"no certificate can name that: {error}") from None
         profile = PROFILES[name]
-        if profile.issued_by is not self.kind:
-            raise ProfileViolation(f"{name}: want the {profile.issued_by} CA, this is {self.name}")
+        if self.kind not in profile.issued_by:
+            raise ProfileViolation(f"{name}: want the {' or '.join(profile.issued_by)} CA, this is {self.name}")
         if isinstance(request, InfraRequest):
             self._check_hosts(profile, alt_name)
         return profile, subject, alt_name
 
     def _check_hosts(self, profile: Profile, hosts: list[x509.GeneralName]) -> None:
-        if self.kind is not CaKind.INFRA or bool(hosts) != (profile.alt_name is AltName.HOST):
+        if CaKind.INFRA not in profile.issued_by or bool(hosts) != (profile.alt_name is AltName.HOST):
             raise ProfileViolation(f"{profile.name}: want {profile.alt_name.value}, got {len(hosts)} hosts")
         for host in hosts:
             if not host_permitted(host, self.namespace):

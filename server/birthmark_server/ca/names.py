@@ -11,7 +11,12 @@ from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
-_RESERVED: Final = (CertificateProfile.SERVER, CertificateProfile.BROKER, CertificateProfile.CONTROL)
+_RESERVED: Final = (
+    CertificateProfile.SERVER,
+    CertificateProfile.BROKER,
+    CertificateProfile.CONTROL,
+    CertificateProfile.OCSP,
+)
 
 
 def check_name(name: str, profile: CertificateProfile) -> None:
@@ -29,7 +34,9 @@ def check_name(name: str, profile: CertificateProfile) -> None:
                 raise DecodeError(f"{SOFTWARE_PREFIX!r} begins the ids of keys without TPM evidence, got {name!r}")
         case _:
             if name.startswith(ids.RESERVED_PREFIX) != (profile in _RESERVED):
-                raise DecodeError(f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control; got {name!r}")
+                raise DecodeError(
+                    f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control, ocsp; got {name!r}"
+                )
             ids.device_id(name.removeprefix(ids.RESERVED_PREFIX), field="name")
 
 

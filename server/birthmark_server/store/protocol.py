@@ -22,6 +22,7 @@ from birthmark_server.domain import (
     Batch,
     BoardSwap,
     CertificateRecord,
+    CertificateStatus,
     CrlIssue,
     DenyEntry,
     Device,
@@ -250,6 +251,9 @@ class Store(Protocol):
     def count_revoked(self, issuer_sha256: str) -> int:
         """How many certificates of this issuer were ever revoked: it rises with each revocation, by whatever process,
         so a list made when it was the same lacks nothing. Cheap: counted in an index."""
+
+    def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
+        """Whether this issuer's certificate of that serial number is revoked; None if there is none on record."""
 
     def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
         """Return the number of a list that is made at `at`: 1, 2, 3, ..., each once; and when the last one was."""

@@ -47,6 +47,7 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.CONTROL: InfraRequest(CertificateProfile.CONTROL, P256, "srv-control"),
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
         CertificateProfile.OPERATOR: InfraRequest(CertificateProfile.OPERATOR, P384, "alice"),
+        CertificateProfile.OCSP: InfraRequest(CertificateProfile.OCSP, P256, "srv-ocsp"),
     }
     return {
         CertificateProfile.IDEVID: IDevIdRequest(P256, "SN-0001", EK_SHA256),
@@ -60,7 +61,7 @@ def prepare_all() -> dict[CertificateProfile, bytes]:
     """Return the to-be-signed bytes of every profile."""
     issuers = {kind: issuer(kind) for kind in (CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA)}
     return {
-        name: issuers[PROFILES[name].issued_by].prepare(request, now=NOW).tbs for name, request in requests().items()
+        name: issuers[PROFILES[name].issued_by[0]].prepare(request, now=NOW).tbs for name, request in requests().items()
     }
 
 

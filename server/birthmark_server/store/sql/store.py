@@ -12,6 +12,7 @@ from birthmark_server.domain import (
     Batch,
     BoardSwap,
     CertificateRecord,
+    CertificateStatus,
     CrlIssue,
     DenyEntry,
     Device,
@@ -41,6 +42,7 @@ from birthmark_server.store.sql import (
     issuance,
     revocation,
     setup,
+    status,
     swaps,
 )
 from birthmark_server.store.sql.replay import replay
@@ -192,6 +194,9 @@ class SqlStore(Store):
 
     def count_revoked(self, issuer_sha256: str) -> int:
         return self._read(crl.count_revoked, issuer_sha256)
+
+    def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
+        return self._read(status.certificate_status, issuer_sha256, serial_number)
 
     def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
         return self._write(crl.next_crl, issuer_sha256, at)
