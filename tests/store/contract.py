@@ -8,6 +8,7 @@ from store.contract_life import DeviceContract, IssuanceContract, RefusalContrac
 from store.contract_races import RaceContract
 from store.contract_restore import RestoreContract
 from store.contract_setup import SetupContract
+from store.contract_states import StateContract
 
 
 class StoreContract(
@@ -24,5 +25,6 @@ class StoreContract(
     FleetContract,
     RaceContract,
     RestoreContract,
+    StateContract,
 ):
     """Needs two fixtures: `world`, an empty database, and `store`, the first opening of it, holding MODEL."""

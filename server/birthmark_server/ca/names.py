@@ -16,6 +16,7 @@ RESERVED: Final = (
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
     CertificateProfile.DENY_LIST,
+    CertificateProfile.OCSP,
 )
 """The profiles whose names begin with `srv-`, and no others."""
 
