@@ -245,7 +245,8 @@ async def _open_doors(
     if settings.crl.listen:
         await asyncio.to_thread(services.ocsp.refresh)  # its signers are there before anyone asks
         public = shell([*services.crls.routes(), *services.ocsp.routes()])
-        crl, plain = listening_sockets(settings.crl.listen), public.listener(OVER_TCP)
+        crl = listening_sockets(settings.crl.listen)
+        plain = public.listener(OVER_TCP, folder=services.ocsp.folder, kept=services.ocsp.kept)
         await listen(finish_at_the_end(plain), crl, connections(limits.connections_per_source))
     if settings.front.listen:
         path, behind = Path(settings.front.listen), devices.listener(THROUGH_FRONT)
