@@ -81,7 +81,8 @@ def measure_crl(entries: int = ENTRIES) -> CrlCost:
         theirs_listed = _listed(x509.load_pem_x509_crl((folder / "openssl.crl").read_bytes()))
         if ours_listed != theirs_listed or len(ours_listed) != entries:
             raise AssertionError("the two lists do not say the same")
-        return CrlCost(entries, *ours, *theirs)
+        seconds, cpu_seconds, peak_mib = ours
+        return CrlCost(entries, seconds, cpu_seconds, peak_mib, *theirs)
 
 
 def _run(command: list[str]) -> tuple[float, float, float]:
@@ -157,8 +158,8 @@ def _listed(crl: x509.CertificateRevocationList) -> set[int]:
 
 _NEVER_US: Final = 253_402_300_799_000_000
 _INSERT: Final = """
-INSERT INTO certificates (sha256, issuer_sha256, serial_number, profile, device_id, subject, not_before_us, not_after_us,
-    der, issued_at_us, spki_sha256, revoked_at_us, reason, issued_by, revoked_by)
+INSERT INTO certificates (sha256, issuer_sha256, serial_number, profile, device_id, subject, not_before_us,
+    not_after_us, der, issued_at_us, spki_sha256, revoked_at_us, reason, issued_by, revoked_by)
 VALUES (?1, ?2, ?3, 'idevid', NULL, 'CN=x', 0, ?4, zeroblob(600), ?5, '', ?6, ?7, '', 'alice')
 """
 _OPENSSL: Final = """

@@ -178,6 +178,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                     metrics_route(services.meters, gauges, CrlGauges(services.crls.ages)),
                 ],
                 public=[*services.crls.routes(), *services.ocsp.routes()],
+                ocsp=services.ocsp,
             )
             background = [
                 _repeat("gauges", REFRESH, gauges.refresh),

@@ -25,6 +25,7 @@ from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShel
 from birthmark_server.web.doors import DoorStore, Route, Router
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
+from birthmark_server.web.ocsp import OcspResponder
 from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
@@ -70,10 +71,11 @@ class Doors:
         self._now = now
         self._stack = stack
 
-    async def open(self, routes: Sequence[Route], *, public: Sequence[Route]) -> Addresses:
+    async def open(self, routes: Sequence[Route], *, public: Sequence[Route], ocsp: OcspResponder) -> Addresses:
         """Open every door that the settings name. Raise Misconfigured.
 
-        routes: of the HTTPS door, but the time's and the OpenAPI document's. public: of the plain HTTP door.
+        routes: of the HTTPS door, but the time's and the OpenAPI document's. public: of the plain HTTP door. ocsp: whose
+        answers go the short way there.
         """
         settings, limits = self._settings, self._settings.limits
         key_passphrase = None
@@ -85,7 +87,8 @@ class Doors:
         https = self._open_https(devices, key_passphrase)
         crl: list[socket.socket] = []
         if settings.crl.listen:
-            crl, plain = listening_sockets(settings.crl.listen), self._shell(public).listener(OVER_TCP)
+            crl = listening_sockets(settings.crl.listen)
+            plain = self._shell(public).listener(OVER_TCP, folder=ocsp.folder, kept=ocsp.kept)
             await self._listen(plain, crl, limits.connections_per_source)
         if settings.front.listen:
             path, behind = Path(settings.front.listen), devices.listener(THROUGH_FRONT)

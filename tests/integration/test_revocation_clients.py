@@ -1,6 +1,8 @@
 """What clients nobody here wrote make of our OCSP answers and CRLs: openssl, and GnuTLS's ocsptool and certtool."""
 
+import http.client
 import subprocess
+import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
@@ -120,3 +122,50 @@ def test_gnutls_obeys_a_crl_with_our_issuing_distribution_point(
         leaf = pem(tmp_path / f"{name}.pem", leaves[name].certificate)
         said = run("certtool", "--verify", "--load-ca-certificate", trust, "--load-crl", str(crls), "--infile", leaf)
         assert ("revoked" in said.replace(str(tmp_path), "")) == (name == "revoked"), said
+
+
+def test_the_short_way_and_the_long_way_say_the_same(server: Server, leaves: dict[str, Leaf]) -> None:
+    """A header that is not plain sends a request the long way; whatever follows on its connection goes there too."""
+    infra = server.site.pki.authority.infra.certificate
+    request = ocsp.OCSPRequestBuilder().add_certificate(leaves["good"].certificate, infra, hashes.SHA384()).build()
+    body, plain = request.public_bytes(Encoding.DER), {"Content-Type": "application/ocsp-request"}
+    answers = [asked(server, body, plain)]  # which has it signed
+    before = server.log.count("path=/pki/ocsp ")
+    connection = http.client.HTTPConnection("localhost", server.site.crl_port, timeout=10)
+    for headers in (plain, plain, plain | {"X-Long": "way"}, plain):
+        answers += [asked(server, body, headers, connection)]
+    connection.close()
+    assert len(set(answers)) == 1
+    assert server.log.count("path=/pki/ocsp ") - before == 2  # the short way leaves no line in the log
+
+
+def asked(
+    server: Server, body: bytes, headers: dict[str, str], on: http.client.HTTPConnection | None = None
+) -> tuple[object, ...]:
+    connection = on or http.client.HTTPConnection("localhost", server.site.crl_port, timeout=10)
+    connection.request("POST", "/pki/ocsp", body, headers)
+    answer = connection.getresponse()
+    said = answer.status, answer.headers["Content-Type"], answer.headers["Cache-Control"], answer.read()
+    if on is None:
+        connection.close()
+    return said
+
+
+def test_a_connection_that_went_the_short_way_and_is_idle_is_closed(tmp_path: Path) -> None:
+    with Installation.create(tmp_path) as site:
+        leaf = site.infra(CertificateProfile.STATION, "line-1")
+        infra = site.pki.authority.infra.certificate
+        request = ocsp.OCSPRequestBuilder().add_certificate(leaf.certificate, infra, hashes.SHA256()).build()
+        body, headers = request.public_bytes(Encoding.DER), {"Content-Type": "application/ocsp-request"}
+        limits = f'[limits]\nidle_timeout_s = 1.0\n[crl]\nlisten = "127.0.0.1:{site.crl_port}"\n'
+        with site.start(extra=limits):
+            urllib.request.urlopen(  # which has it signed
+                urllib.request.Request(f"http://localhost:{site.crl_port}/pki/ocsp", body, headers), timeout=10
+            ).read()
+            connection = http.client.HTTPConnection("localhost", site.crl_port, timeout=10)
+            connection.request("POST", "/pki/ocsp", body, headers)
+            assert connection.getresponse().read()
+            began = time.monotonic()
+            assert connection.sock.recv(1) == b""
+            assert 0.5 < time.monotonic() - began < 5
+            connection.close()

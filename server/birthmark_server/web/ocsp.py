@@ -143,6 +143,8 @@ class OcspResponder:
     def answer(self, request_der: bytes) -> Said | Trouble:
         """Return what is said to this request. Never raises: whatever goes wrong is one of OCSP's own troubles."""
         try:
+            if (kept := self._find(request_der)) is not None:  # only requests without a nonce are
+                return kept
             request = read_request(request_der)
             desk = self._by_id.get(request.issuer)
             if desk is None:
@@ -158,10 +160,8 @@ class OcspResponder:
             return Trouble.INTERNAL_ERROR
 
     def _said(self, desk: _Desk, request: OcspRequest, request_der: bytes) -> Said | None:
-        """Return the answer, from what was said before if it can be; None while the CA has no signer."""
+        """Return the answer, made anew; None while the CA has no signer."""
         now = self._now().replace(microsecond=0)
-        if request.nonce is None and (kept := desk.said.get(request_der)) is not None and now < kept.kept_until:
-            return kept
         with self._lock:  # a signer, and the round that its answers belong to
             signer, current = desk.signer, desk.round
         if signer is None or now >= signer.certificate.not_valid_after_utc:
@@ -178,11 +178,32 @@ class OcspResponder:
                     desk.said[request_der] = said
         return said
 
+    def kept(self, method: str, call: Call) -> Answer | None:
+        """Return what the routes below would answer, if it is kept."""
+        if method == "POST":
+            known = not call.argument and call.media_type == REQUEST_MIME and self._find(call.body)
+            return _http(known, call, ()) if known else None
+        request_der = _from_url(call.argument) if call.argument else None
+        known = request_der is not None and self._find(request_der)
+        return _http(known, call, _cached(known)) if known else None
+
+    def _find(self, request_der: bytes) -> Said | None:
+        """Return what was said to this very request, as long as it may be said again."""
+        for desk in self._desks:
+            if (kept := desk.said.get(request_der)) is not None and self._now() < kept.kept_until:
+                return kept
+        return None
+
+    @property
+    def folder(self) -> str:
+        """Below which path the routes are."""
+        return f"{self._folder}/ocsp"
+
     def routes(self) -> list[Route]:
         """Return the responder's address, for POST and GET."""
         return [
-            Route("POST", f"{self._folder}/ocsp", PUBLIC, self._post),
-            Route("GET", f"{self._folder}/ocsp/{{rest}}", PUBLIC, self._get),
+            Route("POST", self.folder, PUBLIC, self._post),
+            Route("GET", f"{self.folder}/{{rest}}", PUBLIC, self._get),
         ]
 
     def _post(self, call: Call, _caller: Caller) -> Answer:
