@@ -97,7 +97,11 @@ class Backoff:
         wait_s = self._random() * window_s
         if retry_after_s > 0:
             wait_s += retry_after_s  # added: a server that tells a fleet "in 120 s" does not mean all at once
-        return max(wait_s, self._pace.floor_s - self._since_begun_s())
+        return max(wait_s, self.floor_left_s())
+
+    def floor_left_s(self) -> float:
+        """Return how long the floor forbids the next attempt; 0 or less where it does not."""
+        return self._pace.floor_s - self._since_begun_s()
 
     def begin(self) -> None:
         """Note, durably, that an attempt begins; it counts as a failure until succeeded()."""

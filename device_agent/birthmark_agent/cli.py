@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return EX_OK
     try:
+        _require_the_extra()
         code: int = arguments.command(arguments)
     except AgentError as error:
         print(f"birthmark-agent: {error}", file=sys.stderr)
@@ -107,6 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+def _require_the_extra() -> None:
+    """Raise ModuleNotFoundError on a server, which has this program too, before anything else is found missing."""
+    for name in ("cryptography", "paho", "tpm2_pytss"):
+        if find_spec(name) is None:
+            raise ModuleNotFoundError(name=name)
+
+
 def exit_code(error: AgentError) -> int:
     """Return the exit code of an error: of its nearest ancestor in the table."""
     from birthmark_agent import http
@@ -120,22 +129,24 @@ def exit_code(error: AgentError) -> int:
 
 
 def _exit_codes() -> dict[type, int]:
-    from birthmark_agent import clock, enrollment, est, http, mqtt, status
+    from birthmark_agent import apart, birth, clock, http, mqtt, server_chain, status
 
     return {
         errors.Misconfigured: EX_CONFIG,
-        enrollment.NoEndorsement: EX_CONFIG,
+        birth.NoEndorsement: EX_CONFIG,
         errors.StorageFailed: EX_IOERR,
         errors.TpmError: EX_UNAVAILABLE,
         errors.TpmBusy: EX_TEMPFAIL,
         errors.TlsKeyFailed: EX_UNAVAILABLE,
+        apart.WorkLost: EX_TEMPFAIL,
         http.Unreachable: EX_TEMPFAIL,
         http.Unavailable: EX_TEMPFAIL,
         http.Refused: EX_NOPERM,
         http.TlsFailed: EX_PROTOCOL,
-        est.UnusableAnswer: EX_PROTOCOL,
-        enrollment.BadChallenge: EX_PROTOCOL,
+        errors.UnusableAnswer: EX_PROTOCOL,
+        birth.BadChallenge: EX_PROTOCOL,
         clock.TimeRefused: EX_PROTOCOL,
+        server_chain.ChainRefused: EX_PROTOCOL,
         mqtt.BrokerRefused: EX_NOPERM,
         mqtt.ConnectionLost: EX_TEMPFAIL,
         status.AlreadyRunning: EX_TEMPFAIL,

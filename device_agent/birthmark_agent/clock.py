@@ -26,7 +26,7 @@ from typing import Final, Protocol
 from birthmark_agent.errors import AgentError, StorageFailed
 from birthmark_agent.files import Files
 from birthmark_wire.errors import DecodeError
-from birthmark_wire.time import NONCE_BYTES, read_time, time_binding, write_time
+from birthmark_wire.time import read_time, write_time
 
 _FILE: Final = "clock"
 _PERSIST_EVERY: Final = timedelta(hours=1)
@@ -60,7 +60,7 @@ class CheckTime:
 
 @dataclass(frozen=True, slots=True)
 class SignedTime:
-    """The server's time, proven by verify_signed_time(). boot_time_s: CLOCK_BOOTTIME when the question was asked."""
+    """The server's time, proven by timesync.verify_signed_time(). boot_time_s: CLOCK_BOOTTIME of the question."""
 
     at: datetime
     boot_time_s: float
@@ -129,6 +129,10 @@ class Clock:
             return ClockState.WRONG
         return ClockState.SET if self._system.synchronised() else ClockState.UNSURE
 
+    def boot_time_s(self) -> float:
+        """Return seconds since boot, sleep included: never jumps."""
+        return self._system.boot_time_s()
+
     def now(self) -> datetime:
         """Return the best guess at the time, never before the floor. What the server told goes before the clock."""
         if self._told is not None:
@@ -173,32 +177,3 @@ class Clock:
             return read_time((self._files.read(_FILE) or b"").decode("ascii"))
         except (DecodeError, UnicodeDecodeError, StorageFailed):
             return _LONG_AGO
-
-
-def verify_signed_time(
-    text: str, signature: bytes, *, nonce: bytes, certificate: bytes, asked_at_boot_time_s: float
-) -> SignedTime:
-    """Return the server's time, or raise TimeRefused.
-
-    text, signature: the answer (birthmark_wire.time). nonce: what we asked with, 32 random bytes, used once.
-    certificate: what the server showed in this TLS connection, DER; its chain and name were verified by that handshake,
-    and this proves that the answer was made for this nonce by its key. asked_at_boot_time_s: taken before the question
-    was sent, so the time counts from a moment that is too early by at most the round trip, never too late.
-    """
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    if len(nonce) != NONCE_BYTES:
-        raise TimeRefused(f"want a nonce of {NONCE_BYTES} bytes, got {len(nonce)}")
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise TimeRefused("want a server certificate with an elliptic-curve key")
-    try:
-        key.verify(signature, time_binding(nonce=nonce, at=text), ec.ECDSA(SHA256()))
-        return SignedTime(read_time(text), asked_at_boot_time_s)
-    except InvalidSignature:
-        raise TimeRefused("the signature is not by the server's key, or not over our nonce") from None
-    except DecodeError as error:
-        raise TimeRefused(str(error)) from None

@@ -1,7 +1,7 @@
 """The little DER (X.690) that the agent writes and reads itself.
 
 Writing: what a PKCS #10 request with evidence needs, which `cryptography`'s builder can't carry (csr.py). Reading: the
-certificates of a certs-only PKCS #7; `cryptography`'s own reader would keep 2 MB of e-mail parsing in memory.
+certificates of a certs-only PKCS #7, and what certificate.py wants to know.
 """
 
 from collections.abc import Iterator
@@ -46,14 +46,14 @@ def certificates_in(pkcs7: bytes) -> tuple[bytes, ...]:
 
     Only what leads to them is read: a certs-only message is not signed, so nothing else in it means anything.
     """
-    content_type, content = _exactly(_elements(_one(pkcs7, SEQUENCE)), 2)
+    content_type, content = exactly(elements(inside(pkcs7, SEQUENCE)), 2)
     if content_type != oid(_SIGNED_DATA):
         raise DecodeError("want PKCS #7 signedData")
-    signed_data = _elements(_one(_one(content, CONTEXT_0), SEQUENCE))
+    signed_data = elements(inside(inside(content, CONTEXT_0), SEQUENCE))
     sets = [element for element in signed_data if element[0] == CONTEXT_0]
     if len(sets) != 1:
         raise DecodeError(f"want one set of certificates, got {len(sets)}")
-    return tuple(_elements(_one(sets[0], CONTEXT_0)))
+    return tuple(elements(inside(sets[0], CONTEXT_0)))
 
 
 def _base128(arc: int) -> bytes:
@@ -63,8 +63,8 @@ def _base128(arc: int) -> bytes:
     return bytes(reversed(septets))
 
 
-def _elements(data: bytes) -> Iterator[bytes]:
-    """Split what is inside a constructed value into its elements, tag and length included."""
+def elements(data: bytes) -> Iterator[bytes]:
+    """Split what is inside a constructed value into its elements, tag and length included. Raise DecodeError."""
     position = 0
     while position < len(data):
         size = _size(data, position)
@@ -72,15 +72,16 @@ def _elements(data: bytes) -> Iterator[bytes]:
         position += size
 
 
-def _one(element: bytes, tag: int) -> bytes:
-    """Return the inside of `element`, which must be all there is, and of that tag."""
+def inside(element: bytes, tag: int) -> bytes:
+    """Return the inside of `element`, which must be all there is, and of that tag; else raise DecodeError."""
     if not element or element[0] != tag or _size(element, 0) != len(element):
         raise DecodeError(f"want one element of tag 0x{tag:02x}, got {element[:8].hex()}...")
     return element[_header(element, 0) :]
 
 
-def _exactly(elements: Iterator[bytes], count: int) -> tuple[bytes, ...]:
-    found = tuple(elements)
+def exactly(parts: Iterator[bytes], count: int) -> tuple[bytes, ...]:
+    """Return all of `parts`, which must be `count`; else raise DecodeError."""
+    found = tuple(parts)
     if len(found) != count:
         raise DecodeError(f"want {count} elements, got {len(found)}")
     return found

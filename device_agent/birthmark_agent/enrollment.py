@@ -1,4 +1,4 @@
-"""Birth: the device's half of an attested enrollment, and the record that it leaves.
+"""Birth: the device's half of an attested enrollment.
 
     EnrollRequest -> Challenge -> ChallengeAnswer -> EnrollResult        (birthmark_wire.enrollment, two requests)
 
@@ -9,9 +9,7 @@ makes the same keys, and the server gives back the same certificate.
 """
 
 import hashlib
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -19,14 +17,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_agent import csr
-from birthmark_agent.errors import AgentError, IdentityDamaged
-from birthmark_agent.est import UnusableAnswer, verify_chain
+from birthmark_agent.birth import BadChallenge, BirthRecord, NoEndorsement
+from birthmark_agent.chain import verify_chain
+from birthmark_agent.errors import UnusableAnswer
 from birthmark_agent.http import Connection
 from birthmark_agent.tpm.esapi import spki_of
 from birthmark_agent.tpm_protocol import DeviceTpm, KeyT
-from birthmark_wire import ids, tpm_templates
+from birthmark_wire import tpm_templates
 from birthmark_wire.binding import enrollment_binding
-from birthmark_wire.encoding import JsonObject, read_json, write_json
 from birthmark_wire.enrollment import (
     ACTIVATION_SUFFIX,
     ENROLLMENTS_PATH,
@@ -44,86 +42,6 @@ from birthmark_wire.errors import DecodeError
 _RSA_2048_SECRET_BYTES: Final = 256
 _P256_SECRET_MOST_BYTES: Final = 2 + 32 + 2 + 32
 _MessageT = TypeVar("_MessageT")
-
-
-class BadChallenge(AgentError):
-    """The server's challenge or its result can't be used: malformed, or meant for another device."""
-
-    code = "bad-challenge"
-    advice = "check server.url: this is not the server that the request was meant for, or it is damaged"
-
-
-class NoEndorsement(AgentError):
-    """The TPM has no EK certificate, and the settings name no EK to show in its place."""
-
-    code = "no-endorsement"
-    advice = "set tpm.ek_template to the EK that the manifest lists: rsa2048, p256 or p384"
-
-
-@dataclass(frozen=True, slots=True)
-class BirthRecord:
-    """What a device was born with. chain: the IDevID first, then CAs without the root, DER. est_url: without a slash
-    at its end."""
-
-    device_id: str
-    trust_domain: str
-    chain: tuple[bytes, ...]
-    est_url: str
-    broker_host: str
-    broker_port: int
-
-    def encode(self) -> bytes:
-        """Return the JSON that is kept on disk; certificates as PEM, so that a person can read them with openssl."""
-        chain = "".join(ssl.DER_cert_to_PEM_cert(der) for der in self.chain)
-        return write_json({**self._members(), "chain": chain})
-
-    @classmethod
-    def decode(cls, data: bytes) -> "BirthRecord":
-        """Read what encode() wrote or raise IdentityDamaged."""
-        try:
-            message = read_json(data)
-            certificates = x509.load_pem_x509_certificates(message.text("chain", max_chars=65_536).encode())
-            chain = tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
-            return cls._read(message, chain)
-        except (DecodeError, ValueError) as error:
-            raise IdentityDamaged(f"birth record: {error}") from None
-
-    def to_nv(self) -> tuple[bytes, ...]:
-        """Return what is kept in the TPM's NV: the chain, and after it all else as JSON, so that a device that lost its
-        disk knows its id and where to go (the certificate alone says neither)."""
-        return (*self.chain, write_json(self._members()))
-
-    @classmethod
-    def from_nv(cls, items: tuple[bytes, ...]) -> "BirthRecord":
-        """Read what to_nv() gave or raise IdentityDamaged. Proves nothing: see verify_birth_chain."""
-        try:
-            return cls._read(read_json(items[-1]), items[:-1])
-        except (DecodeError, IndexError) as error:
-            raise IdentityDamaged(f"birth record in NV: {error}") from None
-
-    def _members(self) -> dict[str, object]:
-        return {
-            "device_id": self.device_id,
-            "trust_domain": self.trust_domain,
-            "est_url": self.est_url,
-            "broker_host": self.broker_host,
-            "broker_port": self.broker_port,
-        }
-
-    @classmethod
-    def _read(cls, message: JsonObject, chain: tuple[bytes, ...]) -> "BirthRecord":
-        record = cls(
-            device_id=ids.device_id(message.text("device_id")),
-            trust_domain=ids.trust_domain(message.text("trust_domain")),
-            est_url=message.text("est_url", max_chars=512),
-            broker_host=message.text("broker_host"),
-            broker_port=message.integer("broker_port", low=1, high=65_535),
-            chain=chain,
-        )
-        message.done()
-        if not chain:
-            raise DecodeError("want at least the birth certificate", field="chain")
-        return record
 
 
 def enroll(

@@ -14,6 +14,14 @@ class AgentError(Exception):
     code: ClassVar[str] = "agent-failed"
     advice: ClassVar[str] = ""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copy as it is, whatever __init__ wants: it may come from a child process (apart.py)."""
+        return _again, (type(self), self.args), self.__dict__
+
+
+def _again(kind: type[AgentError], args: tuple[object, ...]) -> AgentError:
+    return kind.__new__(kind, *args)
+
 
 class Misconfigured(AgentError):
     """A person must change something: a file, a mode, a setting."""
@@ -34,6 +42,13 @@ class IdentityDamaged(AgentError):
 
     code = "identity-damaged"
     advice = "`birthmark-agent enroll` gets another one, from the TPM's birth key"
+
+
+class UnusableAnswer(AgentError):
+    """The server granted something that this device can't use, or must not."""
+
+    code = "unusable-answer"
+    advice = "check that server.anchors is this server's root; else the operator must look at `birthmark doctor`"
 
 
 class TlsKeyFailed(AgentError, ssl.SSLError):

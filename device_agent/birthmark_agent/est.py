@@ -6,29 +6,20 @@ carry the key that was asked for, and each certificate must be signed by the nex
 """
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark_agent.chain import verify_chain
 from birthmark_agent.der import certificates_in
-from birthmark_agent.errors import AgentError
+from birthmark_agent.errors import UnusableAnswer
 from birthmark_agent.http import PROBLEM_MIME, Answer, Connection, Problem, Unavailable
 from birthmark_wire import est
 from birthmark_wire.errors import DecodeError
 
-_MAX_PATH: Final = 5
 _OR_PROBLEM: Final = f", {PROBLEM_MIME}"
-
-
-class UnusableAnswer(AgentError):
-    """The server granted something that this device can't use, or must not."""
-
-    code = "unusable-answer"
-    advice = "check that server.anchors is this server's root; else the operator must look at `birthmark doctor`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,37 +67,6 @@ class EstClient:
             return verify_chain((*issued, *self.cacerts()), spki=spki, anchor=anchor)
 
 
-def verify_chain(pool: Iterable[x509.Certificate], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
-    """Return the chain from the certificate that carries `spki` up to, without, `anchor`: DER, leaf first.
-
-    Each certificate names the next as its issuer and is signed by it. Does not check validity times (the clock may be
-    wrong), nor names and extensions: the issuer is trusted for those. Raises UnusableAnswer.
-    """
-    certificates = list(pool)
-    chain = [_leaf(certificates, spki)]
-    while not _issued(chain[-1], anchor):
-        above = next((ca for ca in certificates if ca not in chain and _issued(chain[-1], ca)), None)
-        if above is None or len(chain) == _MAX_PATH:
-            raise UnusableAnswer(f"no path from {_title(chain[0])} to the pinned root {_title(anchor)}")
-        chain.append(above)
-    return tuple(certificate.public_bytes(Encoding.DER) for certificate in chain)
-
-
-def _leaf(certificates: list[x509.Certificate], spki: bytes) -> x509.Certificate:
-    for certificate in certificates:
-        if certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == spki:
-            return certificate
-    raise UnusableAnswer("none of the certificates in the answer carries our key")
-
-
-def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
-
-
 def _certificates(answer: Answer) -> list[x509.Certificate]:
     """Read a certs-only PKCS #7 in base64, with or without line breaks (RFC 8951 §3)."""
     try:
@@ -114,7 +74,3 @@ def _certificates(answer: Answer) -> list[x509.Certificate]:
         return [x509.load_der_x509_certificate(certificate) for certificate in certificates_in(der)]
     except ValueError as error:  # binascii.Error and DecodeError are
         raise UnusableAnswer(f"want a certs-only PKCS #7 in base64: {error}") from None
-
-
-def _title(certificate: x509.Certificate) -> str:
-    return repr(certificate.subject.rfc4514_string())

@@ -7,21 +7,20 @@
 A way that is refused leads to the next one. A way that can't be walked now (no network, server busy, TPM busy) does
 not: the agent waits and begins again, for a cheaper way may be open by then. Every way can be walked twice: nothing is
 lost when the power goes in between.
+
+Exchanges with the server, and the TPM's part in them, are done apart (apart.py); what they give is kept here, on disk.
 """
 
 from dataclasses import replace
 from typing import Final
 
-from cryptography import x509
-
 from birthmark_agent import csr, log
-from birthmark_agent.enrollment import BirthRecord, enroll
-from birthmark_agent.errors import AgentError, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, TpmError
-from birthmark_agent.est import UnusableAnswer
+from birthmark_agent.apart import apart
+from birthmark_agent.birth import BirthRecord
+from birthmark_agent.errors import AgentError, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, UnusableAnswer
 from birthmark_agent.http import Refused, TlsFailed
 from birthmark_agent.identity import Identities
-from birthmark_agent.renewal import Operational, device_id_of, names_of, obtain
-from birthmark_agent.slots import Identity, Slot
+from birthmark_agent.slots import Identity, Operational, Slot
 from birthmark_agent.version import AGENT
 
 _NOT_THIS_WAY: Final = (Refused, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, UnusableAnswer)
@@ -30,17 +29,19 @@ _NOT_THIS_WAY: Final = (Refused, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed,
 
 def leads_elsewhere(error: BaseException) -> bool:
     """Return whether `error` says that this identity is no good, rather than that now is not the time."""
-    if isinstance(error, TlsKeyFailed) and isinstance(error.__cause__, TpmError):
+    if isinstance(error, TlsKeyFailed) and isinstance(error.__cause__, AgentError):
         return leads_elsewhere(error.__cause__)  # a TPM that is busy or away is no reason to give an identity up
     return isinstance(error, _NOT_THIS_WAY) or (isinstance(error, TlsFailed) and error.peer)
 
 
 class Homecoming:
-    """Finds an identity. refused: serial numbers of certificates that were refused since the agent started."""
+    """Finds an identity. refused: serial numbers of certificates that were refused since the agent started. obtained:
+    those that were got since then, and when, by Clock.boot_time_s()."""
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
         self.refused: set[str] = set()
+        self.obtained: dict[str, float] = {}
 
     def slot_in_hand(self) -> Slot | None:
         """Return the first slot that is neither expired nor refused.
@@ -92,18 +93,9 @@ class Homecoming:
 
     def attest(self) -> BirthRecord:
         """Enroll: prove the TPM to the server, keep what it gives."""
-        identities = self._identities
-        log.info("enrolling", server=identities.settings.server.url)
-        with identities.to_server() as connection, identities.open_tpm() as tpm:
-            record = enroll(
-                connection,
-                tpm,
-                server_name=identities.settings.server.host,
-                anchor=identities.anchor,
-                ek_template=identities.settings.ek_template,
-                agent=AGENT,
-            )
-        identities.keep_new_birth_record(record)
+        log.info("enrolling", server=self._identities.settings.server.url)
+        record = apart(self._enroll)
+        self._identities.keep_new_birth_record(record)
         log.info("enrolled", device=record.device_id)
         return record
 
@@ -113,9 +105,7 @@ class Homecoming:
         A broker can't say why: in TLS 1.3 a refused certificate shows as a cut connection. Raise where nobody answers.
         """
         try:
-            context = self._identities.operational_context(identity)
-            with self._identities.to_est(self._identities.est_url(), context) as est:
-                est.nonce()
+            apart(lambda: self._knock(identity))
         except AgentError as error:
             if leads_elsewhere(error):
                 return error
@@ -124,27 +114,45 @@ class Homecoming:
 
     def renew(self, slot: Slot) -> Slot:
         """Get the successor of a living identity by simplereenroll, into the spare slot; it is not current yet."""
-        identities, identity = self._identities, slot.identity
-        identities.probe_disk()
-        leaf = x509.load_der_x509_certificate(identity.chain[0])
-        with identities.to_est(self._identities.est_url(), identities.operational_context(identity)) as est:
-            obtained = obtain(
-                est,
-                identities.open_tpm,
-                device_id=device_id_of(leaf),
-                client_certificate=identity.chain[0],
-                names=names_of(leaf),
-                anchor=identities.anchor,
-                again=True,
-                known=identity.chain[1:],
-            )
-        return self._keep(obtained)
+        self._identities.probe_disk()
+        return self._keep(apart(lambda: self._simplereenroll(slot.identity)))
 
     def _by_birth_certificate(self, record: BirthRecord) -> Slot:
         """Get a first operational identity by simpleenroll, and make it current: nothing better is there."""
+        slot = self._keep(apart(lambda: self._simpleenroll(record)))
+        self._identities.slots.promote(slot)
+        self._identities.restore_birth_record(record)
+        return replace(slot, current=True)
+
+    def _keep(self, obtained: Operational) -> Slot:
+        slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
+        serial, not_after = slot.identity.serial_number, slot.identity.not_after
+        self.obtained[serial] = self._identities.clock.boot_time_s()
+        log.info("certificate-obtained", slot=slot.name, serial=serial, not_after=not_after)
+        return slot
+
+    # -- what is done apart
+
+    def _enroll(self) -> BirthRecord:
+        from birthmark_agent.enrollment import enroll
+
+        identities = self._identities
+        with identities.to_server() as connection, identities.open_tpm() as tpm:
+            return enroll(
+                connection,
+                tpm,
+                server_name=identities.settings.server.host,
+                anchor=identities.anchor,
+                ek_template=identities.settings.ek_template,
+                agent=AGENT,
+            )
+
+    def _simpleenroll(self, record: BirthRecord) -> Operational:
+        from birthmark_agent.renewal import obtain
+
         identities = self._identities
         with identities.to_est(record.est_url, identities.birth_context(record)) as est:
-            obtained = obtain(
+            return obtain(
                 est,
                 identities.open_tpm,
                 device_id=record.device_id,
@@ -153,13 +161,24 @@ class Homecoming:
                 anchor=identities.anchor,
                 again=False,
             )
-        slot = self._keep(obtained)
-        identities.slots.promote(slot)
-        identities.restore_birth_record(record)
-        return replace(slot, current=True)
 
-    def _keep(self, obtained: Operational) -> Slot:
-        slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
-        not_after = slot.identity.not_after
-        log.info("certificate-obtained", slot=slot.name, serial=slot.identity.serial_number, not_after=not_after)
-        return slot
+    def _simplereenroll(self, identity: Identity) -> Operational:
+        from birthmark_agent.renewal import names_of, obtain
+
+        identities = self._identities
+        with identities.to_est(identities.est_url(), identities.operational_context(identity)) as est:
+            return obtain(
+                est,
+                identities.open_tpm,
+                device_id=identity.device_id,
+                client_certificate=identity.chain[0],
+                names=names_of(identity.chain[0]),
+                anchor=identities.anchor,
+                again=True,
+                known=identity.chain[1:],
+            )
+
+    def _knock(self, identity: Identity) -> None:
+        context = self._identities.operational_context(identity)
+        with self._identities.to_est(self._identities.est_url(), context) as est:
+            est.nonce()

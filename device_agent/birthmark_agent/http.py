@@ -10,12 +10,14 @@ Trusts the `ssl` context that it is given and nothing else. Every outcome that i
 """
 
 import http.client
+import io
 import socket
 import ssl
+import time
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from birthmark_agent.errors import AgentError
@@ -107,11 +109,15 @@ class Connection(Protocol):
 
 
 class HttpsConnection:
-    """A connection that opens with its first request and stays open until close()."""
+    """A connection that opens with its first request and stays open until close().
+
+    timeout_s: for each connection, and for each answer, however small the pieces that it comes in.
+    """
 
     def __init__(self, host: str, port: int, *, context: ssl.SSLContext, timeout_s: float) -> None:
         self._where = f"{host}:{port}"
         self._http = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        self._http.response_class = _response_class(timeout_s)
 
     def __enter__(self) -> "HttpsConnection":
         return self
@@ -122,13 +128,6 @@ class HttpsConnection:
     def close(self) -> None:
         """Close; a later request would open it again."""
         self._http.close()
-
-    def peer_certificate(self) -> bytes:
-        """Return the server's certificate, DER, while the connection is open."""
-        certificate = self.tls.getpeercert(binary_form=True) if self.tls else None
-        if certificate is None:
-            raise Unreachable(f"{self._where}: the connection is closed")
-        return certificate
 
     def open(self) -> None:
         """Connect now rather than with the first request; raise Unreachable, TlsFailed, TlsKeyFailed."""
@@ -166,6 +165,40 @@ class HttpsConnection:
             self._http.close()
             raise Unreachable(f"{self._where}: want an answer of at most {MAX_ANSWER_BYTES} bytes")
         return _judge(response, content)
+
+
+class _OneTimeLimit(io.RawIOBase):
+    """What http.client reads an answer from: the limit is for all of it, where a socket's own is for each piece."""
+
+    def __init__(self, sock: socket.socket, timeout_s: float) -> None:
+        self._sock = sock
+        self._timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+        self._pieces = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(max(self._end_s - time.monotonic(), 0.001))
+        return self._pieces.readinto(buffer)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def close(self) -> None:
+        if not self.closed:
+            with suppress(OSError):  # closed with the connection
+                self._sock.settimeout(self._timeout_s)
+            self._pieces.close()
+        super().close()
+
+
+def _response_class(timeout_s: float) -> Any:
+    def respond(sock: socket.socket, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
+        return http.client.HTTPResponse(_OneTimeLimit(sock, timeout_s), *arguments, **options)  # type: ignore[arg-type]
+
+    return respond
 
 
 def split_url(url: str) -> tuple[str, int, str]:
@@ -209,7 +242,7 @@ def explain_failure(error: Exception, where: str) -> AgentError:
 
 def _judge(response: http.client.HTTPResponse, content: bytes) -> Answer:
     mime = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
-    retry_after_s = _retry_after(response.getheader("Retry-After"))
+    retry_after_s = _retry_after(response.getheader("Retry-After"), response.getheader("Date"))
     if 200 <= response.status < 300:
         return Answer(response.status, mime, content, retry_after_s)
     problem = _read_problem(response, mime, content, retry_after_s)
@@ -236,14 +269,17 @@ def _first_text(document: JsonObject, names: tuple[str, ...]) -> str:
     return next((text for name in names if (text := document.optional_text(name))), "")
 
 
-def _retry_after(value: str | None) -> float:
-    """Read Retry-After (RFC 9110 §10.2.3), seconds or a date; 0 where there is none or it makes no sense."""
+def _retry_after(value: str | None, date: str | None) -> float:
+    """Read Retry-After (RFC 9110 §10.2.3), seconds or a date; 0 where there is none or it makes no sense.
+
+    date: the answer's own. A date counts from there, as this device's clock may be years off.
+    """
     if not value:
         return 0.0
     if value.strip().isdecimal():
         return min(float(value), _MAX_RETRY_AFTER_S)
     try:
-        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(date or "")).total_seconds()
     except (ValueError, TypeError):
         return 0.0
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_S)

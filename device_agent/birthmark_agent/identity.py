@@ -2,7 +2,8 @@
 
 The one place that brings together disk, TPM, clock and TLS; the flows above it (homecoming, run, trace, doctor) get
 connections and contexts from here and know no file name. Every stay at the TPM is short: opened, used, closed, even for
-a handshake's one signature, so that a TPM with a single client serves `run` and `doctor` at the same time.
+a handshake's one signature, so that a TPM with a single client serves `run` and `doctor` at the same time. And it is
+apart (apart.py): what the TPM's library and `cryptography` take of memory goes with the child.
 """
 
 import ssl
@@ -10,25 +11,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final
-
-from cryptography import x509
+from typing import TYPE_CHECKING, Final
 
 from birthmark_agent import log, timesync
+from birthmark_agent.apart import WorkLost, apart
+from birthmark_agent.birth import BirthRecord
 from birthmark_agent.clock import Clock, ClockState, LinuxClock, SystemClock
-from birthmark_agent.enrollment import BirthRecord, verify_birth_chain
-from birthmark_agent.errors import AgentError, IdentityDamaged, Misconfigured, TpmError
-from birthmark_agent.est import EstClient
+from birthmark_agent.errors import AgentError, IdentityDamaged, Misconfigured, TlsKeyFailed, TpmError
 from birthmark_agent.files import Files
 from birthmark_agent.http import HttpsConnection, split_url
-from birthmark_agent.renewal import device_id_of
 from birthmark_agent.settings import Settings
 from birthmark_agent.slots import Identity, Slots
 from birthmark_agent.tls import TlsKey, client_context
-from birthmark_agent.tpm.device import Tpm
-from birthmark_agent.tpm.signer import TpmSigner
 from birthmark_wire import tpm_templates
 from birthmark_wire.est import BASE_PATH
+
+if TYPE_CHECKING:  # heavy: imported where they are used, which is apart
+    from cryptography import x509
+
+    from birthmark_agent.est import EstClient
+    from birthmark_agent.tpm.device import Tpm
 
 BIRTH_FILE: Final = "birth.json"
 _NEWBORN_FILE: Final = "newborn"
@@ -48,8 +50,10 @@ class Identities:
             self.files, image_time=settings.image_time, not_before=self._not_befores, system=system or LinuxClock()
         )
 
-    def open_tpm(self) -> Tpm:
-        """Open the TPM for one piece of work."""
+    def open_tpm(self) -> "Tpm":
+        """Open the TPM for one piece of work, in this process."""
+        from birthmark_agent.tpm.device import Tpm
+
         return Tpm.open(self.settings.tcti)
 
     @cached_property
@@ -64,8 +68,10 @@ class Identities:
             raise Misconfigured(f"server.anchors: {path} is not PEM") from None
 
     @cached_property
-    def anchor(self) -> x509.Certificate:
+    def anchor(self) -> "x509.Certificate":
         """The first of the pinned roots: enrollments are bound to it, chains must end in it. Raise Misconfigured."""
+        from cryptography import x509
+
         try:
             return x509.load_pem_x509_certificates(self.anchors_pem.encode())[0]
         except ValueError as error:
@@ -84,7 +90,7 @@ class Identities:
 
     def birth_record(self) -> BirthRecord | None:
         """Return the record from disk, or from the TPM's NV where the disk lost it; None where neither has one."""
-        return self.birth_record_on_disk() or self._birth_record_in_nv()
+        return self.birth_record_on_disk() or apart(self._birth_record_in_nv)
 
     def birth_record_on_disk(self) -> BirthRecord | None:
         """Return the record from disk; None where there is none that can be read. Asks no TPM."""
@@ -99,9 +105,8 @@ class Identities:
         """Keep it on disk, and a copy in NV where the TPM has room for it. Raise StorageFailed."""
         self.files.write(BIRTH_FILE, record.encode())
         try:
-            with self.open_tpm() as tpm:
-                tpm.write_birth_certificate(record.to_nv())
-        except TpmError as error:
+            apart(lambda: self._write_to_nv(record))
+        except (TpmError, WorkLost) as error:
             log.failed("birth-record-not-in-nv", error)  # the disk has it, and the server would give it again
 
     def keep_new_birth_record(self, record: BirthRecord) -> None:
@@ -125,16 +130,23 @@ class Identities:
     def restore_birth_record(self, record: BirthRecord) -> None:
         """Keep it where a copy is missing: a disk or a TPM's NV that was wiped. Raise StorageFailed."""
         try:
-            with self.open_tpm() as tpm:
-                whole = (
-                    self.files.read(BIRTH_FILE) == record.encode() and tpm.read_birth_certificate() == record.to_nv()
-                )
-        except TpmError:
+            in_nv = apart(self._read_from_nv)
+        except (TpmError, WorkLost):
             return  # it has just served; the next time will do
-        if not whole:
+        if self.files.read(BIRTH_FILE) != record.encode() or in_nv != record.to_nv():
             self.keep_birth_record(record)
 
+    def _write_to_nv(self, record: BirthRecord) -> None:
+        with self.open_tpm() as tpm:
+            tpm.write_birth_certificate(record.to_nv())
+
+    def _read_from_nv(self) -> tuple[bytes, ...]:
+        with self.open_tpm() as tpm:
+            return tpm.read_birth_certificate()
+
     def _birth_record_in_nv(self) -> BirthRecord | None:
+        from birthmark_agent.enrollment import verify_birth_chain
+
         with self.open_tpm() as tpm:
             items = tpm.read_birth_certificate()
             if not items:
@@ -157,12 +169,14 @@ class Identities:
         return self._context((), None)
 
     def birth_context(self, record: BirthRecord) -> ssl.SSLContext:
-        """Return TLS with the IDevID. Raise TlsKeyFailed."""
+        """Return TLS with the IDevID; its key is opened in this process. Raise TlsKeyFailed."""
+        from birthmark_agent.tpm.signer import TpmSigner
+
         return self._context(record.chain, TpmSigner.birth(self.settings.tcti))
 
     def operational_context(self, identity: Identity, key: TlsKey | None = None) -> ssl.SSLContext:
-        """Return TLS with an LDevID. key: stands in for the identity's own. Raise TlsKeyFailed, KeyNotOfThisTpm."""
-        return self._context(identity.chain, key or TpmSigner.operational(self.settings.tcti, identity.key_pem))
+        """Return TLS with an LDevID, which signs apart. key: stands in for the identity's own. Raise TlsKeyFailed."""
+        return self._context(identity.chain, key or _KeyApart(self.settings.tcti, identity))
 
     def _context(self, chain: tuple[bytes, ...], key: TlsKey | None) -> ssl.SSLContext:
         # Without a self-test: the handshake that follows at once would find the same, for the same one signature.
@@ -179,7 +193,7 @@ class Identities:
         port = broker.port or (record.broker_port if record else 0)
         if not host or not port:
             raise Misconfigured("no birth record names the broker: set mqtt.host and mqtt.port, or enroll again")
-        return device_id_of(x509.load_der_x509_certificate(identity.chain[0])), host, port
+        return identity.device_id, host, port
 
     # -- connections to the server
 
@@ -194,8 +208,10 @@ class Identities:
         return record.est_url if record else f"{self.settings.server.url}{BASE_PATH}"
 
     @contextmanager
-    def to_est(self, est_url: str, context: ssl.SSLContext) -> Iterator[EstClient]:
+    def to_est(self, est_url: str, context: ssl.SSLContext) -> Iterator["EstClient"]:
         """Give EST over one connection, for the length of a with block."""
+        from birthmark_agent.est import EstClient
+
         host, port, path = split_url(est_url)
         with HttpsConnection(host, port, context=context, timeout_s=self.settings.server.timeout_s) as connection:
             yield EstClient(connection, path)
@@ -209,7 +225,7 @@ class Identities:
             return
         check = self.clock.check_times()[-1]  # the most patient one
         context = client_context(anchors_pem=self.anchors_pem, check=check)
-        self.clock.learn(timesync.ask(self.settings.server, context))
+        self.clock.learn(apart(lambda: timesync.ask(self.settings.server, context, anchors_pem=self.anchors_pem)))
         log.info("time-learnt", now=self.clock.now())
 
     def try_to_learn_time(self) -> None:
@@ -221,3 +237,24 @@ class Identities:
 
     def _not_befores(self) -> list[datetime]:
         return [slot.identity.not_before for slot in self.slots.candidates()] or [datetime(1970, 1, 1, tzinfo=UTC)]
+
+
+class _KeyApart:
+    """The TLS key of an operational identity, each signature made apart. spki: the certificate's key, DER."""
+
+    def __init__(self, tcti: str, identity: Identity) -> None:
+        self._tcti = tcti
+        self._key_pem = identity.key_pem
+        self.spki = identity.spki
+
+    def sign_digest(self, digest: bytes, hash_name: str) -> bytes:
+        """As TpmSigner's. Raise TlsKeyFailed if the slot's key is not its certificate's, WorkLost."""
+        return apart(lambda: self._sign(digest, hash_name))
+
+    def _sign(self, digest: bytes, hash_name: str) -> bytes:
+        from birthmark_agent.tpm.signer import TpmSigner
+
+        signer = TpmSigner.operational(self._tcti, self._key_pem)
+        if signer.spki != self.spki:
+            raise TlsKeyFailed("the key is not the certificate's")
+        return signer.sign_digest(digest, hash_name)

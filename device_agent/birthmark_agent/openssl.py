@@ -8,6 +8,7 @@ with. `cryptography` carries an OpenSSL of its own inside its wheel; it is not i
 import _ssl
 import ctypes
 import ssl
+from functools import cache
 from typing import Any, Final
 
 from birthmark_agent.errors import TlsKeyFailed
@@ -27,10 +28,18 @@ CTRL_CHAIN_CERT: Final = 89  # SSL_CTX_add1_chain_cert is SSL_CTX_ctrl(ctx, 89, 
 VERIFY_PEER: Final = 1
 ERROR_NOT_YET_VALID: Final = 9  # X509_V_ERR_CERT_NOT_YET_VALID
 VERIFY_OK: Final = 0
+NO_PARTIAL_WILDCARDS: Final = 0x4  # X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
+NEVER_CHECK_SUBJECT: Final = 0x20  # X509_CHECK_FLAG_NEVER_CHECK_SUBJECT
+
+
+@cache
+def shared() -> "OpenSsl":
+    """Return the one object of this process. Raise TlsKeyFailed, as OpenSsl()."""
+    return OpenSsl()
 
 
 class OpenSsl:
-    """The functions, with their types; one object serves the process."""
+    """The functions, with their types."""
 
     def __init__(self) -> None:
         """Raise TlsKeyFailed if this Python's OpenSSL can't be reached or lacks a function."""
@@ -60,6 +69,23 @@ class OpenSsl:
         self.ctx_get0_param = self._function("SSL_CTX_get0_param", P, P)
         self.ctx_set_verify = self._function("SSL_CTX_set_verify", None, P, INT, VERIFY)
         self.param_set_time = self._function("X509_VERIFY_PARAM_set_time", None, P, TIME)
+        self.ctx_get_cert_store = self._function("SSL_CTX_get_cert_store", P, P)
+        self.ctx_get_security_level = self._function("SSL_CTX_get_security_level", INT, P)
+        self.param_set1 = self._function("X509_VERIFY_PARAM_set1", INT, P, P)
+        self.param_set1_host = self._function("X509_VERIFY_PARAM_set1_host", INT, P, BYTES, ctypes.c_size_t)
+        self.param_set1_ip = self._function("X509_VERIFY_PARAM_set1_ip_asc", INT, P, BYTES)
+        self.param_set_host_flags = self._function("X509_VERIFY_PARAM_set_hostflags", None, P, ctypes.c_uint)
+        self.param_set_auth_level = self._function("X509_VERIFY_PARAM_set_auth_level", None, P, INT)
+        self.stack_new = self._function("OPENSSL_sk_new_null", P)
+        self.stack_push = self._function("OPENSSL_sk_push", INT, P, P)
+        self.stack_free = self._function("OPENSSL_sk_free", None, P)
+        self.verify_cert = self._function("X509_verify_cert", INT, P)
+        self.verify_error = self._function("X509_verify_cert_error_string", BYTES, LONG)
+        self.store_ctx_new = self._function("X509_STORE_CTX_new", P)
+        self.store_ctx_free = self._function("X509_STORE_CTX_free", None, P)
+        self.store_ctx_init = self._function("X509_STORE_CTX_init", INT, P, P, P, P)
+        self.store_ctx_set_default = self._function("X509_STORE_CTX_set_default", INT, P, BYTES)
+        self.store_ctx_get0_param = self._function("X509_STORE_CTX_get0_param", P, P)
         self.store_ctx_get_error = self._function("X509_STORE_CTX_get_error", INT, P)
         self.store_ctx_set_error = self._function("X509_STORE_CTX_set_error", None, P, INT)
         self._get_error = self._function("ERR_get_error", ctypes.c_ulong)

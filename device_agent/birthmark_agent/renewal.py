@@ -1,4 +1,4 @@
-"""A new operational key and its certificate, and the moment for it.
+"""A new operational key and its certificate.
 
 A TPM that serves one client at a time fixes the order: the nonce first (its request opens the connection, whose
 handshake signs in the TPM), then key, evidence and request in one short stay at the TPM, then the answer.
@@ -7,31 +7,17 @@ handshake signs in the TPM), then key, evidence and request in one short stay at
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
 from birthmark_agent import csr
-from birthmark_agent.errors import IdentityDamaged
 from birthmark_agent.est import EstClient
-from birthmark_agent.settings import Renewal
+from birthmark_agent.slots import Operational
 from birthmark_agent.tpm_protocol import DeviceTpm, KeyT
 from birthmark_wire import tpm_templates
 from birthmark_wire.binding import renewal_binding
 from birthmark_wire.enrollment import Attestation
-
-_LATEST: Final = 0.98
-
-
-@dataclass(frozen=True, slots=True)
-class Operational:
-    """A new operational identity. chain: LDevID first, CAs without the root, DER. key_pem: `TSS2 PRIVATE KEY`."""
-
-    chain: tuple[bytes, ...]
-    key_pem: bytes
 
 
 def obtain(
@@ -71,30 +57,11 @@ def obtain(
     return Operational(est.enroll(request, spki=spki, anchor=anchor, again=again, known=known), key_pem)
 
 
-def device_id_of(leaf: x509.Certificate) -> str:
-    """Return the one CN of an operational certificate. Raise IdentityDamaged."""
-    names = leaf.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-    if len(names) != 1:
-        raise IdentityDamaged(f"want exactly one CN, got {leaf.subject.rfc4514_string()!r}")
-    return str(names[0].value)
-
-
-def names_of(certificate: x509.Certificate) -> csr.Names:
-    """Return the names that a renewal of `certificate` must ask for: the same ones (RFC 7030 §4.2.2)."""
+def names_of(leaf: bytes) -> csr.Names:
+    """Return the names that a renewal of a certificate, DER, must ask for: the same ones (RFC 7030 §4.2.2)."""
+    certificate = x509.load_der_x509_certificate(leaf)
     try:
         names = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value.public_bytes()
     except x509.ExtensionNotFound:
         names = b""
     return csr.Names(certificate.subject.public_bytes(), names)
-
-
-def renew_at(leaf: bytes, *, not_before: datetime, not_after: datetime, renewal: Renewal) -> datetime:
-    """Return when a certificate is due.
-
-    The jitter comes from the certificate's own hash: it is the same after a restart, it needs no file, and it differs
-    between devices that were born in the same second.
-    """
-    lifetime = (not_after - not_before).total_seconds()
-    spread = int.from_bytes(hashlib.sha256(leaf).digest()[:8], "big") / 2**63 - 1.0  # -1 to 1
-    part = min(renewal.fraction + spread * renewal.jitter, _LATEST)
-    return not_before + timedelta(seconds=lifetime * max(part, 0.0))

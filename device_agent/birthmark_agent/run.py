@@ -37,7 +37,7 @@ from birthmark_agent.mqtt import (
     hello_payload,
     wait_live,
 )
-from birthmark_agent.renewal import renew_at
+from birthmark_agent.schedule import is_due, renew_at
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
@@ -84,6 +84,8 @@ class Agent:
         self._skip_wait = False
         self._stop = False
         self._renew_now = False
+        self._wait_no_longer = False
+        self._started_s = identities.clock.boot_time_s()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -99,8 +101,10 @@ class Agent:
         self._poke()
 
     def request_renewal(self) -> None:
-        """Renew now, due or not. From a signal handler or another thread."""
+        """Renew now, due or not; while not connected, connect now and then renew. From a signal handler or another
+        thread."""
         self._renew_now = True
+        self._wait_no_longer = True
         self._poke()
 
     def _poke(self) -> None:
@@ -109,7 +113,9 @@ class Agent:
 
     def run(self) -> None:
         """Run until stop(). Raise Misconfigured: a person must change something; all else is waited for."""
+        self._notifier.ready()  # whether anybody answers or not: systemd would kill what waits for a network
         first_wait_s = random.uniform(0.0, self._identities.settings.retry.start_s)  # noqa: S311  # spreads, hides nothing
+        first_wait_s = max(first_wait_s, self._connecting.floor_left_s())
         self._pause(self._connecting.wait_s() if self._connecting.failures else first_wait_s)
         try:
             while not self._stop:
@@ -145,7 +151,6 @@ class Agent:
         except AgentError as error:
             self._judge(slot.identity, error)
             raise
-        self._connecting.succeeded()
         self._hurried = 0
         try:
             self._serve(life)
@@ -186,8 +191,13 @@ class Agent:
         """Stay connected, rotate when it is time, until stop() (returns) or until the connection ends (raises)."""
         self._connected(life)
         promote_at_s = 0.0
+        # What is cut sooner counts as failed: two agents with one identity, say, that take the session from each other.
+        lasting_at_s: float | None = time.monotonic() + self._identities.settings.broker.keepalive_s
         while not self._stop:
             life.session.raise_failure()
+            if lasting_at_s is not None and time.monotonic() >= lasting_at_s:
+                lasting_at_s = None
+                self._connecting.succeeded()
             if not life.promoted and time.monotonic() >= promote_at_s:
                 promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
                 self._promote(life)
@@ -195,12 +205,12 @@ class Agent:
                 self._rotate(life)
             self._notifier.alive()
             drive([life.session], timeout_s=_IDLE_S, wake=self._wake)
+        self._connecting.succeeded()
         life.session.close(announce=True)
 
     def _connected(self, life: _Life) -> None:
         identity, session = life.slot.identity, life.session
         self._enter(Phase.CONNECTED, session_present=session.session_present)
-        self._notifier.ready()
         log.info("connected", broker=session.where, serial=identity.serial_number, session=session.session_present)
         session.publish("hello", hello_payload(AGENT, serial=identity.serial_number, not_after=identity.not_after))
         if (peer_not_after := session.peer_not_after()) is not None:
@@ -218,9 +228,18 @@ class Agent:
             not_after=identity.not_after,
             renewal=self._identities.settings.renewal,
         )
-        if self._now() < due:
+        clock, obtained = self._identities.clock, self._homecoming.obtained
+        vouched = clock.state() is ClockState.SET
+        if not is_due(
+            due,
+            not_before=identity.not_before,
+            now=self._now(),
+            vouched=vouched,
+            held_s=clock.boot_time_s() - obtained.get(identity.serial_number, self._started_s),
+            obtained_here=identity.serial_number in obtained,
+        ):
             return False
-        if self._identities.clock.state() is not ClockState.SET and not self._asked_for_time:
+        if not vouched and not self._asked_for_time:
             self._asked_for_time = True  # once: a clock that runs ahead must not renew at every floor
             self._identities.try_to_learn_time()
             return False
@@ -233,7 +252,7 @@ class Agent:
 
         patient: a failure is for the next attempt to make good; else it is raised.
         """
-        self._renew_now = False
+        self._renew_now = self._wait_no_longer = False
         self._renewing.begin()
         self._enter(Phase.RENEWING)
         successor = None
@@ -320,10 +339,10 @@ class Agent:
             return
         self._enter(Phase.WAITING, wait_until=stamp(self._now() + timedelta(seconds=wait_s)))
         end_at_s = time.monotonic() + wait_s
-        while not (self._stop or self._renew_now) and (left_s := end_at_s - time.monotonic()) > 0:
+        while not (self._stop or self._wait_no_longer) and (left_s := end_at_s - time.monotonic()) > 0:
             self._notifier.alive()
             drive([], timeout_s=left_s, wake=self._wake)
-        self._renew_now = False
+        self._wait_no_longer = False
 
     # -- small things
 

@@ -16,23 +16,33 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from cryptography import x509
-
+from birthmark_agent.certificate import CERTIFICATE, read_certificate
 from birthmark_agent.errors import IdentityDamaged
 from birthmark_agent.files import Files
+from birthmark_wire.errors import DecodeError
 
 NAMES: Final = ("a", "b")
 _CURRENT: Final = "current"
 _KEY: Final = re.compile(rb"-----BEGIN TSS2 PRIVATE KEY-----\n.*?-----END TSS2 PRIVATE KEY-----\n", re.DOTALL)
-_CERTIFICATE: Final = re.compile(r"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Operational:
+    """What a renewal gave. chain: LDevID first, CAs without the root, DER. key_pem: `TSS2 PRIVATE KEY`."""
+
+    chain: tuple[bytes, ...]
+    key_pem: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """chain: certificate first, then its CAs, DER. key_pem: `TSS2 PRIVATE KEY`. Times in UTC; serial_number in hex."""
+    """chain: certificate first, then its CAs, DER. key_pem: `TSS2 PRIVATE KEY`. device_id: the certificate's one CN.
+    spki: its key, DER. Times in UTC; serial_number in hex."""
 
     chain: tuple[bytes, ...]
     key_pem: bytes
+    device_id: str
+    spki: bytes
     not_before: datetime
     not_after: datetime
     serial_number: str
@@ -43,10 +53,20 @@ class Identity:
         if not chain or not _KEY.fullmatch(key_pem):
             raise IdentityDamaged("want a chain of certificates and one TSS2 PRIVATE KEY")
         try:
-            leaf = x509.load_der_x509_certificate(chain[0])
-            return cls(chain, key_pem, leaf.not_valid_before_utc, leaf.not_valid_after_utc, f"{leaf.serial_number:x}")
-        except ValueError as error:
+            leaf = read_certificate(chain[0])
+        except DecodeError as error:
             raise IdentityDamaged(f"the certificate can't be read: {error}") from None
+        if len(leaf.common_names) != 1:
+            raise IdentityDamaged(f"want exactly one CN, got {leaf.common_names}")
+        return cls(
+            chain=chain,
+            key_pem=key_pem,
+            device_id=leaf.common_names[0],
+            spki=leaf.spki,
+            not_before=leaf.not_before,
+            not_after=leaf.not_after,
+            serial_number=leaf.serial_number,
+        )
 
     def encode(self) -> bytes:
         """Return the slot's file: openssl and curl can use it too."""
@@ -58,7 +78,7 @@ class Identity:
         try:
             key = _KEY.match(data)
             rest = data[key.end() if key else 0 :].decode("ascii")
-            chain = tuple(ssl.PEM_cert_to_DER_cert(pem) for pem in _CERTIFICATE.findall(rest))
+            chain = tuple(ssl.PEM_cert_to_DER_cert(pem) for pem in CERTIFICATE.findall(rest))
         except (UnicodeDecodeError, binascii.Error, ValueError) as error:
             raise IdentityDamaged(f"want key and chain in PEM: {error}") from None
         identity = cls.of(chain, key.group() if key else b"")

@@ -17,7 +17,7 @@ from typing import Final
 
 from birthmark_agent.errors import AgentError, StorageFailed
 from birthmark_agent.identity import Identities
-from birthmark_agent.renewal import renew_at
+from birthmark_agent.schedule import renew_at
 from birthmark_agent.slots import Slot
 
 STATUS_FILE: Final = "status.json"

@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol, TypeVar
 from birthmark_agent import openssl
 from birthmark_agent.clock import CheckTime
 from birthmark_agent.errors import TlsKeyFailed
-from birthmark_agent.openssl import BYTES, OpenSsl
+from birthmark_agent.openssl import BYTES
 
 _T = TypeVar("_T")
 
@@ -72,7 +72,7 @@ def _guarded(ec_key: int, digest: int, length: int) -> bytes | None:
         return None
     try:
         signature = signing.sign(ctypes.string_at(digest, length))
-        if len(signature) > _openssl().ecdsa_size(ec_key):
+        if len(signature) > openssl.shared().ecdsa_size(ec_key):
             raise TlsKeyFailed(f"the key's signature has {len(signature)} bytes, more than its curve allows")
     except BaseException as error:  # noqa: BLE001 - kept, and raised once OpenSSL has returned
         signing.error = error
@@ -90,8 +90,8 @@ def _sign(_type: int, digest: int, length: int, out: int, out_length: int, _kinv
 
 
 def _pass_not_yet_valid(passed: int, store_ctx: int) -> int:
-    if not passed and _openssl().store_ctx_get_error(store_ctx) == openssl.ERROR_NOT_YET_VALID:
-        _openssl().store_ctx_set_error(store_ctx, openssl.VERIFY_OK)
+    if not passed and openssl.shared().store_ctx_get_error(store_ctx) == openssl.ERROR_NOT_YET_VALID:
+        openssl.shared().store_ctx_set_error(store_ctx, openssl.VERIFY_OK)
         return 1
     return passed
 
@@ -102,13 +102,8 @@ _PASS_NOT_YET_VALID: Final = openssl.VERIFY(_pass_not_yet_valid)
 
 
 @cache
-def _openssl() -> OpenSsl:
-    return OpenSsl()
-
-
-@cache
 def _method() -> int:
-    library = _openssl()
+    library = openssl.shared()
     method: int | None = library.ec_key_method_new(library.ec_key_openssl())
     if not method:
         raise TlsKeyFailed(f"no EC_KEY_METHOD: {library.take_reason()}")
@@ -128,7 +123,7 @@ class TpmContext(ssl.SSLContext):
 
     def use_key(self, chain: Sequence[bytes], key: TlsKey) -> None:
         """Present `chain` (leaf first, DER) and sign with `key`. Raise TlsKeyFailed if they do not belong together."""
-        library, signing = _openssl(), _Signing(key)
+        library, signing = openssl.shared(), _Signing(key)
         context = library.context_pointer(self)
         with ExitStack() as stack:
             ec_key = _need(stack, library.d2i_ec_pubkey, library.ec_key_free, key.spki)
@@ -148,7 +143,7 @@ class TpmContext(ssl.SSLContext):
 
     def judge_at(self, check: CheckTime) -> None:
         """Judge the peer's certificates at another time than the system's; clock.py says when and why."""
-        library = _openssl()
+        library = openssl.shared()
         context = library.context_pointer(self)
         if check.at is not None:
             library.param_set_time(library.ctx_get0_param(context), int(check.at.timestamp()))
@@ -249,11 +244,11 @@ def _new(protocol: int) -> TpmContext:
 def _need(stack: ExitStack, decode: Any, free: Any, der: bytes) -> int:
     made: int | None = decode(None, ctypes.byref(BYTES(der)), len(der))
     if not made:
-        raise TlsKeyFailed(f"the key or a certificate can't be read: {_openssl().take_reason()}")
+        raise TlsKeyFailed(f"the key or a certificate can't be read: {openssl.shared().take_reason()}")
     stack.callback(free, made)
     return made
 
 
 def _check(outcome: int, complaint: str) -> None:
     if outcome != 1:
-        raise TlsKeyFailed(f"{complaint}: {_openssl().take_reason()}")
+        raise TlsKeyFailed(f"{complaint}: {openssl.shared().take_reason()}")

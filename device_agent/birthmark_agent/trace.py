@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_agent import tls_tap
-from birthmark_agent.errors import AgentError
-from birthmark_agent.est import UnusableAnswer, verify_chain
+from birthmark_agent.chain import verify_chain
+from birthmark_agent.errors import AgentError, UnusableAnswer
 from birthmark_agent.guest import ANSWER_WITHIN_S, guest_session
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.http import PROBLEM_MIME, HttpsConnection, TlsFailed, Unreachable, split_url

@@ -99,6 +99,11 @@ class JsonObject:
         items = self._list(name, most)
         return tuple(self._octets_value(v, f"{self._field(name)}[{i}]", low, high) for i, v in enumerate(items))
 
+    def texts(self, name: str, *, most: int, max_chars: int = 8192) -> tuple[str, ...]:
+        """Return the member `name`, an array of at most `most` strings."""
+        items = self._list(name, most)
+        return tuple(self._text_value(value, f"{name}[{i}]", max_chars) for i, value in enumerate(items))
+
     def _octets_value(self, value: object, field: str, low: int, high: int) -> bytes:
         if not isinstance(value, str):
             raise DecodeError(f"want a base64url string, got {_kind(value)}", field=field)

@@ -3,7 +3,7 @@
 from typing import Final
 
 UP: Final = ("hello", "status", "ack", "csr", "active")
-DOWN: Final = ("cmd", "cert")
+DOWN: Final = ("cmd", "nonce", "cert")
 SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/#"
 
 

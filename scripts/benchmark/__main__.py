@@ -4,12 +4,13 @@ import argparse
 import json
 import signal
 import sys
-from typing import Final
+from typing import Final, get_args
 
 from rich.console import Console
 
 from benchmark import device_cost, growth, server_cost
-from benchmark.report import Figures, table
+from benchmark.report import Figures, RenewFront, table
+from support.front import Program
 
 SECTIONS: Final = ("enroll", "renew", "renew_front", "handshake", "agent", "growth")
 
@@ -24,13 +25,14 @@ def main() -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of: {', '.join(SECTIONS)}")
     parser.add_argument("--json", action="store_true", help="print one JSON object, and nothing else on stdout")
     parser.add_argument("--count", type=int, default=600, metavar="N", help="enrollments and renewals (default 600)")
+    parser.add_argument("--front", choices=get_args(Program), default="nginx", help="of renew_front (default nginx)")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if options.count < 100:
         parser.error("--count: want at least 100, or a 99th percentile means nothing")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
-    figures = measure(options.sections or SECTIONS, options.count)
+    figures = measure(options.sections or SECTIONS, options.count, options.front)
     if options.json:
         print(json.dumps(figures.as_json()))
     else:
@@ -38,7 +40,7 @@ def main() -> int:
     return 0
 
 
-def measure(sections: list[str] | tuple[str, ...], count: int) -> Figures:
+def measure(sections: list[str] | tuple[str, ...], count: int, front: Program) -> Figures:
     """Run the sections, each shown on stderr while it runs."""
     figures, progress = Figures(), Console(stderr=True, highlight=False)
     for section in SECTIONS:
@@ -56,9 +58,9 @@ def measure(sections: list[str] | tuple[str, ...], count: int) -> Figures:
                 case "enroll":
                     figures.enroll = server_cost.enroll(count, say)
                 case "renew":
-                    figures.renew = server_cost.renew(count, say, behind_front=False)
+                    figures.renew = server_cost.renew(count, say)
                 case "renew_front":
-                    figures.renew_front = server_cost.renew(count, say, behind_front=True)
+                    figures.renew_front = RenewFront(front, server_cost.renew(count, say, front=front))
                 case "handshake":
                     figures.handshake = device_cost.handshake(100, say)
                 case "agent":

@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,13 +40,24 @@ def cpu_s(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def run(
-    jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int], beside: Callable[[], object] = lambda: None
-) -> Load:
-    """Do each job once, `at_once` at a time over PROCESSES processes; a job that fails ends the run.
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """One uninterrupted piece of a load: each job's time, and wall time and server CPU of all."""
+
+    spent_ms: tuple[float, ...]
+    wall_s: float
+    server_cpu_s: float
+
+
+def run(jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int]) -> Load:
+    """Do each job once, `at_once` at a time over PROCESSES processes; a job that fails ends the run."""
+    return summary([stretch(jobs, at_once=at_once, server_pids=server_pids)])
+
+
+def stretch(jobs: Sequence[Job], *, at_once: int, server_pids: Sequence[int]) -> Stretch:
+    """Do these jobs; for a load with something else between its stretches.
 
     The jobs are made before and reach the load processes by fork, so making devices costs the measured time nothing.
-    beside: done by this process meanwhile.
     """
     context = multiprocessing.get_context("fork")
     shares = [jobs[start::PROCESSES] for start in range(PROCESSES)]
@@ -59,18 +71,39 @@ def run(
         worker.start()
     for _, sender in answers:
         sender.close()  # so that a worker's death ends recv() below
-    beside()
-    spent_ms = [ms for receiver, _ in answers for ms in _received(receiver)]
+    spent_ms = tuple(ms for receiver, _ in answers for ms in _received(receiver))
     wall_s, cpu = time.perf_counter() - began, cpu_s(server_pids) - cpu_before
     for worker in workers:
         worker.join()
-    cuts = statistics.quantiles(spent_ms, n=100)
+    return Stretch(spent_ms, wall_s, cpu)
+
+
+def summary(stretches: Sequence[Stretch]) -> Load:
+    """Return what all of them together measured."""
+    spent_ms = [ms for each in stretches for ms in each.spent_ms]
     return Load(
-        per_s=len(jobs) / wall_s,
+        per_s=len(spent_ms) / sum(each.wall_s for each in stretches),
         p50_ms=statistics.median(spent_ms),
-        p99_ms=cuts[98],
-        server_cpu_ms=cpu / len(jobs) * 1000,
+        p99_ms=statistics.quantiles(spent_ms, n=100)[98],
+        server_cpu_ms=sum(each.server_cpu_s for each in stretches) / len(spent_ms) * 1000,
     )
+
+
+@contextmanager
+def neighbour(job: Job) -> Iterator[None]:
+    """Keep one other core as busy as a load keeps it: a process that does this job over and over."""
+    worker = multiprocessing.get_context("fork").Process(target=_for_ever, args=(job,), daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.kill()
+        worker.join()
+
+
+def _for_ever(job: Job) -> None:
+    while True:
+        job()
 
 
 def _received(answer: "Connection[object, list[float] | str]") -> list[float]:

@@ -9,6 +9,15 @@ from rich.text import Text
 from benchmark.device_cost import Agent, Handshake
 from benchmark.load import Load
 from benchmark.server_cost import Enroll
+from support.front import Program
+
+
+@dataclass(frozen=True, slots=True)
+class RenewFront:
+    """Renewals through a TLS front. load.server_cpu_ms: of server and front together."""
+
+    front: Program
+    load: Load
 
 
 @dataclass(slots=True)
@@ -17,7 +26,7 @@ class Figures:
 
     enroll: Enroll | None = None
     renew: Load | None = None
-    renew_front: Load | None = None
+    renew_front: RenewFront | None = None
     handshake: Handshake | None = None
     agent: Agent | None = None
     growth: float | None = None
@@ -31,9 +40,10 @@ class Figures:
                 "cpu_over_crypto": round(self.enroll.cpu_over_crypto, 2),
                 "operations": [_rounded(asdict(operation)) for operation in self.enroll.floor],
             }
-        for name, load in (("renew", self.renew), ("renew_front", self.renew_front)):
-            if load is not None:
-                told[name] = _rounded({"per_s": load.per_s, "server_cpu_ms": load.server_cpu_ms})
+        if self.renew is not None:
+            told["renew"] = _cost(self.renew)
+        if self.renew_front is not None:
+            told["renew_front"] = {"front": self.renew_front.front, **_cost(self.renew_front.load)}
         for name, side in (("handshake", self.handshake), ("agent", self.agent)):
             if side is not None:
                 told[name] = _rounded(asdict(side))
@@ -70,10 +80,10 @@ def lines(figures: Figures) -> list[Line]:
             Line("renew: server CPU each", figures.renew.server_cpu_ms, "ms", 2.8),
             Line("renew: rate", figures.renew.per_s, "/s", places=0),
         ]
-    if figures.renew_front is not None:
+    if (behind := figures.renew_front) is not None:
         told += [
-            Line("renew behind HAProxy: CPU each, both", figures.renew_front.server_cpu_ms, "ms", 1.4),
-            Line("renew behind HAProxy: rate", figures.renew_front.per_s, "/s", places=0),
+            Line(f"renew behind {behind.front}: CPU each, both", behind.load.server_cpu_ms, "ms", 1.4),
+            Line(f"renew behind {behind.front}: rate", behind.load.per_s, "/s", places=0),
         ]
     if figures.handshake is not None:
         told += [
@@ -100,7 +110,7 @@ def table(figures: Figures) -> Table:
         shown.add_row(line.what, f"{line.figure:.{line.places}f} {line.unit}", aim, _verdict(line))
     if figures.enroll is not None:
         shown.caption = "cryptography counted: " + ", ".join(
-            f"{operation.name} {operation.cpu_us:.0f} us" for operation in figures.enroll.floor
+            f"{operation.times} x {operation.name} {operation.cpu_us:.0f} us" for operation in figures.enroll.floor
         )
         shown.caption_justify = "left"
     return shown
@@ -110,6 +120,10 @@ def _verdict(line: Line) -> Text:
     if line.most is None:
         return Text("")
     return Text("met", style="green") if line.figure <= line.most else Text("missed", style="red")
+
+
+def _cost(load: Load) -> dict[str, Any]:
+    return _rounded({"per_s": load.per_s, "server_cpu_ms": load.server_cpu_ms})
 
 
 def _rounded(figures: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmark import bare, fleet, load
-from support.front import running_front
+from support.front import Program, running_front
 from support.server import Installation, Server
 
 AT_ONCE = 8
+STRETCHES = 6
+"""Of enrollments, with the floor measured after each: what the machine is slowed by for a while slows both alike."""
 WARM_UP = 24
 """Requests before the measured ones: statements get compiled, certificates of the CAs parsed."""
 
@@ -35,32 +37,31 @@ class Enroll:
 
 
 def enroll(count: int, say: Callable[[str], None]) -> Enroll:
-    """Measure `count` attested enrollments on fresh connections."""
+    """Measure `count` attested enrollments on fresh connections, and the floor between stretches of them."""
     with fleet.installation() as site:
         say(f"making {count + WARM_UP} software TPMs")
         devices = fleet.listed(site, count + WARM_UP)
         with site.start(extra=fleet.NO_LIMITS) as server:
-            context = fleet.client_context(site)
+            context, connection = fleet.client_context(site), bare.Connection(site.pki)
             jobs = [fleet.enrollment(server, device, context) for device in devices]
             load.run(jobs[:WARM_UP], at_once=AT_ONCE, server_pids=[])
-            say(f"{count} enrollments, {AT_ONCE} at a time")
+            say(f"{count} enrollments, {AT_ONCE} at a time, in {STRETCHES} stretches")
+            stretches: list[load.Stretch] = []
             floors: list[bare.Floor] = []
-            # The floor is measured beside the load, one process among the others: the same core, as warm and as busy.
-            measured = load.run(
-                jobs[WARM_UP:],
-                at_once=AT_ONCE,
-                server_pids=[server.process.pid],
-                beside=lambda: floors.append(bare.enrollment_floor()),
-            )
-    return Enroll(measured, floors[0])
+            for start in range(STRETCHES):
+                some = jobs[WARM_UP + start :: STRETCHES]
+                stretches.append(load.stretch(some, at_once=AT_ONCE, server_pids=[server.process.pid]))
+                with load.neighbour(connection.run):
+                    floors.append(bare.enrollment_floor(connection))
+    return Enroll(load.summary(stretches), bare.mean(floors))
 
 
-def renew(count: int, say: Callable[[str], None], *, behind_front: bool) -> load.Load:
-    """Measure `count` EST re-enrollments over fresh mutual TLS. behind_front: through HAProxy, its CPU included."""
+def renew(count: int, say: Callable[[str], None], *, front: Program | None = None) -> load.Load:
+    """Measure `count` EST re-enrollments over fresh mutual TLS. front: what they go through, its CPU included."""
     with fleet.installation() as site, TemporaryDirectory(prefix="birthmark-front-") as folder:
         say(f"making {count} devices with operational certificates")
         devices = fleet.renewing(site, max(count // 2, AT_ONCE))
-        with _served(site, Path(folder), behind_front=behind_front) as (port, pids):
+        with _served(site, Path(folder), front) as (port, pids):
             jobs = [fleet.renewal(port, device) for device in devices]
             load.run(jobs[:WARM_UP], at_once=AT_ONCE, server_pids=[])
             say(f"{count} renewals, {AT_ONCE} at a time")
@@ -69,15 +70,15 @@ def renew(count: int, say: Callable[[str], None], *, behind_front: bool) -> load
 
 
 @contextmanager
-def _served(site: Installation, folder: Path, *, behind_front: bool) -> Iterator[tuple[int, Sequence[int]]]:
+def _served(site: Installation, folder: Path, program: Program | None) -> Iterator[tuple[int, Sequence[int]]]:
     socket = folder / "front.sock"
-    extra = f'{fleet.NO_LIMITS}[front]\nlisten = "{socket}"\n' if behind_front else fleet.NO_LIMITS
+    extra = f'{fleet.NO_LIMITS}[front]\nlisten = "{socket}"\n' if program else fleet.NO_LIMITS
     with site.start(extra=extra) as server:
-        if not behind_front:
+        if not program:
             yield server.port, [server.process.pid]
             return
-        with running_front(folder, site, socket=socket) as front:
-            yield front.port, [server.process.pid, front.process.pid]
+        with running_front(folder, site, socket=socket, program=program) as front:
+            yield front.port, [server.process.pid, *front.pids]
 
 
 def cpu_per_enrollment_ms(server: Server, site: Installation, devices: Sequence[fleet.BenchDevice]) -> float:

@@ -36,6 +36,7 @@ running=(
     softhsm2          # PKCS#11: CA keys in a token
     gnutls-bin        # ocsptool, certtool: OCSP and CRL clients nobody here wrote
     haproxy           # a TLS front before the server
+    nginx libnginx-mod-http-js # another one
 )
 
 say() {
@@ -87,7 +88,7 @@ disable_services() {
     command -v systemctl >/dev/null || return 0
     for package in "$@"; do
         case $package in
-            mosquitto | postgresql | haproxy) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            mosquitto | postgresql | haproxy | nginx) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
         esac
     done
 }

@@ -25,14 +25,23 @@ from birthmark_server import log as log_lines
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cut_off import let_back, try_cut_off
+from birthmark_server.denials import POLL as DENY_POLL
+from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
+from birthmark_server.meters import Meters
 from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
+from birthmark_server.roles import Role
 from birthmark_server.settings import RefusalSettings, Settings
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.openapi import openapi_route
+from birthmark_server.web.api.routes import operator_routes
+from birthmark_server.web.api.store_desk import StoreDesk
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
 from birthmark_server.web.crl import POLL, CrlPublisher
 from birthmark_server.web.csrattrs import csr_attributes
@@ -41,9 +50,10 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
+from birthmark_server.web.metrics import REFRESH, FleetGauges, metrics_route
 from birthmark_server.web.ocsp import OcspResponder
 from birthmark_server.web.status import status_routes
-from birthmark_server.web.time import time_routes
+from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
     FreshContexts,
@@ -80,6 +90,7 @@ class Services:
     renewal: RenewalService
     crls: CrlPublisher
     ocsp: OcspResponder
+    meters: Meters
 
 
 def utc_now() -> datetime:
@@ -93,7 +104,8 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
     roots = TrustStore.load(Path(settings.tpm.roots))
     store = open_store(settings.database.url, journal=Path(settings.database.journal))
-    refusals = RefusalBook(store)
+    meters = Meters()
+    refusals = RefusalBook(store, count=meters.refused)
     enrollment = EnrollmentService(
         store=store,
         authority=authority,
@@ -133,17 +145,31 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     ocsp = OcspResponder(
         store=store, authority=authority, lifetime=timedelta(seconds=settings.ocsp.lifetime_s), now=now
     )
-    return Services(store, authority, roots, enrollment, renewal, crls, ocsp)
+    return Services(store, authority, roots, enrollment, renewal, crls, ocsp, meters)
 
 
-def routes_of(services: Services, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return every route of the HTTPS door."""
-    authority = services.authority
+def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
+    """Return every route of the HTTPS door but the time's and the OpenAPI document's."""
+    authority, started_at = services.authority, now()
+
+    def open_desk(by: str, role: Role) -> Desk:
+        return StoreDesk(
+            services.store,
+            authority=lambda _keys: authority,
+            cut_off=partial(try_cut_off, settings),
+            let_back=lambda device_id: let_back(settings, services.store, lambda: authority, device_id, now=now()),
+            by=by,
+            role=role,
+            now=now,
+            started_at=started_at,
+        )
+
     cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
-        *status_routes(services.store, troubles=services.crls.stale, started_at=now(), now=now),
+        *status_routes(troubles=services.crls.stale),
+        *operator_routes(open_desk, services.store, now=now),
     ]
 
 
@@ -153,8 +179,14 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            addresses = await _open_doors(settings, services, workers, stack)
+            link = None
+            if settings.broker.control:
+                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
+            heard = None if link is None else lambda: link.live
+            gauges = FleetGauges(services.store, live=heard, now=utc_now)
+            addresses = await _open_doors(settings, services, workers, stack, gauges)
             background = [
+                _repeat("gauges", REFRESH, gauges.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ]
@@ -162,8 +194,10 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 background.append(_repeat("ocsp", POLL, services.ocsp.refresh))
             for task in background:
                 await stack.enter_async_context(_background(task))
-            if settings.broker.control:
-                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
+            if settings.broker.deny_file:
+                keeper = _deny_file_keeper(settings, services)
+                await stack.enter_async_context(_background(_repeat("deny file", DENY_POLL, keeper.refresh)))
+            if link is not None:
                 link.start()
                 stack.push_async_callback(asyncio.to_thread, link.stop)
             log.info(
@@ -184,8 +218,18 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
         services.store.close()
 
 
+def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:
+    return DenyFileKeeper(
+        deny_file=open_deny_file(settings.broker), store=services.store, authority=services.authority, now=utc_now
+    )
+
+
 async def _open_doors(
-    settings: Settings, services: Services, workers: Workers, stack: contextlib.AsyncExitStack
+    settings: Settings,
+    services: Services,
+    workers: Workers,
+    stack: contextlib.AsyncExitStack,
+    gauges: FleetGauges,
 ) -> Addresses:
     loop = asyncio.get_running_loop()
     limits = settings.limits
@@ -198,6 +242,7 @@ async def _open_doors(
             issuers=frozenset(issuer.sha256 for issuer in authority.issuers),
             limits=limits,
             workers=workers,
+            meters=services.meters,
             now=utc_now,
         )
 
@@ -207,13 +252,21 @@ async def _open_doors(
 
     async def listen(listener: Listener, sockets: list[socket.socket], limit: ConnectionLimit) -> None:
         for sock in sockets:
-            server = await loop.create_server(partial(listener, ConnectionObserver(limit)), sock=sock)
+            server = await loop.create_server(
+                partial(listener, ConnectionObserver(limit, meters=services.meters)), sock=sock
+            )
             stack.callback(server.close)
 
     key, key_passphrase = Path(settings.server.key), None
     if settings.server.key_passphrase:
         key_passphrase = passphrase.read(settings.server.key_passphrase)
-    devices = shell([*routes_of(services, now=utc_now), *time_routes(key, key_passphrase, now=utc_now)])
+    signer = TimeSigner.load(Path(settings.server.certificate), key, key_passphrase)
+    routes = [
+        *routes_of(services, settings, now=utc_now),
+        *time_routes(signer, now=utc_now),
+        metrics_route(services.meters, gauges),
+    ]
+    devices = shell([*routes, openapi_route(routes)])
     contexts = FreshContexts(
         partial(
             server_context,
@@ -237,6 +290,7 @@ async def _open_doors(
         protocol=over_tls,
         connections=connections(limits.connections_per_source),
         handshake_timeout_s=limits.handshake_timeout_s,
+        meters=services.meters,
     )
     stack.push_async_callback(door.wait_closed)
     finish_at_the_end(over_tls)

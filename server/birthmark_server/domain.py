@@ -54,6 +54,12 @@ class CertificateProfile(StrEnum):
     CONTROL = "control"
     STATION = "station"
     OPERATOR = "operator"
+    """An operator without a role: from before there were roles, or from an Infra CA that can't certify them."""
+    VIEWER = "viewer"
+    FACTORY = "factory"
+    FLEET_OPERATOR = "fleet-operator"
+    SECURITY_OFFICER = "security-officer"
+    DENY_LIST = "deny-list"
     OCSP = "ocsp"
     """Signs OCSP answers for one issuing CA; its key never leaves the server's memory."""
 

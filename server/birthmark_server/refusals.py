@@ -10,6 +10,7 @@ is old, or too much (Store.purge_refusals).
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, Protocol
@@ -33,12 +34,21 @@ class RefusalStore(Protocol):
 
 
 class RefusalBook:
-    """Writes refusals to the store. Never raises: the refusal itself is what the client must hear of. Thread-safe."""
+    """Writes refusals to the store. Never raises: the refusal itself is what the client must hear of. Thread-safe.
+
+    count: told door and code of each refusal, whether there is room for it in the book or not.
+    """
 
     def __init__(
-        self, store: RefusalStore, *, most_per_minute: int = MOST_PER_MINUTE, most_per_source: int = MOST_PER_SOURCE
+        self,
+        store: RefusalStore,
+        *,
+        count: Callable[[str, str], None] = lambda _door, _code: None,
+        most_per_minute: int = MOST_PER_MINUTE,
+        most_per_source: int = MOST_PER_SOURCE,
     ) -> None:
         self._store = store
+        self._count = count
         self._room = _Room(most_per_minute, most_per_source)
 
     def write(
@@ -54,6 +64,7 @@ class RefusalBook:
         proven: bool = False,
     ) -> None:
         """Record one refusal. evidence: the body that was refused. proven: the EK that it shows is a genuine TPM's."""
+        self._count(door, refused.code)
         known = proven or caller.certificate is not None
         if not self._room.take(caller.source, known=known, minute=int(at.timestamp()) // 60):
             return

@@ -129,7 +129,17 @@ class BrokerSettings(Section):
     deny_file: str = Field(
         "",
         description="The gate's deny file, where the broker runs on this machine (`birthmark broker config` names it): "
-        "what an operator revokes is off the broker within two seconds. Empty: revocations reach it by CRL only.",
+        "what is revoked is off the broker at once. Empty: this server tells no broker, and one whose deny list nobody "
+        "renews lets nobody in.",
+    )
+    deny_certificate: str = Field("", description="PEM file: the certificate that signs the deny file, and its CA's.")
+    deny_key: str = Field("", description="PEM file: its key.")
+    deny_lease_s: int = Field(
+        900,
+        ge=60,
+        le=7 * DAY_S,
+        description="For how long a broker that hears nothing from us lets new connections in; renewed three times as "
+        "often. A broker that was cut off for longer could let the revoked in.",
     )
 
 
@@ -262,7 +272,7 @@ _PATHS: Final = {
     "database": ("journal",),
     "ca": ("folder",),
     "tpm": ("roots",),
-    "broker": ("control_certificate", "control_key", "deny_file"),
+    "broker": ("control_certificate", "control_key", "deny_file", "deny_certificate", "deny_key"),
     "front": ("listen",),
 }
 

@@ -26,16 +26,17 @@ void answer_list(struct text *out, const char *tag, const struct connections *ta
 }
 
 void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
-                  const struct denyfile *deny)
+                  const struct denyfile *deny, struct moment now)
 {
     text_append(out,
                 "{\"tag\":\"%s\",\"ok\":true,\"connected\":%" PRIu32 ",\"capacity\":%" PRIu32
                 ",\"accepted\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"refused_topics\":%" PRIu64 ",\"kicked\":%" PRIu64
                 ",\"log_lines_spared\":%" PRIu64 ",\"deny_version\":%" PRIu64
-                ",\"deny_entries\":%zu,\"deny_stale\":%s}",
+                ",\"deny_entries\":%zu,\"deny_stale\":%s,\"lease_s\":%" PRId64 ",\"open\":%s}",
                 tag, table->count, table->capacity, counters->accepted, counters->refused, counters->refused_topics,
                 counters->kicked, counters->log_lines_spared, deny->list.version, deny->list.count,
-                deny->stale ? "true" : "false");
+                deny->stale ? "true" : "false", lease_left(&deny->lease, now),
+                lease_judge(&deny->lease, now) == LEASE_RUNNING ? "true" : "false");
 }
 
 void answer_kicked(struct text *out, const char *tag, uint32_t kicked)

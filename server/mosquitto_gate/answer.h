@@ -29,9 +29,9 @@ struct counters {
 /* A page of connections from slot `cursor` on; "next" is the cursor of the page after it, 0 after the last. */
 void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor);
 
-/* What the gate has counted, and which deny list is in force. */
+/* What the gate has counted, which deny list is in force, and for how many seconds its lease runs. */
 void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
-                  const struct denyfile *deny);
+                  const struct denyfile *deny, struct moment now);
 
 /* How many connections were cut. */
 void answer_kicked(struct text *out, const char *tag, uint32_t kicked);

@@ -18,6 +18,7 @@ static void cut_expired(struct gate *gate, time_t now)
 
 static void cut_denied(struct gate *gate)
 {
+    gate->cut_again = false;
     for (uint32_t slot = 0; slot < gate->connections.capacity; slot++) {
         const struct connection *connection = connections_at(&gate->connections, slot);
         const char *denied = connection != NULL ? gate_denied(gate, &connection->identity) : NULL;
@@ -30,19 +31,51 @@ static void cut_denied(struct gate *gate)
 
 bool gate_reload_deny_file(struct gate *gate)
 {
-    enum denylist_status status = denyfile_load(&gate->deny);
+    struct moment now = lease_moment();
+    enum denylist_status status = denyfile_load(&gate->deny, now);
 
     if (status != DENYLIST_OK) {
         mosquitto_log_printf(MOSQ_LOG_ERR,
                              GATE_NAME "deny file %s %s; the list in force stays: version %llu, %zu entries",
-                             gate->deny.path, denylist_status_name(status), (unsigned long long)gate->deny.list.version,
+                             gate->deny.path, denyfile_problem(&gate->deny, status), (unsigned long long)gate->deny.list.version,
                              gate->deny.list.count);
         return false;
     }
-    mosquitto_log_printf(MOSQ_LOG_NOTICE, GATE_NAME "deny list version %llu in force, %zu entries",
-                         (unsigned long long)gate->deny.list.version, gate->deny.list.count);
+    mosquitto_log_printf(MOSQ_LOG_NOTICE, GATE_NAME "deny list version %llu in force, %zu entries, lease %lld s",
+                         (unsigned long long)gate->deny.list.version, gate->deny.list.count,
+                         (long long)lease_left(&gate->deny.lease, now));
+    pending_settle(&gate->pending, gate->deny.list.version);
+    (void)gate_judge_lease(gate, now);
     cut_denied(gate);
     return true;
+}
+
+enum lease_state gate_judge_lease(struct gate *gate, struct moment now)
+{
+    enum lease_state state = lease_judge(&gate->deny.lease, now);
+
+    if (state == gate->lease) {
+        return state;
+    }
+    gate->lease = state;
+    switch (state) {
+    case LEASE_RUNNING:
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, GATE_NAME "the lease runs: new connections are let in again");
+        break;
+    case LEASE_OVER:
+        mosquitto_log_printf(MOSQ_LOG_ERR,
+                             GATE_NAME "the lease of deny list version %llu is over: no new connections until a newer "
+                                       "list comes (is birthmark serve running?)",
+                             (unsigned long long)gate->deny.list.version);
+        break;
+    case LEASE_AHEAD:
+        mosquitto_log_printf(MOSQ_LOG_ERR,
+                             GATE_NAME "deny list version %llu is of this clock's future: no new connections until the "
+                                       "clock is right",
+                             (unsigned long long)gate->deny.list.version);
+        break;
+    }
+    return state;
 }
 
 static bool load_issuers(const char *path, struct issuers *out)
@@ -106,6 +139,10 @@ int gate_on_tick(int event, void *data, void *userdata)
     gate_log_next_second(gate);
     if (denyfile_changed(&gate->deny)) {
         (void)gate_reload_deny_file(gate);
+    }
+    (void)gate_judge_lease(gate, lease_moment());
+    if (gate->cut_again) {
+        cut_denied(gate);
     }
     cut_expired(gate, now);
     return MOSQ_ERR_SUCCESS;

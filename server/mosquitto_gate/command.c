@@ -3,8 +3,6 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define CURSOR_DIGITS_MAX 9U
-
 struct word {
     const char *text;
     size_t length;
@@ -29,31 +27,76 @@ static bool word_is(struct word word, const char *wanted)
 
 static bool read_cursor(struct word word, uint32_t *out)
 {
-    uint32_t value = 0;
+    uint64_t value = 0;
 
-    if (word.length > CURSOR_DIGITS_MAX) {
+    if (word.length > 0 && (!text_read_number(word.text, word.length, &value) || value > UINT32_MAX)) {
         return false;
     }
-    for (size_t i = 0; i < word.length; i++) {
-        if (word.text[i] < '0' || word.text[i] > '9') {
-            return false;
-        }
-        value = value * 10 + (uint32_t)(word.text[i] - '0');
-    }
-    *out = value;
+    *out = (uint32_t)value;
     return true;
 }
+
+static bool read_id(struct word word, char out[TEXT_ID_MAX + 1])
+{
+    if (!text_is_id(word.text, word.length)) {
+        return false;
+    }
+    memcpy(out, word.text, word.length);
+    return true;
+}
+
+static bool read_serial(struct word word, char out[TEXT_SERIAL_MAX + 1])
+{
+    if (!text_is_serial(word.text, word.length)) {
+        return false;
+    }
+    memcpy(out, word.text, word.length);
+    return true;
+}
+
+static bool read_version(struct word word, uint64_t *out)
+{
+    return text_read_number(word.text, word.length, out);
+}
+
+/* Read the arguments of `out`'s verb; false where they are not as it wants them. */
+static bool read_arguments(struct word first, struct word second, struct command *out)
+{
+    switch (out->verb) {
+    case COMMAND_LIST:
+        return read_cursor(first, &out->cursor) && second.length == 0;
+    case COMMAND_STATS:
+        return first.length == 0 && second.length == 0;
+    case COMMAND_KICK:
+        return read_id(first, out->id) && second.length == 0;
+    case COMMAND_REVOKE:
+        return read_serial(first, out->serial) && read_version(second, &out->version);
+    case COMMAND_BLOCK:
+        return read_id(first, out->id) && read_version(second, &out->version);
+    }
+    return false;
+}
+
+static const struct {
+    const char *name;
+    enum command_verb verb;
+} verbs[] = {
+    {"list", COMMAND_LIST},     {"stats", COMMAND_STATS}, {"kick", COMMAND_KICK},
+    {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
+};
 
 enum command_status command_parse(const char *payload, size_t length, struct command *out)
 {
     struct word tag;
     struct word verb;
-    struct word argument;
+    struct word first;
+    struct word second;
 
     memset(out, 0, sizeof *out);
     tag = take_word(&payload, &length);
     verb = take_word(&payload, &length);
-    argument = take_word(&payload, &length);
+    first = take_word(&payload, &length);
+    second = take_word(&payload, &length);
     if (!text_is_id(tag.text, tag.length) || tag.length > COMMAND_TAG_MAX) {
         return COMMAND_MALFORMED;
     }
@@ -61,21 +104,11 @@ enum command_status command_parse(const char *payload, size_t length, struct com
     if (length > 0) {
         return COMMAND_MALFORMED;
     }
-    if (word_is(verb, "list")) {
-        out->verb = COMMAND_LIST;
-        return read_cursor(argument, &out->cursor) ? COMMAND_OK : COMMAND_MALFORMED;
-    }
-    if (word_is(verb, "stats")) {
-        out->verb = COMMAND_STATS;
-        return argument.length == 0 ? COMMAND_OK : COMMAND_MALFORMED;
-    }
-    if (word_is(verb, "kick")) {
-        out->verb = COMMAND_KICK;
-        if (!text_is_id(argument.text, argument.length)) {
-            return COMMAND_MALFORMED;
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
+        if (word_is(verb, verbs[i].name)) {
+            out->verb = verbs[i].verb;
+            return read_arguments(first, second, out) ? COMMAND_OK : COMMAND_MALFORMED;
         }
-        memcpy(out->id, argument.text, argument.length);
-        return COMMAND_OK;
     }
     return COMMAND_UNKNOWN_VERB;
 }

@@ -4,8 +4,12 @@
  *
  *     TAG list [CURSOR]    connections from slot CURSOR on, a page at a time
  *     TAG stats            counters, and which deny list is in force
- *     TAG kick ID          cut every connection of ID
+ *     TAG kick ID          cut every connection of ID; it may come back at once
+ *     TAG revoke HEX N     refuse that certificate, and cut who is connected with it
+ *     TAG block ID N       refuse that device, and cut it
  *
+ * N is the version of the first deny list that has the entry: the command runs ahead of a list that is on the disk
+ * already, and does nothing where that list or a newer one is in force (pending.h).
  * TAG is 1 to 32 of a-z, 0-9 and '-', and comes back in the answer, which goes to the asking client alone.
  */
 #ifndef BIRTHMARK_GATE_COMMAND_H
@@ -22,13 +26,17 @@ enum command_verb {
     COMMAND_LIST = 1,
     COMMAND_STATS,
     COMMAND_KICK,
+    COMMAND_REVOKE,
+    COMMAND_BLOCK,
 };
 
 struct command {
     char tag[COMMAND_TAG_MAX + 1];
     enum command_verb verb;
-    char id[TEXT_ID_MAX + 1]; /* of kick */
-    uint32_t cursor;          /* of list */
+    char id[TEXT_ID_MAX + 1];         /* of kick and block */
+    char serial[TEXT_SERIAL_MAX + 1]; /* of revoke */
+    uint64_t version;                 /* of revoke and block */
+    uint32_t cursor;                  /* of list */
 };
 
 enum command_status {

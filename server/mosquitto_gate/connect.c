@@ -1,4 +1,4 @@
-/* CONNECT and its end: the certificate is read again, the client id bound to it, the deny list asked. */
+/* CONNECT and its end: the certificate is read again, the client id bound to it, the deny list asked, and its lease. */
 #include "gate.h"
 
 #include <string.h>
@@ -21,7 +21,8 @@ static bool is_own_client_id(const struct gate *gate, const struct identity *ide
 }
 
 /* Why a proven identity is still not let in, or NULL. */
-static const char *judge_identity(const struct gate *gate, const struct identity *identity, const char *client_id)
+static const char *judge_identity(const struct gate *gate, const struct identity *identity, const char *client_id,
+                                  enum lease_state lease)
 {
     const char *denied = gate_denied(gate, identity);
 
@@ -31,7 +32,7 @@ static const char *judge_identity(const struct gate *gate, const struct identity
     if (client_id == NULL || !is_own_client_id(gate, identity, client_id)) {
         return "client-id-mismatch";
     }
-    return NULL;
+    return lease == LEASE_RUNNING ? NULL : lease_state_name(lease);
 }
 
 /* Let a judged identity in: note the connection and give it its user name. Return why not, or NULL. */
@@ -64,7 +65,8 @@ int gate_on_connect(int event, void *data, void *userdata)
     if (status != IDENTITY_OK) {
         reason = identity_status_name(status);
     } else {
-        reason = judge_identity(gate, &identity, mosquitto_client_id(connect->client));
+        reason = judge_identity(gate, &identity, mosquitto_client_id(connect->client),
+                                gate_judge_lease(gate, lease_moment()));
         reason = reason == NULL ? admit(gate, connect->client, &identity) : reason;
     }
     if (reason != NULL) {

@@ -21,7 +21,40 @@ static uint32_t cut_id(struct gate *gate, const char *id)
     return cuts;
 }
 
-static void answer(struct gate *gate, const char *payload, size_t length, struct text *out)
+/* Whether a connection is what a revoke or block command names. */
+static bool is_named(const struct connection *connection, const struct command *command)
+{
+    return command->verb == COMMAND_REVOKE ? strcmp(connection->identity.serial, command->serial) == 0
+                                           : strcmp(connection->identity.id, command->id) == 0;
+}
+
+/* Deny what the command names ahead of the list that has it, and cut who is connected with it. */
+static void deny_now(struct gate *gate, const struct command *command, const void *asking, struct text *out)
+{
+    const char *kind = command->verb == COMMAND_REVOKE ? "serial" : "device";
+    const char *value = command->verb == COMMAND_REVOKE ? command->serial : command->id;
+    uint32_t cuts = 0;
+
+    if (command->version > gate->deny.list.version && !pending_add(&gate->pending, kind, value, command->version)) {
+        answer_error(out, command->tag, "full");
+        return;
+    }
+    for (uint32_t slot = 0; slot < gate->connections.capacity; slot++) {
+        const struct connection *connection = connections_at(&gate->connections, slot);
+        bool named = connection != NULL && is_named(connection, command);
+        const char *denied = named ? gate_denied(gate, &connection->identity) : NULL;
+
+        if (denied != NULL && connection->client == asking) {
+            gate->cut_again = true; /* the broker is still at work on its message */
+        } else if (denied != NULL) {
+            gate_cut(gate, connection, denied);
+            cuts++;
+        }
+    }
+    answer_kicked(out, command->tag, cuts);
+}
+
+static void answer(struct gate *gate, const char *payload, size_t length, const void *asking, struct text *out)
 {
     struct command command;
     enum command_status status = command_parse(payload, length, &command);
@@ -35,10 +68,14 @@ static void answer(struct gate *gate, const char *payload, size_t length, struct
         answer_list(out, command.tag, &gate->connections, command.cursor);
         break;
     case COMMAND_STATS:
-        answer_stats(out, command.tag, &gate->counters, &gate->connections, &gate->deny);
+        answer_stats(out, command.tag, &gate->counters, &gate->connections, &gate->deny, lease_moment());
         break;
     case COMMAND_KICK:
         answer_kicked(out, command.tag, cut_id(gate, command.id));
+        break;
+    case COMMAND_REVOKE:
+    case COMMAND_BLOCK:
+        deny_now(gate, &command, asking, out);
         break;
     }
 }
@@ -58,7 +95,7 @@ int gate_on_control(int event, void *data, void *userdata)
         return MOSQ_ERR_SUCCESS;
     }
     text_begin(&text, buffer, sizeof buffer);
-    answer(gate, request->payload, request->payloadlen, &text);
+    answer(gate, request->payload, request->payloadlen, request->client, &text);
     /* To the asking client alone. Where this fails it sees no answer, and asks again. */
     (void)mosquitto_broker_publish_copy(mosquitto_client_id(request->client), POLICY_ANSWER_TOPIC, (int)text.length,
                                         text.buffer, 1, false, NULL);

@@ -1,12 +1,11 @@
 #include "denylist.h"
 
-#include "identity.h"
 #include "text.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define HEADER "birthmark-deny 1 "
+#define HEADER "birthmark-deny 2 "
 #define DEVICE "device "
 #define SERIAL "serial "
 #define END "end "
@@ -28,27 +27,31 @@ static const char *take_line(char *text, size_t length, size_t *at)
     return line;
 }
 
-/* Read a decimal number in its one canonical form, at most 2^63. */
-static bool read_number(const char *text, uint64_t *out)
+/* Read the number that `line` goes on with at `*at` up to `end`, and move behind it. */
+static bool take_number(const char **at, char end, uint64_t *out)
 {
-    size_t digits = strspn(text, "0123456789");
-    uint64_t value = 0;
+    const char *stop = strchr(*at, end);
 
-    if (digits == 0 || digits > 18 || text[digits] != '\0' || (text[0] == '0' && digits > 1)) {
+    if (stop == NULL || !text_read_number(*at, (size_t)(stop - *at), out)) {
         return false;
     }
-    for (size_t i = 0; i < digits; i++) {
-        value = value * 10 + (uint64_t)(text[i] - '0');
-    }
-    *out = value;
+    *at = stop + (end != '\0');
     return true;
 }
 
-static bool is_serial(const char *text)
+static enum denylist_status read_header(const char *line, struct denylist *list)
 {
-    size_t digits = strspn(text, "0123456789abcdef");
+    const char *at = line + strlen(HEADER);
+    uint64_t issued;
+    uint64_t until;
 
-    return digits >= 1 && digits <= IDENTITY_SERIAL_MAX && text[digits] == '\0' && text[0] != '0';
+    if (strncmp(line, HEADER, strlen(HEADER)) != 0 || !take_number(&at, ' ', &list->version) ||
+        !take_number(&at, ' ', &issued) || !take_number(&at, '\0', &until)) {
+        return DENYLIST_BAD_HEADER;
+    }
+    list->issued_s = (int64_t)issued;
+    list->until_s = (int64_t)until;
+    return until > issued && until - issued <= DENYLIST_LEASE_MAX_S ? DENYLIST_OK : DENYLIST_BAD_LEASE;
 }
 
 static bool is_entry(const char *line)
@@ -56,7 +59,8 @@ static bool is_entry(const char *line)
     if (strncmp(line, DEVICE, strlen(DEVICE)) == 0) {
         return text_is_id(line + strlen(DEVICE), strlen(line + strlen(DEVICE)));
     }
-    return strncmp(line, SERIAL, strlen(SERIAL)) == 0 && is_serial(line + strlen(SERIAL));
+    return strncmp(line, SERIAL, strlen(SERIAL)) == 0 &&
+           text_is_serial(line + strlen(SERIAL), strlen(line + strlen(SERIAL)));
 }
 
 size_t denylist_lines_needed(const char *text, size_t length)
@@ -75,11 +79,12 @@ enum denylist_status denylist_parse(char *text, size_t length, uint32_t *lines, 
     uint64_t stated = 0;
     size_t at = 0;
     const char *line = length <= DENYLIST_FILE_MAX ? take_line(text, length, &at) : NULL;
+    enum denylist_status status = line != NULL ? read_header(line, &list) : DENYLIST_BAD_HEADER;
     const char *previous = "";
+    const char *count;
 
-    if (line == NULL || strncmp(line, HEADER, strlen(HEADER)) != 0 ||
-        !read_number(line + strlen(HEADER), &list.version)) {
-        return DENYLIST_BAD_HEADER;
+    if (status != DENYLIST_OK) {
+        return status;
     }
     while ((line = take_line(text, length, &at)) != NULL && strncmp(line, END, strlen(END)) != 0) {
         if (!is_entry(line) || list.count >= capacity) {
@@ -91,7 +96,8 @@ enum denylist_status denylist_parse(char *text, size_t length, uint32_t *lines, 
         lines[list.count++] = (uint32_t)(line - text);
         previous = line;
     }
-    if (line == NULL || !read_number(line + strlen(END), &stated) || stated != list.count || at != length) {
+    count = line != NULL ? line + strlen(END) : NULL;
+    if (count == NULL || !take_number(&count, '\0', &stated) || stated != list.count || at != length) {
         return DENYLIST_BAD_END;
     }
     *out = list;
@@ -134,13 +140,21 @@ const char *denylist_status_name(enum denylist_status status)
     case DENYLIST_NO_MEMORY:
         return "does not fit into memory";
     case DENYLIST_BAD_HEADER:
-        return "does not begin with 'birthmark-deny 1 VERSION'";
+        return "does not begin with 'birthmark-deny 2 VERSION ISSUED UNTIL'";
+    case DENYLIST_BAD_LEASE:
+        return "has a lease that ends before it begins, or lasts longer than 7 days";
     case DENYLIST_BAD_ENTRY:
         return "has a line that is neither 'device ID' nor 'serial HEX'";
     case DENYLIST_UNSORTED:
         return "is not in ascending order, or has an entry twice";
     case DENYLIST_BAD_END:
         return "is cut short: its last line is not 'end COUNT'";
+    case DENYLIST_BAD_SIGNATURE:
+        return "is not signed as it must be";
+    case DENYLIST_SIGNER_OUTDATED:
+        return "was issued outside its signer's validity";
+    case DENYLIST_SIGNER_DENIED:
+        return "has a signer that the list in force denies";
     case DENYLIST_OLDER:
         return "is older than the list in force (birthmark broker sync writes a newer one)";
     }

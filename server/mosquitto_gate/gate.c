@@ -66,10 +66,15 @@ bool gate_read_user(const char *user, enum policy_role *role, const char **id)
 
 const char *gate_denied(const struct gate *gate, const struct identity *identity)
 {
-    if (denylist_has(&gate->deny.list, "serial", identity->serial)) {
+    if (denylist_has(&gate->deny.list, "serial", identity->serial) ||
+        pending_has(&gate->pending, "serial", identity->serial)) {
         return "serial-denied";
     }
-    return denylist_has(&gate->deny.list, "device", identity->id) ? "device-denied" : NULL;
+    if (denylist_has(&gate->deny.list, "device", identity->id) ||
+        pending_has(&gate->pending, "device", identity->id)) {
+        return "device-denied";
+    }
+    return NULL;
 }
 
 void gate_cut(struct gate *gate, const struct connection *connection, const char *reason)

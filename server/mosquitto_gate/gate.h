@@ -6,7 +6,9 @@
 #include "connections.h"
 #include "denyfile.h"
 #include "identity.h"
+#include "lease.h"
 #include "options.h"
+#include "pending.h"
 #include "policy.h"
 
 #include <mosquitto.h>
@@ -27,7 +29,11 @@ struct gate {
     struct options options;
     struct identity_rules rules;
     ASN1_OBJECT *control_eku;
+    ASN1_OBJECT *deny_eku;
     struct denyfile deny;
+    struct pending pending;
+    enum lease_state lease; /* as it was last logged */
+    bool cut_again;         /* someone who is denied is still connected: look at the next tick */
     struct connections connections;
     struct connection *slots;
     uint32_t *buckets;
@@ -51,7 +57,7 @@ void gate_log_next_second(struct gate *gate);
 /* Read role and id out of a user name; false where it is not one that this gate gave. */
 bool gate_read_user(const char *user, enum policy_role *role, const char **id);
 
-/* Why the deny list refuses an identity, or NULL. */
+/* Why the deny list, or a command that runs ahead of it, refuses an identity; or NULL. */
 const char *gate_denied(const struct gate *gate, const struct identity *identity);
 
 /* Cut one connection, without its will: whoever is cut has nothing more to say. The slot is free afterwards. */
@@ -59,6 +65,9 @@ void gate_cut(struct gate *gate, const struct connection *connection, const char
 
 /* Read the deny file, or keep the list in force; cut who is denied now. */
 bool gate_reload_deny_file(struct gate *gate);
+
+/* Whether new connections may be let in. A change is one line in the log. */
+enum lease_state gate_judge_lease(struct gate *gate, struct moment now);
 
 /* Read both CA files and put them in force together, or keep what is in force. */
 bool gate_reload_issuers(struct gate *gate);

@@ -1,5 +1,7 @@
 #include "identity.h"
 
+#include "certificate.h"
+
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdbool.h>
@@ -7,29 +9,6 @@
 #include <string.h>
 
 #define DEVICE_URI_MAX 512U
-
-static enum identity_status read_serial(const X509 *certificate, char out[IDENTITY_SERIAL_MAX + 1])
-{
-    static const char digits[] = "0123456789abcdef";
-    const ASN1_INTEGER *serial = X509_get0_serialNumber(certificate);
-    const unsigned char *octets = ASN1_STRING_get0_data(serial);
-    int length = ASN1_STRING_length(serial);
-    size_t written = 0;
-
-    if (ASN1_STRING_type(serial) != V_ASN1_INTEGER || length < 1 || length > (int)(IDENTITY_SERIAL_MAX / 2)) {
-        return IDENTITY_BAD_SERIAL;
-    }
-    for (int i = 0; i < length; i++) {
-        if (written > 0 || octets[i] >= 0x10) {
-            out[written++] = digits[octets[i] >> 4];
-        }
-        if (written > 0 || octets[i] > 0) {
-            out[written++] = digits[octets[i] & 0x0F];
-        }
-    }
-    out[written] = '\0';
-    return written > 0 ? IDENTITY_OK : IDENTITY_BAD_SERIAL;
-}
 
 static enum identity_status read_name(const X509 *certificate, char out[TEXT_ID_MAX + 1])
 {
@@ -53,25 +32,14 @@ static enum identity_status read_name(const X509 *certificate, char out[TEXT_ID_
     return IDENTITY_OK;
 }
 
-static bool read_time(const ASN1_TIME *value, time_t *out)
-{
-    struct tm parts;
-
-    if (ASN1_TIME_to_tm(value, &parts) != 1) {
-        return false;
-    }
-    *out = timegm(&parts);
-    return true;
-}
-
 static enum identity_status check_validity(const X509 *certificate, const X509 *signer, time_t now, time_t *not_after)
 {
     time_t not_before;
     time_t signer_not_after;
 
-    if (!read_time(X509_get0_notBefore(certificate), &not_before) ||
-        !read_time(X509_get0_notAfter(certificate), not_after) ||
-        !read_time(X509_get0_notAfter(signer), &signer_not_after)) {
+    if (!certificate_time(X509_get0_notBefore(certificate), &not_before) ||
+        !certificate_time(X509_get0_notAfter(certificate), not_after) ||
+        !certificate_time(X509_get0_notAfter(signer), &signer_not_after)) {
         return IDENTITY_BAD_TIME;
     }
     if (now < not_before) {
@@ -111,25 +79,13 @@ static enum identity_status check_uri(const X509 *certificate, const char *trust
     return length > 0 && (size_t)length < sizeof wanted && uris == 1 && matched ? IDENTITY_OK : IDENTITY_BAD_URI;
 }
 
-static bool has_key_usage(const X509 *certificate, const ASN1_OBJECT *oid)
-{
-    EXTENDED_KEY_USAGE *usages = X509_get_ext_d2i(certificate, NID_ext_key_usage, NULL, NULL);
-    bool found = false;
-
-    for (int i = 0; i < sk_ASN1_OBJECT_num(usages); i++) {
-        found = found || OBJ_cmp(sk_ASN1_OBJECT_value(usages, i), oid) == 0;
-    }
-    EXTENDED_KEY_USAGE_free(usages);
-    return found;
-}
-
 static enum identity_status check_role(const X509 *certificate, const struct identity_rules *rules,
                                        const struct identity *identity)
 {
     bool reserved = strncmp(identity->id, IDENTITY_RESERVED_PREFIX, strlen(IDENTITY_RESERVED_PREFIX)) == 0;
 
     if (identity->role == POLICY_CONTROL) {
-        if (!has_key_usage(certificate, rules->control_eku)) {
+        if (!certificate_has_purpose(certificate, rules->control_eku)) {
             return IDENTITY_NOT_CONTROL;
         }
         return reserved ? IDENTITY_OK : IDENTITY_BAD_NAME;
@@ -141,7 +97,7 @@ static enum identity_status read_all(X509 *certificate, const struct identity_ru
                                      struct identity *out)
 {
     /* Both are read before either is judged, so that a refusal's line in the log has all there is. */
-    enum identity_status serial = read_serial(certificate, out->serial);
+    enum identity_status serial = certificate_serial(certificate, out->serial) ? IDENTITY_OK : IDENTITY_BAD_SERIAL;
     enum identity_status name = read_name(certificate, out->id);
     enum identity_status status = IDENTITY_OK;
     const X509 *signer = issuers_signer(&rules->fleet, certificate);

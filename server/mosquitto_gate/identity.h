@@ -17,7 +17,6 @@
 #include <openssl/x509.h>
 #include <time.h>
 
-#define IDENTITY_SERIAL_MAX 40U /* hex digits: RFC 5280 §4.1.2.2 allows 20 octets */
 #define IDENTITY_RESERVED_PREFIX "srv-"
 
 struct identity_rules {
@@ -30,7 +29,7 @@ struct identity_rules {
 struct identity {
     enum policy_role role;
     char id[TEXT_ID_MAX + 1];
-    char serial[IDENTITY_SERIAL_MAX + 1]; /* lower-case hex without leading zeros, as in the deny file */
+    char serial[TEXT_SERIAL_MAX + 1]; /* lower-case hex without leading zeros, as in the deny file */
     time_t not_after;
 };
 

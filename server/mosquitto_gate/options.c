@@ -77,6 +77,7 @@ enum options_status options_read(const struct mosquitto_opt *given, int count, s
         {"infra_ca_file", KIND_TEXT, true, out->infra_ca_file, false},
         {"control_eku", KIND_TEXT, true, out->control_eku, false},
         {"deny_file", KIND_TEXT, true, out->deny_file, false},
+        {"deny_eku", KIND_TEXT, true, out->deny_eku, false},
         {"max_connections", KIND_COUNT, true, &out->max_connections, false},
         {"app_clients", KIND_SWITCH, false, &out->app_clients, false},
     };

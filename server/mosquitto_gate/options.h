@@ -20,6 +20,7 @@ struct options {
     char infra_ca_file[OPTIONS_VALUE_MAX + 1]; /* PEM: whoever one of these signed may be a control identity */
     char control_eku[OPTIONS_VALUE_MAX + 1];   /* dotted: the extended key usage that makes it one */
     char deny_file[OPTIONS_VALUE_MAX + 1];
+    char deny_eku[OPTIONS_VALUE_MAX + 1]; /* dotted: the extended key usage of who may sign it */
     uint32_t max_connections;
     bool app_clients; /* let client ids be ID.APP too, with the rights of ID */
 };

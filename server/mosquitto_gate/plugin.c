@@ -1,7 +1,7 @@
 /* The Mosquitto plugin: who may connect, by certificate; what they may touch, by topic; and for how long.
  *
  * At CONNECT the client's certificate is read again (identity.h), the client id is bound to it, and the deny list is
- * asked. Only then does the connection get its user name, "device:ID" or "control:ID", by which every later access is
+ * asked, whose lease must not be over (lease.h). Only then does the connection get its user name, "device:ID" or "control:ID", by which every later access is
  * judged (policy.h); the broker keeps it with a persistent session, so it holds for messages that are queued while the
  * client is away, and for its will. Once a second expired connections are cut, and a changed deny file is read.
  *
@@ -30,24 +30,36 @@ static void release(struct gate *gate)
     issuers_release(&gate->rules.infra);
     denyfile_release(&gate->deny);
     ASN1_OBJECT_free(gate->control_eku);
+    ASN1_OBJECT_free(gate->deny_eku);
     free(gate->slots);
     free(gate->buckets);
     free(gate);
+}
+
+static ASN1_OBJECT *read_purpose(const char *option, const char *dotted)
+{
+    ASN1_OBJECT *purpose = OBJ_txt2obj(dotted, 1);
+
+    if (purpose == NULL) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "%s %s is not a dotted object identifier", option, dotted);
+    }
+    return purpose;
 }
 
 static bool prepare(struct gate *gate)
 {
     uint32_t capacity = gate->options.max_connections + SPARE_SLOTS;
 
-    gate->control_eku = OBJ_txt2obj(gate->options.control_eku, 1);
-    if (gate->control_eku == NULL) {
-        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "control_eku %s is not a dotted object identifier",
-                             gate->options.control_eku);
+    gate->control_eku = read_purpose("control_eku", gate->options.control_eku);
+    gate->deny_eku = read_purpose("deny_eku", gate->options.deny_eku);
+    if (gate->control_eku == NULL || gate->deny_eku == NULL) {
         return false;
     }
     gate->rules.control_eku = gate->control_eku;
     gate->rules.trust_domain = gate->options.trust_domain;
     gate->deny.path = gate->options.deny_file;
+    gate->deny.infra = &gate->rules.infra;
+    gate->deny.purpose = gate->deny_eku;
     gate->slots = calloc(capacity, sizeof *gate->slots);
     gate->buckets = calloc(capacity, sizeof *gate->buckets);
     if (gate->slots == NULL || gate->buckets == NULL) {

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NUMBER_DIGITS_MAX 18U /* fits into 63 bits */
+
 static bool is_id_character(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
@@ -22,6 +24,36 @@ size_t text_id_span(const char *text, size_t length)
 bool text_is_id(const char *text, size_t length)
 {
     return length >= 1 && length <= TEXT_ID_MAX && text_id_span(text, length) == length;
+}
+
+bool text_is_serial(const char *text, size_t length)
+{
+    if (length < 1 || length > TEXT_SERIAL_MAX || text[0] == '0') {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (!((text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool text_read_number(const char *text, size_t length, uint64_t *out)
+{
+    uint64_t value = 0;
+
+    if (length < 1 || length > NUMBER_DIGITS_MAX || (text[0] == '0' && length > 1)) {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9') {
+            return false;
+        }
+        value = value * 10 + (uint64_t)(text[i] - '0');
+    }
+    *out = value;
+    return true;
 }
 
 void text_loggable(const char *text, char out[TEXT_LOGGABLE_MAX + 1])

@@ -1,4 +1,4 @@
-/* Small, bounded text: ids, what may be logged, and replies that can't overflow.
+/* Small, bounded text: ids, numbers, what may be logged, and replies that can't overflow.
  *
  * Rules: the caller owns every buffer; every output is NUL-terminated; nothing allocates.
  */
@@ -7,8 +7,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define TEXT_ID_MAX 64U
+#define TEXT_SERIAL_MAX 40U /* hex digits: RFC 5280 §4.1.2.2 allows 20 octets */
 #define TEXT_LOGGABLE_MAX 120U
 
 /* How many leading characters of `text` are of the alphabet of ids, a-z 0-9 and '-'.
@@ -19,6 +21,12 @@ size_t text_id_span(const char *text, size_t length);
 
 /* Whether `text` is an id: 1 to TEXT_ID_MAX characters of a-z, 0-9 and '-' (birthmark_wire.ids). */
 bool text_is_id(const char *text, size_t length);
+
+/* Whether `text` is a serial number: 1 to TEXT_SERIAL_MAX digits of lower-case hex, the first not 0. */
+bool text_is_serial(const char *text, size_t length);
+
+/* Read a decimal number of 1 to 18 digits in its one canonical form; false, and `out` unchanged, for anything else. */
+bool text_read_number(const char *text, size_t length, uint64_t *out);
 
 /* Copy what a stranger sent so that it can stand in one line of a log: printable ASCII without quotes, backslash or
  * space; every other byte becomes '?'; what is too long ends in "...".

@@ -4,8 +4,9 @@ import http.server
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ REPLIES: dict[str, Reply] = {
     "/never": (503, {"Retry-After": "99999999"}, b""),
     "/nonsense": (503, {"Retry-After": "soon"}, b""),
     "/huge": (200, {}, bytes(70_000)),
+    "/dated": (503, {"Date": "Mon, 01 Jan 2001 00:00:00 GMT", "Retry-After": "Mon, 01 Jan 2001 00:01:30 GMT"}, b""),
+    "/undated": (503, {"Date": "today", "Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, b""),
 }
 
 
@@ -46,13 +49,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if self.path == "/drip":
+            self._drip()
+            return
         status, headers, body = REPLIES[self.path]
-        self.send_response(status)
+        self.send_response_only(status)
+        self.send_header("Date", headers.get("Date", self.date_time_string()))
         for name, value in headers.items():
-            self.send_header(name, value)
+            if name != "Date":
+                self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _drip(self) -> None:
+        """An answer that never pauses for long and never ends."""
+        with suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            for _ in range(200):
+                self.wfile.write(b"x")
+                time.sleep(0.05)
+        self.close_connection = True
 
     def log_message(self, format: str, *arguments: object) -> None:
         pass
@@ -126,6 +143,25 @@ def test_retry_after_is_seconds_or_a_date_and_never_more_than_a_day(
     with connected(pki, port) as connection, pytest.raises(Unavailable) as unavailable:
         connection.request("GET", path)
     assert unavailable.value.problem.retry_after_s == wait_s
+
+
+def test_retry_after_as_a_date_counts_by_the_servers_clock_as_ours_may_be_wrong(pki: Pki, port: int) -> None:
+    with connected(pki, port) as connection, pytest.raises(Unavailable) as unavailable:
+        connection.request("GET", "/dated")
+    assert unavailable.value.problem.retry_after_s == 90
+    with connected(pki, port) as connection, pytest.raises(Unavailable) as unavailable:
+        connection.request("GET", "/undated")
+    assert unavailable.value.problem.retry_after_s == 0
+
+
+def test_an_answer_has_one_time_limit_however_small_its_pieces(pki: Pki, port: int) -> None:
+    context = ssl.create_default_context(cafile=str(pki.root_pem))
+    began_s = time.monotonic()
+    with HttpsConnection("localhost", port, context=context, timeout_s=0.5) as connection:
+        with pytest.raises(Unreachable, match="no answer in time"):
+            connection.request("GET", "/drip")
+        assert time.monotonic() - began_s < 3
+        assert connection.request("GET", "/ok").status == 200  # over a new connection
 
 
 def test_a_server_that_is_not_ours_is_not_asked(pki: Pki, port: int, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_floor_holds_after_success(tmp_path: Path) -> None:
     backoff.begin()
     backoff.succeeded()
     boot.at_s += 10
-    assert backoff.wait_s() == pytest.approx(20)
+    assert backoff.wait_s() == backoff.floor_left_s() == pytest.approx(20)
 
 
 def test_restart_keeps_failures_and_floor(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
 
 from birthmark_agent.clock import (
     CheckTime,
@@ -14,12 +12,9 @@ from birthmark_agent.clock import (
     LinuxClock,
     SignedTime,
     TimeRefused,
-    verify_signed_time,
 )
 from birthmark_agent.errors import StorageFailed
 from birthmark_agent.files import Files
-from birthmark_wire.time import time_binding, write_time
-from support.tls_pair import SoftwareKey, TestCa
 
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
 ISSUED = datetime(2026, 3, 1, tzinfo=UTC)
@@ -152,45 +147,3 @@ def test_real_clock_answers() -> None:
     assert clock.wall().tzinfo is UTC
     assert clock.boot_time_s() > 0
     assert clock.synchronised() in (True, False)
-
-
-# -- the server's signed answer
-
-NONCE = bytes(range(32))
-_CA, _KEY = TestCa.create(), SoftwareKey()
-_CERTIFICATE = _CA.issue_now(_KEY.spki)[0]
-
-
-def _sign(text: str, nonce: bytes = NONCE, key: SoftwareKey = _KEY) -> bytes:
-    return key.private.sign(time_binding(nonce=nonce, at=text), ec.ECDSA(SHA256()))
-
-
-def _verify(text: str, signature: bytes, nonce: bytes = NONCE) -> SignedTime:
-    return verify_signed_time(text, signature, nonce=nonce, certificate=_CERTIFICATE, asked_at_boot_time_s=7.0)
-
-
-def test_signed_time_over_our_nonce_stands() -> None:
-    assert _verify(write_time(NOW), _sign(write_time(NOW))) == SignedTime(NOW, 7.0)
-
-
-def test_replayed_altered_or_foreign_time_is_refused() -> None:
-    text = write_time(NOW)
-    for other_text, signature in (
-        (text, _sign(text, nonce=bytes(32))),
-        (write_time(FAR), _sign(text)),
-        (text, _sign(text, key=SoftwareKey())),
-        (text, b"no signature"),
-    ):
-        with pytest.raises(TimeRefused, match="not by the server's key"):
-            _verify(other_text, signature)
-
-
-@pytest.mark.parametrize("text", ["", "2026-06-01", "2026-06-01T12:00:00+00:00", "2026-6-1T12:00:00Z", "now"])
-def test_signed_nonsense_is_refused(text: str) -> None:
-    with pytest.raises(TimeRefused, match="want a time"):
-        _verify(text, _sign(text))
-
-
-def test_short_nonce_is_refused() -> None:
-    with pytest.raises(TimeRefused, match="nonce of 32 bytes"):
-        _verify(write_time(NOW), _sign(write_time(NOW), nonce=b"x"), nonce=b"x")

@@ -1,9 +1,15 @@
 """Mutual TLS with the key in a real (emulated) TPM."""
 
+from pathlib import Path
+
 import pytest
 
 from birthmark_agent import tls
 from birthmark_agent.errors import KeyNotOfThisTpm, TlsKeyFailed, TpmUnavailable
+from birthmark_agent.homecoming import leads_elsewhere
+from birthmark_agent.identity import Identities
+from birthmark_agent.settings import parse_settings
+from birthmark_agent.slots import Identity
 from birthmark_agent.tpm.device import Tpm
 from birthmark_agent.tpm.signer import TpmSigner
 from birthmark_wire.tpm_templates import ALG_SHA256, CURVE_P384, OPERATIONAL_KEY
@@ -76,3 +82,39 @@ def test_key_lost_with_tpm2_clear_is_found_before_the_network_is_touched(swtpm: 
     with pytest.raises(TlsKeyFailed) as caught:
         _context(ca, signer)
     assert isinstance(caught.value.__cause__, KeyNotOfThisTpm)
+
+
+def _identities(swtpm: Swtpm, ca: TestCa, folder: Path) -> Identities:
+    (folder / "root.pem").write_text(ca.anchors_pem)
+    server = {"url": "https://server.test", "anchors": "root.pem"}
+    settings = {"server": server, "tpm": {"tcti": swtpm.tcti}, "state": {"folder": "state"}}
+    return Identities(parse_settings(settings, folder=folder))
+
+
+def test_an_operational_identity_signs_apart(swtpm: Swtpm, ca: TestCa, tmp_path: Path) -> None:
+    with Tpm.open(swtpm.tcti) as tpm:
+        key_pem = tpm.create_operational_key()
+    identity = Identity.of(ca.issue_now(TpmSigner.operational(swtpm.tcti, key_pem).spki), key_pem)
+    shake_hands(_identities(swtpm, ca, tmp_path).operational_context(identity), ca.server())
+    assert swtpm.objects() == 0
+
+
+def test_a_slot_whose_key_is_not_its_certificates_shows_nothing(swtpm: Swtpm, ca: TestCa, tmp_path: Path) -> None:
+    with Tpm.open(swtpm.tcti) as tpm:
+        ours, another = tpm.create_operational_key(), tpm.create_operational_key()
+    identity = Identity.of(ca.issue_now(TpmSigner.operational(swtpm.tcti, ours).spki), another)
+    with pytest.raises(TlsKeyFailed, match="not the certificate's") as raised:
+        shake_hands(_identities(swtpm, ca, tmp_path).operational_context(identity), ca.server())
+    assert leads_elsewhere(raised.value)
+
+
+def test_a_tpm_that_is_away_is_no_reason_to_give_an_identity_up(swtpm: Swtpm, ca: TestCa, tmp_path: Path) -> None:
+    with Tpm.open(swtpm.tcti) as tpm:
+        key_pem = tpm.create_operational_key()
+    identity = Identity.of(ca.issue_now(TpmSigner.operational(swtpm.tcti, key_pem).spki), key_pem)
+    swtpm.stop()
+    with pytest.raises(TlsKeyFailed) as raised:
+        shake_hands(_identities(swtpm, ca, tmp_path).operational_context(identity), ca.server())
+    swtpm.start()
+    assert isinstance(raised.value.__cause__, TpmUnavailable)
+    assert not leads_elsewhere(raised.value)

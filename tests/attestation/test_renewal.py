@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attestation.enrolling import FOREIGN, MODEL, ROOTS, SERVER, VENDOR, answer_of, begin, enroll
-from attestation.test_odd_der import tlv
 from birthmark_agent.csr import KeyEvidence, Names, attestation_bundle, birth_names, build_request, device_names
 from birthmark_server.attestation import der, errors
 from birthmark_server.attestation.csr import VerifiedCsr, verify_csr
@@ -23,6 +22,7 @@ from birthmark_server.errors import BirthmarkError, Misconfigured
 from birthmark_wire import est
 from birthmark_wire.enrollment import Attestation
 from birthmark_wire.tpm_templates import BIRTH_KEY
+from support.odd_der import tlv
 from support.software_tpm import SoftwareKey, SoftwareTpm
 
 TPM = SoftwareTpm.create(VENDOR)

@@ -9,7 +9,7 @@ from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.broker.mosquitto import MosquittoSettings, render, write_config
 from birthmark_server.broker.trial import try_config
 from birthmark_server.errors import Misconfigured
-from support.broker_pki import CONTROL_EKU, BrokerPki
+from support.broker_pki import CONTROL_EKU, DENY_EKU, BrokerPki
 from support.mosquitto import build_gate
 
 
@@ -26,6 +26,7 @@ def settings(pki: BrokerPki, tmp_path: Path) -> MosquittoSettings:
         key=leaf.key,
         trust_domain=pki.trust_domain,
         control_eku=CONTROL_EKU,
+        deny_eku=DENY_EKU,
         roots=(pki.root.certificate,),
         fleet=(pki.fleet.certificate,),
         infra=(pki.infra.certificate,),
@@ -38,8 +39,6 @@ def test_everything_is_written_and_nothing_secret(settings: MosquittoSettings) -
     names = sorted(path.name for path in settings.folder.iterdir())
     assert names == [
         "ca-bundle.pem",
-        "deny",
-        "deny.lock",
         "fleet-ca.pem",
         "infra-ca.pem",
         "mosquitto.conf",
@@ -50,8 +49,9 @@ def test_everything_is_written_and_nothing_secret(settings: MosquittoSettings) -
     assert not [path for path in settings.folder.iterdir() if path.is_file() and b"PRIVATE" in path.read_bytes()]
 
 
-def test_writing_again_keeps_the_deny_list(settings: MosquittoSettings) -> None:
-    deny = DenyFile(write_config(settings).deny_file)
+def test_writing_again_keeps_the_deny_list(settings: MosquittoSettings, pki: BrokerPki) -> None:
+    deny = DenyFile(write_config(settings).deny_file, signer=pki.deny_signer)
+    deny.create()
     deny.add(devices=["a"])
     write_config(settings)
     assert deny.read().devices == {"a"}
@@ -91,6 +91,7 @@ def test_what_makes_the_gate_work_is_always_there(settings: MosquittoSettings) -
         {"trust_domain": "Fleet.Test"},
         {"trust_domain": "fleet test"},
         {"control_eku": "control"},
+        {"deny_eku": "deny"},
         {"address": "0.0.0.0\nallow_anonymous true"},
         {"address": "a b"},
         {"user": "root\nx"},
@@ -132,7 +133,7 @@ class TestTrial:
 
     def test_mosquitto_starts_with_what_is_written(self, settings: MosquittoSettings, pki: BrokerPki) -> None:
         real = replace(settings, plugin=build_gate(), crls=(pki.fleet.crl(), pki.infra.crl()))
-        write_config(real)
+        DenyFile(write_config(real).deny_file, signer=pki.deny_signer).create()
         assert try_config(real).startswith("2.")
 
     def test_a_key_that_is_not_the_certificates_is_found(self, settings: MosquittoSettings, pki: BrokerPki) -> None:

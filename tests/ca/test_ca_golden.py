@@ -8,9 +8,11 @@ from types import ModuleType
 import pytest
 
 from birthmark_server.ca.authority import read_certificate, verify_ca
+from birthmark_server.ca.errors import ProfileViolation
 from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.roles import PROFILE_OF
 from support.ek_certificate import ek_certificate
 
 FOLDER = Path(__file__).parent / "golden"
@@ -37,6 +39,20 @@ def test_every_ca_is_as_its_golden_certificate(generator: ModuleType, kind: CaKi
     root = read_certificate(FOLDER / "root.pem")
     certificate = root if kind is CaKind.ROOT else read_certificate(FOLDER / f"{kind}-2026.pem")
     verify_ca(certificate, kind=kind, namespace=generator.NAMESPACE, root=root, now=generator.NOW)
+
+
+def test_an_infra_ca_from_before_there_were_roles_is_believed_and_certifies_all_but_roles(
+    generator: ModuleType,
+) -> None:
+    earlier = FOLDER / "without-roles"
+    root, infra = read_certificate(earlier / "root.pem"), read_certificate(earlier / "infra-2026.pem")
+    verify_ca(infra, kind=CaKind.INFRA, namespace=generator.NAMESPACE, root=root, now=generator.NOW)
+    issuer = generator.issuer(CaKind.INFRA, folder=earlier)
+    requests = generator.requests()
+    assert issuer.prepare(requests[CertificateProfile.OPERATOR], now=generator.NOW).tbs
+    for profile in PROFILE_OF.values():
+        with pytest.raises(ProfileViolation, match="birthmark init --add infra"):
+            issuer.prepare(requests[profile], now=generator.NOW)
 
 
 def test_the_hardware_module_name_of_a_listed_ek_byte_for_byte(generator: ModuleType) -> None:

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives import hashes
 from typer.main import get_command
 
 from birthmark_server import cli
-from birthmark_server.cli.certificate import find_certificate
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.domain import CertificateRecord, Refusal
 from birthmark_server.errors import Malformed
+from birthmark_server.web.api.certificates import find_certificate
 from cli.conftest import Birthmark
 from store.values import certificate
 from support.tpm_vendor import VendorCa
@@ -99,7 +99,7 @@ def test_a_certificate_is_named_by_as_few_digits_as_the_list_shows(birthmark: Bi
     alice = str(installation / "operators" / "alice.pem")
     words = (operator["sha256"][:8], "--reason", "superseded", "--operator", alice)
     done = birthmark("certificate", "revoke", *words)
-    assert (done.status, "revoked by alice: operator" in done.err) == (0, True)
+    assert (done.status, "revoked by alice: security-officer" in done.err) == (0, True)
 
 
 @pytest.mark.parametrize(("digits", "status"), [("0" * 8, 1), ("abc", 65), ("x" * 64, 65), ("0" * 65, 65)])
@@ -224,7 +224,14 @@ def test_an_empty_list_is_an_empty_array_and_a_hint_for_people(birthmark: Birthm
 
 def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) -> None:
     records = json.loads(birthmark("certificate", "list", "--json").out)
-    assert sorted(record["profile"] for record in records) == ["broker", "control", "operator", "operator", "server"]
+    assert sorted(record["profile"] for record in records) == [
+        "broker",
+        "control",
+        "deny-list",
+        "security-officer",
+        "security-officer",
+        "server",
+    ]
     pem = birthmark("certificate", "show", records[0]["sha256"]).out
     assert pem.startswith("-----BEGIN CERTIFICATE-----")
 
@@ -268,7 +275,7 @@ def test_a_bug_is_one_sentence_and_70(birthmark: Birthmark, monkeypatch: pytest.
 
 def test_the_database_and_the_journal_are_found_well(birthmark: Birthmark) -> None:
     assert birthmark("database", "upgrade").status == 0
-    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 5
+    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 6
     assert json.loads(birthmark("journal", "replay", "--json").out)["applied"] == 0
 
 

@@ -87,6 +87,15 @@ def test_a_broker_that_is_not_running(birthmark: Birthmark) -> None:
     assert "is Mosquitto running?" in finding["advice"]
 
 
+def test_a_broker_whose_name_has_no_address(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    text = config.read_text()
+    assert "[broker]" in text
+    config.write_text(text.replace("[broker]", '[broker]\ncontrol_host = "mqtt.invalid"'))
+    (finding,) = findings(birthmark, "broker")
+    assert finding["advice"].startswith("mqtt.invalid has no address here")
+
+
 def test_a_server_that_is_not_running_is_no_fault_of_the_installation(birthmark: Birthmark) -> None:
     (finding,) = findings(birthmark, "server")
     assert finding["state"] == "soon"

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 from sqlalchemy.exc import DatabaseError
 
+from birthmark_server.broker.errors import BrokerNotTold
 from birthmark_server.ca import errors as ca
 from birthmark_server.cli import run
-from birthmark_server.cli.cut_off import BrokerNotTold
 from birthmark_server.cli.exits import Exit, exit_for
-from birthmark_server.cli.operator import NotAnOperator
+from birthmark_server.cli.operator_proof import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.store import errors as store
 from birthmark_wire.errors import DecodeError

@@ -22,9 +22,10 @@ def test_birthmark_on_a_device_names_the_extra(module: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "doctor", "enroll"])
-def test_birthmark_agent_on_a_server_names_the_extra(command: str) -> None:
+@pytest.mark.parametrize("module", ["cryptography", "paho", "tpm2_pytss"])
+def test_birthmark_agent_on_a_server_names_the_extra(command: str, module: str) -> None:
     agent = f"from birthmark_agent.cli import main; sys.exit(main(['--config', '/nowhere.toml', '{command}']))"
-    done = run_without("cryptography", agent)
+    done = run_without(module, agent)
     assert (done.returncode, done.stderr.count("\n")) == (69, 1), done.stderr
     assert "pip install 'birthmark[agent]'" in done.stderr
 

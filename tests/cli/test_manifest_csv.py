@@ -6,19 +6,21 @@ from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark_server.attestation.certificate import key_sha256
 from birthmark_server.cli.manifest_csv import BrokenManifest, conflicts, models_missing, read_manifest
 from birthmark_server.domain import ManifestEntry
+from support.odd_der import replacing, rewritten, swap_attributes, unsorted_root
+from support.tpm_vendor import VendorCa, new_key
 
 AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 EK = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 OTHER = EK[::-1]
+VENDOR = VendorCa.create()
 
 
 def read(text: str | bytes) -> list[ManifestEntry]:
@@ -44,14 +46,37 @@ def test_columns_may_stand_in_any_order_with_spaces_a_byte_order_mark_and_crlf()
 
 def test_an_ek_certificate_gives_the_hash_of_its_key() -> None:
     certificate = _certificate()
-    text = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
-    spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    text = base64.b64encode(certificate).decode()
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     (entry,) = read(f"serial,model,ek_certificate\nSN-42,EDGE-7,{text}\n")
     assert entry.ek_sha256 == hashlib.sha256(spki).hexdigest()
 
 
+def test_an_ek_certificate_of_odd_der_is_read_as_the_verifier_reads_it() -> None:
+    """Genuine ones have unsorted SETs, which `cryptography` refuses; a device must be listed by what it will show."""
+    ca, ek = unsorted_root(), new_key("p256")
+    assert isinstance(ca.key, ec.EllipticCurvePrivateKey)
+    name = ca.certificate.subject.public_bytes()
+    usual = VENDOR.issue_ek(ek.public_key(), issuer=ca)
+    odd = rewritten(usual, replacing(name, swap_attributes(name)), ca.key)
+    with pytest.raises(ValueError, match="InvalidSetOrdering"):
+        _ = x509.load_der_x509_certificate(odd).issuer
+    (entry,) = read(f"serial,model,ek_certificate\nSN-42,EDGE-7,{base64.b64encode(odd).decode()}\n")
+    assert entry.ek_sha256 == key_sha256(ek.public_key())
+
+
+def test_an_ek_certificate_may_be_as_the_tpms_nv_holds_it() -> None:
+    der = _certificate()
+    plain, framed, padded = (
+        read(f"serial,model,ek_certificate\nSN-42,EDGE-7,{base64.b64encode(data).decode()}\n")
+        for data in (der, b"\x10\x01\x00" + len(der).to_bytes(2, "big") + der, der + b"\xff" * 64)
+    )
+    assert plain == framed == padded
+
+
 def test_an_ek_certificate_that_contradicts_the_hash_is_refused() -> None:
-    text = base64.b64encode(_certificate().public_bytes(Encoding.DER)).decode()
+    text = base64.b64encode(_certificate()).decode()
     with pytest.raises(BrokenManifest, match=r"line 2, column ek_sha256: is 9f86.*but ek_certificate is for the key"):
         read(f"serial,model,ek_sha256,ek_certificate\nSN-42,EDGE-7,{EK},{text}\n")
 
@@ -141,8 +166,5 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     assert all(len(entry.ek_sha256) == 64 for entry in entries)
 
 
-def _certificate() -> x509.Certificate:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "EK")])
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, AT, AT.replace(year=2040))
-    return builder.sign(key, hashes.SHA256())
+def _certificate() -> bytes:
+    return VENDOR.issue_ek(ec.generate_private_key(ec.SECP256R1()).public_key())

@@ -12,7 +12,9 @@ from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.passphrase import read
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
+from birthmark_server.denials import open_deny_file
 from birthmark_server.domain import Assurance, CertificateProfile, Device, DeviceState
+from birthmark_server.settings import load
 from birthmark_server.store.open import open_store
 from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
@@ -59,7 +61,7 @@ def deny_file(installation: Path) -> DenyFile:
     """The gate's deny file, which the settings name."""
     config = installation / "birthmark.toml"
     config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
-    file = DenyFile(installation / "deny")
+    file = open_deny_file(load(config).broker)
     file.create()
     return file
 
@@ -82,7 +84,8 @@ def test_who_asked_may_not_approve_not_even_with_another_certificate(
     birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
 ) -> None:
     birthmark("device", "swap", device, "--new-ek", NEW_EK, "--operator", operator(installation, "alice"))
-    assert birthmark("certificate", "issue", "operator", "alice", "--folder", str(tmp_path / "renewed")).status == 0
+    words = ("operator", "add", "alice", "--role", "operator", "--folder", str(tmp_path / "renewed"))
+    assert birthmark(*words).status == 0
     renewed = str(tmp_path / "renewed" / "alice.pem")
     done = birthmark("device", "swap", device, "--approve", "--operator", renewed)
     assert done.status == 77
@@ -145,7 +148,7 @@ def test_another_operators_certificate_with_ones_own_key_is_refused(
 
 
 def test_a_revoked_operator_is_refused(birthmark: Birthmark, installation: Path, device: str) -> None:
-    records = json.loads(birthmark("certificate", "list", "--profile", "operator", "--json").out)
+    records = json.loads(birthmark("certificate", "list", "--profile", "security-officer", "--json").out)
     alice = next(record for record in records if "CN=alice" in record["subject"])
     assert birthmark("certificate", "revoke", alice["sha256"], "--reason", "privilegeWithdrawn").status == 0
     done = birthmark("device", "revoke", device, "--operator", operator(installation, "alice"))
@@ -187,7 +190,7 @@ def test_a_key_that_others_may_read_is_refused(birthmark: Birthmark, installatio
 def test_an_operator_may_act_by_pkcs_12_with_its_passphrase(
     birthmark: Birthmark, installation: Path, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issued = birthmark("certificate", "issue", "operator", "carol", "--folder", str(tmp_path))
+    issued = birthmark("operator", "add", "carol", "--role", "operator", "--folder", str(tmp_path))
     monkeypatch.setenv("BIRTHMARK_OPERATOR_PASSPHRASE", issued.err.split()[-1])
     assert birthmark("device", "revoke", device, "--operator", str(tmp_path / "carol.p12")).status == 0
     monkeypatch.setenv("BIRTHMARK_OPERATOR_PASSPHRASE", "wrong")
@@ -245,7 +248,7 @@ def test_a_revocation_during_a_sync_is_kept(
     def list_devices(self: SqlStore, **page: Any) -> list[Device]:
         found = read_devices(self, **page)
         if not late:
-            late.append(threading.Thread(target=DenyFile(deny_file.path).add, kwargs={"devices": [device]}))
+            late.append(threading.Thread(target=deny_file.add, kwargs={"devices": [device]}))
             late[0].start()
             late[0].join(0.2)
         return found
@@ -277,6 +280,78 @@ def test_a_host_outside_the_installations_domains_is_refused(birthmark: Birthmar
     assert birthmark(*words, "--host", "localhost").status == 0
 
 
+def test_an_operator_acts_within_their_role_here_too(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    for role in ("viewer", "factory", "operator"):
+        added = birthmark("operator", "add", f"the-{role}", "--role", role, "--folder", str(tmp_path))
+        assert added.status == 0, added.err
+    viewer, factory, steering = (str(tmp_path / f"the-{role}.pem") for role in ("viewer", "factory", "operator"))
+    assert birthmark("model", "add", "EDGE-7", "--operator", steering).status == 0
+    opening = ("--model", "EDGE-7", "--quota", "1", "--for", "1h", "--operator")
+    assert birthmark("batch", "open", "W1", *opening, factory).status == 0
+    for words in (
+        ("device", "revoke", device, "--operator", viewer),
+        ("device", "tag", device, "x", "--operator", factory),
+        ("batch", "open", "W2", *opening, viewer),
+        ("device", "swap", device, "--new-ek", NEW_EK, "--operator", viewer),
+        ("operator", "add", "dave", "--role", "viewer", "--folder", str(tmp_path), "--operator", steering),
+        ("operator", "revoke", "alice", "--reason", "superseded", "--operator", steering),
+        ("certificate", "issue", "station", "s", "--folder", str(tmp_path), "--operator", steering),
+    ):
+        done = birthmark(*words)
+        assert (done.status, "is worth a" in done.err) == (77, True), (words, done)
+    assert not (tmp_path / "dave.pem").exists()
+
+
+def test_operators_are_listed_and_revoked_by_name(birthmark: Birthmark, installation: Path, tmp_path: Path) -> None:
+    assert birthmark("operator", "add", "carol", "--role", "factory", "--folder", str(tmp_path)).status == 0
+    listed = json.loads(birthmark("operator", "list", "--json").out)
+    assert [(one["name"], one["role"]) for one in listed] == [
+        ("alice", "security-officer"),
+        ("bob", "security-officer"),
+        ("carol", "factory"),
+    ]
+    revoke = ("operator", "revoke", "carol", "--reason", "affiliationChanged")
+    done = birthmark(*revoke, "--operator", operator(installation, "bob"))
+    assert (done.status, "carol is revoked by bob, with 1" in done.err) == (0, True)
+    assert birthmark(*revoke).status == 1
+    assert "revoked" in birthmark("operator", "list").out
+
+
+def test_no_operators_file_is_written_over(birthmark: Birthmark, tmp_path: Path) -> None:
+    words = ("operator", "add", "carol", "--role", "viewer", "--folder", str(tmp_path))
+    assert birthmark(*words).status == 0
+    before = (tmp_path / "carol.pem").read_bytes()
+    assert birthmark(*words).status == 73
+    assert (tmp_path / "carol.pem").read_bytes() == before
+    assert len([one for one in json.loads(birthmark("operator", "list", "--json").out) if one["name"] == "carol"]) == 1
+
+
+def test_devices_are_tagged_grouped_and_shown_with_their_health(birthmark: Birthmark, device: str) -> None:
+    assert birthmark("device", "tag", device, "plant-7", "canary").status == 0
+    assert json.loads(birthmark("device", "untag", device, "canary", "--json").out)["tags"] == ["plant-7"]
+    assert birthmark("group", "save", "seven", "--tag", "plant-7", "--last-seen-before", "1m").status == 0
+    (listed,) = json.loads(birthmark("device", "list", "--group", "seven", "--json").out)
+    assert (listed["device_id"], listed["tags"]) == (device, ["plant-7"])
+    assert listed["health"]["next_action"] == "first-certificate"
+    assert "next action     first-certificate" in birthmark("device", "show", device).out
+    assert "tag plant-7" in birthmark("group", "list").out
+    assert birthmark("device", "list", "--group", "none").status == 1
+    assert birthmark("device", "list", "--expiring-before", "soon").status == 65
+    assert birthmark("device", "tag", device, "NO").status == 65
+    assert birthmark("group", "remove", "seven").status == 0
+    assert birthmark("group", "show", "seven").status == 1
+    assert json.loads(birthmark("status", "--json").out)["devices"]["active"] == 1
+
+
+def test_devices_are_shown_where_the_ca_folder_is_gone(birthmark: Birthmark, installation: Path, device: str) -> None:
+    (installation / "ca").rename(installation / "elsewhere")
+    assert birthmark("device", "list").status == 0
+    assert birthmark("device", "show", device).status == 0
+    assert birthmark("device", "list", "--issued-by", "fleet-2026").status != 0
+
+
 def test_a_quarantine_keeps_the_certificates_and_shuts_the_device_out_until_it_is_restored(
     birthmark: Birthmark, deny_file: DenyFile, device: str, tmp_path: Path
 ) -> None:
@@ -284,7 +359,7 @@ def test_a_quarantine_keeps_the_certificates_and_shuts_the_device_out_until_it_i
     assert birthmark("cert", "revoke", replica["sha256"], "--reason", "superseded").status == 0
     assert birthmark("device", "quarantine", device).status == 64  # without a word why
     done = birthmark("device", "quarantine", device, "--note", "odd traffic", "--json")
-    assert (done.status, json.loads(done.out)["device"]["state"]) == (0, "quarantined")
+    assert (done.status, json.loads(done.out)["devices"], json.loads(done.out)["certificates"]) == (0, [device], 0)
     assert deny_file.read().devices == {device}
     shown = json.loads(birthmark("device", "show", device, "--json").out)
     assert [record["revoked_at"] for record in shown["certificates"]] == [None] * len(shown["certificates"])
@@ -292,7 +367,8 @@ def test_a_quarantine_keeps_the_certificates_and_shuts_the_device_out_until_it_i
     assert birthmark("broker", "sync").status == 0
     assert deny_file.read().devices == {device}
     done = birthmark("device", "restore", device, "--json")
-    assert (done.status, json.loads(done.out)["device"]["state"]) == (0, "active")
+    assert (done.status, json.loads(done.out)["devices"]) == (0, [device])
+    assert json.loads(birthmark("device", "show", device, "--json").out)["device"]["state"] == "active"
     assert deny_file.read().devices == frozenset()
     assert deny_file.read().serials == {replica["serial_number"]}
     words = birthmark("device", "show", device).out
@@ -313,8 +389,10 @@ def test_a_quarantined_device_that_is_revoked_and_readmitted_is_off_the_deny_fil
 def test_a_retired_device_says_so_and_can_be_readmitted(birthmark: Birthmark, deny_file: DenyFile, device: str) -> None:
     done = birthmark("device", "retire", device, "--note", "scrapped", "--json")
     told = json.loads(done.out)
-    assert (done.status, told["device"]["state"]) == (0, "retired")
-    assert {record["reason"] for record in told["revoked"]} <= {"cessationOfOperation"}
+    assert (done.status, told["devices"]) == (0, [device])
+    shown = json.loads(birthmark("device", "show", device, "--json").out)
+    assert shown["device"]["state"] == "retired"
+    assert {record["reason"] for record in shown["certificates"]} <= {"cessationOfOperation"}
     assert all(part in birthmark("device", "show", device).out for part in ("retirement", "scrapped"))
     assert birthmark("device", "readmit", device).status == 0
 

@@ -10,6 +10,7 @@ import pytest
 from birthmark_server.cli.batch import _COLUMNS as BATCH_COLUMNS
 from birthmark_server.cli.output import layout
 from birthmark_server.domain import Batch
+from birthmark_server.web.api.views import BatchView
 from cli.conftest import Birthmark
 from cli.test_operators import AT, NEW_EK, operator, put_on_record
 
@@ -106,5 +107,5 @@ def test_a_restored_database_knows_what_operators_did_since(
 
 
 def test_who_it_was_before_names_were_kept_is_unknown() -> None:
-    closed = Batch("W13", "EDGE-7", 5, 0, "alice", AT, AT, closed_at=AT)
+    closed = BatchView.model_validate(Batch("W13", "EDGE-7", 5, 0, "alice", AT, AT, closed_at=AT))
     assert "unknown, 2026" in layout([closed], BATCH_COLUMNS, width=None)[1].plain

@@ -8,6 +8,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from birthmark_wire.enrollment import (
     EnrollResult,
 )
 from birthmark_wire.est import BASE_PATH
+from birthmark_wire.time import SERVER_PURPOSE, TimeAnswer, TimeQuestion
 from support.routes import every_route
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -98,6 +100,10 @@ RESULT = EnrollResult(
     "broker.example",
     8883,
 )
+
+
+QUESTION = TimeQuestion(bytes(range(32)))
+TIME = TimeAnswer(datetime(2026, 1, 31, 12, 0, tzinfo=UTC), (b"server", b"CA"), b"ECDSA")
 
 
 def enrollment_q() -> str:
@@ -175,6 +181,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "result": lambda: f"\n{shown(RESULT.encode())}\n",
     "enrollment-q": lambda: f"\n{enrollment_q()}\n",
     "renewal-q": lambda: f"\n{renewal_q()}\n",
+    "time": lambda: f"\n{shown(QUESTION.encode())}\n{shown(TIME.encode())}\n",
     "csrattrs": lambda: f"\n{code_block(csr_attributes().hex())}\n",
     "states": lambda: f"\n{states()}\n",
     "codes": lambda: f"\n{codes()}\n",
@@ -197,6 +204,10 @@ def test_the_block_is_as_the_code_is(block: str) -> None:
 def test_every_state_and_event_is_in_the_diagram() -> None:
     assert {state for state, _ in TRANSITIONS} | set(TRANSITIONS.values()) == set(State)
     assert {event for _, event in TRANSITIONS} == set(Event)
+
+
+def test_the_purpose_of_who_signs_the_time_is_the_codes() -> None:
+    assert f"(`{SERVER_PURPOSE}`)" in DOCUMENT.read_text()
 
 
 def test_the_birth_certificate_opens_one_post_and_the_nonce() -> None:

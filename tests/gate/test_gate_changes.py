@@ -143,7 +143,7 @@ class TestDenyFile:
         own.broker.reload()
         own.broker.wait_log("deny list version 1 in force", after=before)
 
-    @pytest.mark.parametrize("content", [b"", b"garbage", b"birthmark-deny 1 9\nend 1\n", None], ids=repr)
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"birthmark-deny 2 9 100 200\nend 0\n", None], ids=repr)
     def test_the_list_in_force_stays_while_the_file_is_unreadable(self, own: Site, content: bytes | None) -> None:
         denied = own.pki.device("dev-15")
         own.broker.deny.add(serials=[denied.serial])
@@ -288,7 +288,7 @@ class TestStart:
         ("name", "content", "reason"),
         [
             ("deny", None, "deny file .* can't be read"),
-            ("deny", "birthmark-deny 1 1\n", "cut short"),
+            ("deny", "birthmark-deny 2 1 1800000000 1800000900\nend 0\n", "does not end with 'signer BASE64'"),
             ("fleet-ca.pem", None, "no certificate could be read"),
             ("fleet-ca.pem", "", "no certificate could be read"),
             ("infra-ca.pem", "fleet-ca.pem", "have the same key"),

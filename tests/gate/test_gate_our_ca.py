@@ -38,6 +38,7 @@ def broker(ours: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brok
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=TRUST_DOMAIN,
+        signer=ours.deny_signer(),
         crls=crls,
     ) as running:
         yield running

@@ -1,19 +1,23 @@
-"""HAProxy before the server, configured by the guide itself: which certificate reaches the server, and which not."""
+"""HAProxy and nginx before the server, configured by the guide itself: which certificate reaches it, and which not."""
 
 import base64
 import ssl
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from socket import create_connection
+from typing import get_args
 
 import pytest
 
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.profile import CaKind
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_wire.enrollment import ENROLLMENTS_PATH, JSON_MIME
 from birthmark_wire.est import BASE_PATH
-from support.front import running_front
-from support.pki import Leaf
+from support.front import Program, running_front
+from support.pki import PASSPHRASE, Leaf, Pki, make_pki
 from support.server import Identity, Installation, Server, now, sha256_hex
 from support.software_tpm import SoftwareTpm
 
@@ -22,16 +26,41 @@ pytestmark = pytest.mark.parts
 NONCE = f"{BASE_PATH}/nonce"
 
 
+@dataclass(frozen=True)
+class Arrangement:
+    """An installation, the front before it, and what a device has of a Fleet CA that the root took back since."""
+
+    site: Installation
+    program: Program
+    of_revoked_ca: Leaf
+
+
+@pytest.fixture(scope="module", params=get_args(Program))
+def arranged(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arrangement]:
+    """The same for each front."""
+    with Installation.create(tmp_path_factory.mktemp("site")) as site:
+        site.pki.add(CaKind.FLEET, label="next")
+        newest = _opened_again(site.pki)
+        lost = newest.device("dev-lost")
+        site.pki.revoke(newest.authority.fleet.name)
+        site.pki = _opened_again(site.pki)
+        assert site.pki.authority.fleet.name != newest.authority.fleet.name
+        yield Arrangement(site, request.param, lost)
+
+
+def _opened_again(pki: Pki) -> Pki:
+    return replace(pki, authority=Authority.load(pki.folder, passphrase=PASSPHRASE, now=now()))
+
+
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server as its clients see it through HAProxy."""
+def front(arranged: Arrangement, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server as its clients see it through the front."""
     folder = tmp_path_factory.mktemp("front")
-    (folder / "site").mkdir()
-    socket = folder / "s"
+    socket, site = folder / "s", arranged.site
+    limits = "[limits]\nrequests_per_s = 10000\nburst = 10000\n"
     with (
-        Installation.create(folder / "site") as site,
-        site.start(extra=f'[front]\nlisten = "{socket}"\n[limits]\nrequests_per_s = 10000\nburst = 10000\n') as server,
-        running_front(folder, site, socket=socket) as running,
+        site.start(extra=f'[front]\nlisten = "{socket}"\n{limits}') as server,
+        running_front(folder, site, socket=socket, program=arranged.program) as running,
     ):
         yield replace(server, port=running.port)
 
@@ -96,7 +125,7 @@ def test_strangers_are_told_apart_by_the_address_that_the_front_saw(front: Serve
 
 
 def test_each_request_carries_the_certificate_of_its_own_connection(front: Server) -> None:
-    """HAProxy sends requests of different devices over one connection to the server."""
+    """The front sends requests of different devices over one connection to the server."""
     devices = [_device(front, f"SN-SHARED-{number}") for number in range(3)]
     with front.connect(devices[0][1]) as one, front.connect(devices[1][1]) as two, front.connect() as nobody:
         for _ in range(3):
@@ -122,18 +151,46 @@ def test_a_revoked_certificate_is_refused_at_each_request(front: Server) -> None
     assert (reply.status, reply.code) == (403, "certificate-revoked")
 
 
-def test_an_expired_certificate_does_not_get_past_the_handshake(front: Server) -> None:
+def test_no_session_is_resumed(front: Server, device: tuple[SoftwareTpm, Identity], tmp_path: Path) -> None:
+    """It would carry a certificate past its expiry; and a ticket that opens nothing is work for nothing."""
+    context = ssl.create_default_context(cafile=str(front.site.pki.root_pem))
+    context.load_cert_chain(*device[1].write(tmp_path, "device"))
+    session = None
+    for _ in range(2):
+        with (
+            create_connection(("localhost", front.port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
+        ):
+            tls.sendall(f"GET {NONCE} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert tls.recv(12) == b"HTTP/1.1 200"  # by now a ticket would have come
+            session = tls.session
+            assert session is not None
+            assert (session.has_ticket, tls.session_reused) == (False, False)
+
+
+def test_an_expired_certificate_does_not_get_past_the_front(arranged: Arrangement, front: Server) -> None:
     expired = front.site.pki.device("dev-sn-front", lifetime=timedelta(days=1), now=now() - timedelta(days=3))
-    with pytest.raises(ssl.SSLError, match="expired"):
-        front.ask("GET", NONCE, by=expired)
+    _refused_by_the_front(arranged, front, expired, alert="expired")
 
 
-def test_a_certificate_of_other_cas_does_not_get_past_the_handshake(front: Server, tmp_path: Path) -> None:
-    with pytest.raises(ssl.SSLError, match="unknown ca"):
-        front.ask("GET", NONCE, by=_of_strangers(tmp_path))
+def test_a_certificate_of_other_cas_does_not_get_past_the_front(
+    arranged: Arrangement, front: Server, tmp_path: Path
+) -> None:
+    stranger = make_pki(tmp_path / "ca").device("dev-sn-front")
+    _refused_by_the_front(arranged, front, stranger, alert="unknown ca")
 
 
-def _of_strangers(folder: Path) -> Leaf:
-    from support.pki import make_pki
+def test_a_certificate_of_a_revoked_ca_does_not_get_past_the_front(arranged: Arrangement, front: Server) -> None:
+    _refused_by_the_front(arranged, front, arranged.of_revoked_ca, alert="unknown ca")
 
-    return make_pki(folder / "ca").device("dev-sn-front")
+
+def _refused_by_the_front(arranged: Arrangement, front: Server, by: Leaf, *, alert: str) -> None:
+    """HAProxy says why in an alert; nginx finishes the handshake and answers each request itself."""
+    if arranged.program == "haproxy":
+        with pytest.raises(ssl.SSLError, match=alert):
+            front.ask("GET", NONCE, by=by)
+        return
+    with front.connect(by) as client:
+        reply = client.ask("GET", NONCE, accept="application/problem+json")
+    assert (reply.status, reply.headers["Content-Type"]) == (400, "text/html")
+    assert b"The SSL certificate error" in reply.body

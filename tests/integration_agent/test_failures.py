@@ -16,7 +16,7 @@ from birthmark_agent.identity import Identities
 from birthmark_agent.run import Agent
 from birthmark_agent.settings import load_settings
 from birthmark_agent.systemd import Notifier
-from support.agent_site import AgentSite, Device
+from support.agent_site import AgentSite, Device, WrongClock
 from support.server import Server
 
 pytestmark = pytest.mark.parts
@@ -110,22 +110,6 @@ def test_a_full_disk_asks_for_no_certificate_that_could_not_be_kept(site: AgentS
         disk.full = False
         agent.request_renewal()
         control.wait_for(f"devices/{device.device_id}/up/active")
-
-
-class WrongClock:
-    """A system clock that nothing disciplines and that is off."""
-
-    def __init__(self, at: datetime) -> None:
-        self._off_by = at - datetime.now(UTC)
-
-    def wall(self) -> datetime:
-        return datetime.now(UTC) + self._off_by
-
-    def boot_time_s(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-    def synchronised(self) -> bool:
-        return False
 
 
 @pytest.mark.parametrize("year", [1970, 2024, 2099])

@@ -48,6 +48,7 @@ def broker(pki: BrokerPki, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         fleet=[pki.fleet.certificate],
         infra=[pki.infra.certificate],
         trust_domain=pki.trust_domain,
+        signer=pki.deny_signer,
     ) as running:
         yield running
 

@@ -3,5 +3,8 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"store.contract_{part}" for part in ("setup", "admission", "births", "denials", "life", "races", "restore"))
+    *(
+        f"store.contract_{part}"
+        for part in ("setup", "admission", "births", "denials", "fleet", "life", "races", "restore")
+    )
 )

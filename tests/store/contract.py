@@ -3,6 +3,7 @@
 from store.contract_admission import AdmissionContract
 from store.contract_births import BirthContract, HomecomingContract
 from store.contract_denials import DenialContract, SwapContract
+from store.contract_fleet import FleetContract
 from store.contract_life import DeviceContract, IssuanceContract, RefusalContract, RevocationContract
 from store.contract_races import RaceContract
 from store.contract_restore import RestoreContract
@@ -21,6 +22,7 @@ class StoreContract(
     DeviceContract,
     RevocationContract,
     RefusalContract,
+    FleetContract,
     RaceContract,
     RestoreContract,
     StateContract,

@@ -256,6 +256,7 @@ class RestoreContract:
         assert restored.list_batches() == [batch(quota=1)]
         assert "left out: a model edge-1 that differs" in caplog.text
         assert "left out: device dev-000001" in caplog.text
+        assert "left out: a batch lot-1 that differs" in caplog.text
 
     def test_a_long_manifest_is_told_in_lines_that_a_start_can_look_at(
         self, store: Store, world: World, other_world: World

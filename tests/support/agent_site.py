@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -207,6 +208,7 @@ class AgentSite:
                     fleet=[authority.fleet.certificate],
                     infra=[authority.infra.certificate],
                     trust_domain=authority.namespace.trust_domain,
+                    signer=installation.pki.deny_signer(),
                 )
             )
             vendor = VendorCa.create(folder / "swtpm-ca")
@@ -299,6 +301,22 @@ level = "debug"
 {extra}
 """
     )
+
+
+class WrongClock:
+    """A system clock that nothing disciplines and that is off."""
+
+    def __init__(self, at: datetime) -> None:
+        self._off_by = at - datetime.now(UTC)
+
+    def wall(self) -> datetime:
+        return datetime.now(UTC) + self._off_by
+
+    def boot_time_s(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def synchronised(self) -> bool:
+        return False
 
 
 def ek_sha256(tpm: Swtpm) -> str:

@@ -19,10 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
+from birthmark_server.broker.signing import DenySigner
 from birthmark_server.ca import oids
 
 TRUST_DOMAIN = "fleet.test"
 CONTROL_EKU = oids.KP_CONTROL.dotted_string
+DENY_EKU = oids.KP_DENY_LIST.dotted_string
 DAY = timedelta(days=1)
 
 
@@ -122,6 +124,12 @@ class BrokerPki:
     def control(self, name: str = "srv-control") -> Leaf:
         """Return a control certificate."""
         return self.leaf(self.infra, [name], purposes=[oids.CLIENT_AUTH, oids.KP_CONTROL])
+
+    @cached_property
+    def deny_signer(self) -> DenySigner:
+        """Who signs deny lists."""
+        leaf = self.leaf(self.infra, ["srv-deny-list"], purposes=[oids.KP_DENY_LIST])
+        return DenySigner.load(leaf.chain, leaf.key)
 
     def broker(self) -> Leaf:
         """Return the broker's own certificate, for localhost."""

@@ -1,17 +1,20 @@
-"""A TLS front before the server's Unix socket: HAProxy, configured as docs/tls-front.md says.
+"""A TLS front before the server's Unix socket: HAProxy or nginx, configured as docs/tls-front.md says.
 
 with running_front(folder, site, socket=path) as front:
     ...  # https://localhost:{front.port}
 """
 
+import os
 import re
 import signal
+import socket as sockets
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -19,6 +22,8 @@ from support.server import Installation, free_port
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tls-front.md"
 _READY_WITHIN_S = 10.0
+
+Program = Literal["haproxy", "nginx"]
 
 
 @dataclass(frozen=True)
@@ -28,42 +33,29 @@ class Front:
     port: int
     process: "subprocess.Popen[bytes]"
 
-
-def configuration(site: Installation, folder: Path, *, port: int, socket: Path) -> Path:
-    """Write haproxy.cfg: the very one of the guide, with this site's paths in place of an operator's."""
-    (text,) = re.findall(r"```haproxy\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    leaf, authority = site.pki.server(), site.pki.authority
-    (folder / "front.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
-    anchors = [trusted(issuer.certificate.public_bytes(Encoding.PEM)) for issuer in authority.issuers]
-    (folder / "clients.pem").write_bytes(b"".join(anchors))
-    for was, becomes in (
-        ("*:8443", f"127.0.0.1:{port}"),
-        ("/etc/birthmark/front/server.pem", str(folder / "front.pem")),
-        ("/etc/birthmark/front/clients.pem", str(folder / "clients.pem")),
-        ("/run/birthmark/front.sock", str(socket)),
-    ):
-        if was not in text:
-            raise AssertionError(f"docs/tls-front.md: no {was} in the configuration")
-        text = text.replace(was, becomes)
-    path = folder / "haproxy.cfg"
-    path.write_text(text)
-    return path
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process and its workers, which do nginx's work."""
+        pid = self.process.pid
+        return (pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def trusted(pem: bytes) -> bytes:
-    """Return a CA's certificate marked as an anchor for client certificates, as the guide has an operator do it."""
-    command = ["openssl", "x509", "-trustout", "-addtrust", "clientAuth"]
-    return subprocess.run(command, input=pem, capture_output=True, check=True).stdout
+@dataclass(frozen=True)
+class _Command:
+    line: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @contextmanager
-def running_front(folder: Path, site: Installation, *, socket: Path) -> Iterator[Front]:
-    """Run HAProxy until the end of the with block."""
-    port, log = free_port(), folder / "haproxy.log"
-    config = configuration(site, folder, port=port, socket=socket)
+def running_front(folder: Path, site: Installation, *, socket: Path, program: Program = "haproxy") -> Iterator[Front]:
+    """Run the front until the end of the with block."""
+    port, log = free_port(), folder / f"{program}.log"
+    _write_certificates(site, folder)
+    command = {"haproxy": _haproxy, "nginx": _nginx}[program](folder, port, socket)
     with log.open("wb") as output:
-        command = ["/usr/sbin/haproxy", "-db", "-f", str(config)]
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command.line, stdout=output, stderr=output, env={**os.environ, **command.environment}
+        )
     try:
         until = time.monotonic() + _READY_WITHIN_S
         while not _listens(port):
@@ -76,8 +68,70 @@ def running_front(folder: Path, site: Installation, *, socket: Path) -> Iterator
         process.wait(10)
 
 
-def _listens(port: int) -> bool:
-    import socket
+def _haproxy(folder: Path, port: int, socket: Path) -> _Command:
+    at = {"*:8443": f"127.0.0.1:{port}", "/run/birthmark/front.sock": str(socket)}
+    config = _from_guide("haproxy", folder / "haproxy.cfg", at | _certificates(folder, "server.pem", "clients.pem"))
+    openssl = _from_guide("openssl", folder / "openssl.cnf", {})
+    return _Command(("/usr/sbin/haproxy", "-db", "-f", str(config)), {"OPENSSL_CONF": str(openssl)})
 
-    with socket.socket() as probe:
+
+def _nginx(folder: Path, port: int, socket: Path) -> _Command:
+    """The guide's file, in a main file as Debian's is, but for this user and in this folder."""
+    _from_guide("js", folder / "client-cert.js", {})
+    at = {"listen 8443": f"listen 127.0.0.1:{port}", "/run/birthmark/front.sock": str(socket)}
+    names = ("server.pem", "nginx-clients.pem", "client-cert.js")
+    included = _from_guide("nginx", folder / "birthmark.conf", at | _certificates(folder, *names))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "\n".join(f"{kind}_temp_path {folder / kind};" for kind in kinds)
+    main = folder / "nginx.conf"
+    main.write_text(
+        f"""
+load_module /usr/lib/nginx/modules/ngx_http_js_module.so;
+{"user root;" if os.geteuid() == 0 else ""}
+daemon off;
+pid {folder / "nginx.pid"};
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    {temporary}
+    include {included};
+}}
+"""
+    )
+    return _Command(("/usr/sbin/nginx", "-e", "stderr", "-c", str(main)))
+
+
+def _certificates(folder: Path, *names: str) -> dict[str, str]:
+    return {f"/etc/birthmark/front/{name}": str(folder / name) for name in names}
+
+
+def _from_guide(language: str, path: Path, places: Mapping[str, str]) -> Path:
+    """Write the guide's one block of that language, with this site's places in place of an operator's."""
+    (text,) = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    for was, becomes in places.items():
+        if was not in text:
+            raise AssertionError(f"docs/tls-front.md: no {was} in the configuration of {language}")
+        text = text.replace(was, becomes)
+    path.write_text(text)
+    return path
+
+
+def _write_certificates(site: Installation, folder: Path) -> None:
+    """server.pem, clients.pem and nginx-clients.pem, as the guide has an operator make them."""
+    leaf = site.pki.server()
+    (folder / "server.pem").write_bytes(leaf.chain_pem + leaf.key_pem)
+    plain = [issuer.certificate.public_bytes(Encoding.PEM) for issuer in site.pki.authority.issuers]
+    anchors = b"".join(map(_trusted, plain))
+    (folder / "clients.pem").write_bytes(anchors)
+    (folder / "nginx-clients.pem").write_bytes(anchors + b"".join(plain))
+
+
+def _trusted(pem: bytes) -> bytes:
+    command = ["openssl", "x509", "-trustout", "-addtrust", "clientAuth"]
+    return subprocess.run(command, input=pem, capture_output=True, check=True).stdout
+
+
+def _listens(port: int) -> bool:
+    with sockets.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

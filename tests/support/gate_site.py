@@ -47,6 +47,7 @@ def open_site(pki: BrokerPki, folder: Path, **more: Any) -> AbstractContextManag
             "fleet": [pki.fleet.certificate],
             "infra": [pki.infra.certificate],
             "trust_domain": pki.trust_domain,
+            "signer": pki.deny_signer,
             **more,
         },
     )

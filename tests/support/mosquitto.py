@@ -1,6 +1,6 @@
 """A real Mosquitto with our gate: built by make, on a free port, its log in a file, stopped by process id.
 
-    with running_broker(tmp_path, certificate=..., key=..., roots=..., fleet=..., infra=...) as broker:
+    with running_broker(tmp_path, certificate=..., key=..., roots=..., fleet=..., infra=..., signer=...) as broker:
         broker.port, broker.deny, broker.log(), broker.wait_log("refused connect")
 
 `certificate` and `key` are the broker's own (PEM paths); roots, fleet and infra are x509 certificates.
@@ -24,6 +24,7 @@ from cryptography import x509
 
 from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.broker.mosquitto import MosquittoSettings, WrittenConfig, write_config
+from birthmark_server.broker.signing import DenySigner
 from birthmark_server.broker.trial import find_mosquitto
 from birthmark_server.ca import oids
 
@@ -53,22 +54,19 @@ def free_port() -> int:
 
 @dataclass
 class Broker:
-    """A Mosquitto under test. The port stays the same over restarts."""
+    """A Mosquitto under test. The port stays the same over restarts. under: a program that runs it, as valgrind."""
 
     settings: MosquittoSettings
     written: WrittenConfig
+    deny: DenyFile
     environment: dict[str, str] = field(default_factory=dict)
+    under: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def port(self) -> int:
         """Of its mutual-TLS listener on 127.0.0.1."""
         return self.settings.port
-
-    @property
-    def deny(self) -> DenyFile:
-        """Its deny file."""
-        return DenyFile(self.written.deny_file)
 
     @property
     def log_file(self) -> Path:
@@ -80,7 +78,7 @@ class Broker:
         before = len(self.log())
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [find_mosquitto(), "-c", str(self.written.conf)],
+                [*self.under, find_mosquitto(), "-c", str(self.written.conf)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -154,13 +152,17 @@ def running_broker(
     fleet: Sequence[x509.Certificate],
     infra: Sequence[x509.Certificate],
     trust_domain: str,
+    signer: DenySigner,
+    lease_s: int = 3600,
     plugin: Path | None = None,
     session_tickets: bool = False,
     environment: dict[str, str] | None = None,
+    under: Sequence[str] = (),
     **more: Any,
 ) -> Iterator[Broker]:
     """Run a broker in `folder` (made where missing). more: further fields of MosquittoSettings.
 
+    signer: of its deny list; lease_s: of each list, which nobody renews unless the test does.
     session_tickets: leave TLS resumption on, as a Mosquitto without our openssl.cnf does.
     """
     settings = MosquittoSettings(
@@ -170,6 +172,7 @@ def running_broker(
         key=key.resolve(),
         trust_domain=trust_domain,
         control_eku=oids.KP_CONTROL.dotted_string,
+        deny_eku=oids.KP_DENY_LIST.dotted_string,
         roots=tuple(roots),
         fleet=tuple(fleet),
         infra=tuple(infra),
@@ -180,7 +183,11 @@ def running_broker(
     )
     settings = replace(settings, **more)
     written = write_config(settings)
-    broker = Broker(settings, written, {**({} if session_tickets else written.environment), **(environment or {})})
+    deny = DenyFile(written.deny_file, signer=signer, lease_s=lease_s)
+    deny.create()
+    broker = Broker(
+        settings, written, deny, {**({} if session_tickets else written.environment), **(environment or {})}, under
+    )
     broker.start()
     try:
         yield broker

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from birthmark_server.broker.signing import DenySigner
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.ceremony import authority_add, authority_complete, demo_init
 from birthmark_server.ca.issuer import Issuer, to_der
@@ -111,6 +112,11 @@ class Pki:
         return self.infra(
             CertificateProfile.BROKER, "srv-broker", dns_names=("localhost",), ip_addresses=("127.0.0.1", "::1")
         )
+
+    def deny_signer(self) -> DenySigner:
+        """Who signs the broker's deny list, since yesterday: so lists can be old."""
+        leaf = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list", now=self.now - timedelta(days=1))
+        return DenySigner(leaf.key, leaf.certificate, self.authority.infra.certificate)
 
     def add(self, kind: CaKind, *, label: str) -> None:
         """One more issuing CA in the folder, signed by the root in there; who opens the folder next has it."""

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from birthmark_server.meters import Meters
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.tls import FreshContexts, TlsServer, listening_sockets, server_context
 from support.pki import Pki
@@ -62,7 +63,13 @@ def knock(
         with no_failure_in_the_loop(loop):
             (sock,) = listening_sockets("127.0.0.1:0")
             door = TlsServer(
-                [sock], loop=loop, contexts=contexts, protocol=make, connections=limit, handshake_timeout_s=timeout_s
+                [sock],
+                loop=loop,
+                contexts=contexts,
+                protocol=make,
+                connections=limit,
+                handshake_timeout_s=timeout_s,
+                meters=Meters(),
             )
             said = await visit(sock.getsockname()[1])
             door.close()

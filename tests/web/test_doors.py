@@ -15,6 +15,7 @@ from birthmark_server.domain import (
     RevocationReason,
 )
 from birthmark_server.errors import Misconfigured
+from birthmark_server.roles import OPERATOR_PROFILES, ROLE_OF, Role, RoleNotAllowed
 from birthmark_server.web import errors
 from birthmark_server.web.doors import (
     ATTESTED,
@@ -28,6 +29,7 @@ from birthmark_server.web.doors import (
     Door,
     Route,
     Router,
+    for_roles,
     identify,
 )
 
@@ -132,7 +134,7 @@ def test_each_role_opens_only_its_own_doors(profile: CertificateProfile) -> None
         CertificateProfile.LDEVID: (OPERATIONAL, ATTESTED),
         CertificateProfile.LDEVID_SOFTWARE: (OPERATIONAL,),
         CertificateProfile.STATION: (ENROLLMENT,),
-        CertificateProfile.OPERATOR: (OPERATORS,),
+        **dict.fromkeys(OPERATOR_PROFILES, (OPERATORS,)),
     }.get(profile, ())
     for door in (BORN, OPERATIONAL, ATTESTED, ENROLLMENT, OPERATORS):
         if door in opens:
@@ -188,3 +190,21 @@ def test_the_rest_of_a_path_is_given_as_it_was_sent() -> None:
             router.find("GET", path)
     with pytest.raises(Misconfigured, match="declared twice"):
         Router([route, route])
+
+
+@pytest.mark.parametrize("profile", OPERATOR_PROFILES)
+def test_an_operators_role_opens_the_doors_of_that_role_and_none_counts_as_a_viewer(
+    profile: CertificateProfile,
+) -> None:
+    for role in Role:
+        if ROLE_OF[profile] is role:
+            judge(for_roles([role]), replace(RECORD, profile=profile))
+        else:
+            with pytest.raises(RoleNotAllowed, match=f"for the role {role}"):
+                judge(for_roles([role]), replace(RECORD, profile=profile))
+    assert ROLE_OF[CertificateProfile.OPERATOR] is Role.VIEWER
+
+
+def test_a_route_for_no_role_is_refused_at_start() -> None:
+    with pytest.raises(Misconfigured, match="does not say who may use it"):
+        Router([Route("GET", "/x", for_roles([]), answer)])

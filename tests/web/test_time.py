@@ -1,50 +1,42 @@
 """`/v1/time`: the time, signed by the key of the server's certificate over the device's own nonce."""
 
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    KeySerializationEncryption,
-    NoEncryption,
-    PrivateFormat,
-)
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from birthmark_server.ca import oids
 from birthmark_server.domain import Caller
 from birthmark_server.errors import Misconfigured
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.errors import WrongMediaType
-from birthmark_server.web.time import time_routes
-from birthmark_wire.encoding import b64, unb64
+from birthmark_server.web.time import TimeSigner, time_routes
+from birthmark_wire.encoding import b64
 from birthmark_wire.errors import DecodeError
-from birthmark_wire.time import TIME_PATH, time_binding
+from birthmark_wire.time import SERVER_PURPOSE, TIME_PATH, TimeAnswer, time_binding
+from support.pki import Leaf, make_pki
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 999_999, tzinfo=UTC)
-KEY = ec.generate_private_key(ec.SECP256R1())
 NONCE = bytes(range(32))
 
 
-def write_key(
-    folder: Path,
-    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = KEY,
-    encryption: KeySerializationEncryption | None = None,
-) -> Path:
-    path = folder / "server.key"
-    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
-    return path
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Leaf:
+    return make_pki(tmp_path_factory.mktemp("pki") / "ca").server()
 
 
 @pytest.fixture(scope="module")
-def route(tmp_path_factory: pytest.TempPathFactory) -> Route:
-    (only,) = time_routes(write_key(tmp_path_factory.mktemp("time")), None, now=lambda: AT)
+def route(server: Leaf, tmp_path_factory: pytest.TempPathFactory) -> Route:
+    (only,) = time_routes(TimeSigner.load(*server.write(tmp_path_factory.mktemp("time"), "s"), None), now=lambda: AT)
     return only
 
 
@@ -56,28 +48,35 @@ def question(nonce: bytes = NONCE) -> bytes:
     return json.dumps({"nonce": b64(nonce)}).encode()
 
 
-def signature_of(answer: Answer) -> bytes:
-    return unb64(json.loads(answer.body)["signature"], field="signature")
+def verify(told: TimeAnswer, nonce: bytes, at: datetime) -> None:
+    signer = x509.load_der_x509_certificate(told.chain[0]).public_key()
+    assert isinstance(signer, ec.EllipticCurvePublicKey)
+    signed = time_binding(nonce=nonce, signer_sha256=hashlib.sha256(told.chain[0]).digest(), at=at)
+    signer.verify(told.signature, signed, ec.ECDSA(SHA256()))
 
 
 def test_everybody_may_ask(route: Route) -> None:
     assert (route.method, route.path, route.door) == ("POST", TIME_PATH, PUBLIC)
 
 
-def test_the_answer_is_the_time_signed_for_this_nonce(route: Route) -> None:
+def test_the_answer_is_the_time_signed_for_this_nonce_with_its_signer(route: Route, server: Leaf) -> None:
     answer = ask(route, question())
-    told = json.loads(answer.body)
-    assert (answer.status, answer.media_type, told.keys()) == (200, "application/json", {"time", "signature"})
-    assert told["time"] == "2026-03-01T12:30:15Z"  # whole seconds, never ahead
-    signed = time_binding(nonce=NONCE, at=told["time"])
-    KEY.public_key().verify(signature_of(answer), signed, ec.ECDSA(SHA256()))
+    assert (answer.status, answer.media_type) == (200, "application/json")
+    told = TimeAnswer.decode(answer.body)
+    assert told.at == datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)  # whole seconds, never ahead
+    assert (told.chain[0], len(told.chain)) == (server.der, 2)
+    verify(told, NONCE, told.at)
 
 
 def test_an_answer_is_worth_nothing_for_another_nonce_or_time(route: Route) -> None:
-    signature = signature_of(ask(route, question()))
-    for nonce, at in ((bytes(32), "2026-03-01T12:30:15Z"), (NONCE, "2026-03-01T12:30:16Z")):
+    told = TimeAnswer.decode(ask(route, question()).body)
+    for nonce, at in ((bytes(32), told.at), (NONCE, told.at.replace(second=16))):
         with pytest.raises(InvalidSignature):
-            KEY.public_key().verify(signature, time_binding(nonce=nonce, at=at), ec.ECDSA(SHA256()))
+            verify(told, nonce, at)
+
+
+def test_devices_know_a_server_by_the_purpose_that_the_ca_gives_it() -> None:
+    assert oids.KP_SERVER.dotted_string == SERVER_PURPOSE
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
@@ -105,19 +104,42 @@ def test_another_content_type_is_refused(route: Route) -> None:
         ask(route, question(), "text/plain")
 
 
+def test_the_root_is_not_sent_along(server: Leaf, tmp_path: Path) -> None:
+    chain, key = server.write(tmp_path, "whole")
+    pki = make_pki(tmp_path / "other")
+    chain.write_bytes(server.chain_pem + pki.root_pem.read_bytes())
+    signer = TimeSigner.load(chain, key, None)
+    assert signer is not None
+    assert len(signer.chain) == 2
+
+
 def test_a_server_without_an_elliptic_curve_key_tells_no_time(tmp_path: Path) -> None:
-    path = write_key(tmp_path, rsa.generate_private_key(65537, 2048))
-    assert time_routes(path, None, now=lambda: AT) == []
+    private = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([])
+    builder = x509.CertificateBuilder(name, name, private.public_key(), 1, AT, AT)
+    (tmp_path / "rsa.pem").write_bytes(builder.sign(private, SHA256()).public_bytes(Encoding.PEM))
+    pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "rsa.key").write_bytes(pem)
+    assert time_routes(TimeSigner.load(tmp_path / "rsa.pem", tmp_path / "rsa.key", None), now=lambda: AT) == []
 
 
-def test_a_key_behind_a_passphrase_is_opened_with_it(tmp_path: Path) -> None:
-    path = write_key(tmp_path, encryption=BestAvailableEncryption(b"open"))
-    assert len(time_routes(path, b"open", now=lambda: AT)) == 1
+def test_a_key_behind_a_passphrase_is_opened_with_it(server: Leaf, tmp_path: Path) -> None:
+    chain, key = server.write(tmp_path, "shut")
+    key.write_bytes(server.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"open")))
+    assert TimeSigner.load(chain, key, b"open") is not None
     for wrong in (b"shut", None):
-        with pytest.raises(Misconfigured, match=r"server\.key"):
-            time_routes(path, wrong, now=lambda: AT)
+        with pytest.raises(Misconfigured, match=r"shut\.key"):
+            TimeSigner.load(chain, key, wrong)
 
 
-def test_a_key_that_is_not_there_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="nothing"):
-        time_routes(tmp_path / "nothing", None, now=lambda: AT)
+def test_files_that_do_not_serve_are_named(server: Leaf, tmp_path: Path) -> None:
+    chain, key = server.write(tmp_path, "s")
+    _, another = make_pki(tmp_path / "other").server().write(tmp_path, "another")
+    for certificate, private, named in (
+        (chain, tmp_path / "nothing", "nothing"),
+        (tmp_path / "nothing", key, "nothing"),
+        (key, key, "s.key"),
+        (chain, another, "another.key is not that of"),
+    ):
+        with pytest.raises(Misconfigured, match=named):
+            TimeSigner.load(certificate, private, None)

@@ -5,6 +5,7 @@ none that is there: a record that no longer fits means a new PROTOCOL, not a new
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,6 +19,8 @@ from birthmark_wire.enrollment import (
     EnrollResult,
 )
 from birthmark_wire.est import NonceAnswer
+from birthmark_wire.rotation import Ack, AckState, Action, Active, Command, Hello, JobAnswer, JobNonce, JobRequest
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -98,6 +101,42 @@ SAMPLES: Final[dict[str, Message]] = {
         broker_port=8883,
     ),
     "nonce_answer": NonceAnswer(nonce=octets(0x50, 32), expires_in_s=300),
+    "command": Command(
+        action=Action.ROTATE,
+        device_id="edge-000042",
+        job_id="5d0c9f7a1e3b4c55",
+        sequence=7,
+        issued_at=datetime(2026, 11, 27, 22, 0, 0, tzinfo=UTC),
+        expires_at=datetime(2026, 11, 28, 22, 0, 0, tzinfo=UTC),
+    ),
+    "ack": Ack(job_id="5d0c9f7a1e3b4c55", state=AckState.ACCEPTED),
+    "ack_later": Ack(
+        job_id="5d0c9f7a1e3b4c55", state=AckState.LATER, code="tpm-lockout", detail="in lockout", retry_after_s=600
+    ),
+    "job_nonce": JobNonce(job_id="5d0c9f7a1e3b4c55", nonce=octets(0x50, 32), expires_in_s=300),
+    "job_request": JobRequest(job_id="5d0c9f7a1e3b4c55", serial="4f9a01", csr=octets(0x30, 120)),
+    "job_answer": JobAnswer(job_id="5d0c9f7a1e3b4c55", chain=(octets(0x30, 200), octets(0x31, 180))),
+    "job_answer_refused": JobAnswer(
+        job_id="5d0c9f7a1e3b4c55", code="attest-binding", detail="another nonce", retry_after_s=30
+    ),
+    "active": Active(serial="4f9a02", job_id="5d0c9f7a1e3b4c55"),
+    "active_by_itself": Active(serial="4f9a02"),
+    "hello": Hello(
+        agent="birthmark-agent/0.1.0",
+        serial="4f9a01",
+        not_after=datetime(2026, 12, 27, 22, 0, 0, tzinfo=UTC),
+        job_id="5d0c9f7a1e3b4c55",
+        sequence=7,
+    ),
+    "hello_of_a_newborn": Hello(
+        agent="birthmark-agent/0.1.0", serial="4f9a01", not_after=datetime(2026, 12, 27, 22, 0, 0, tzinfo=UTC)
+    ),
+    "time_question": TimeQuestion(nonce=octets(0x60, 32)),
+    "time_answer": TimeAnswer(
+        at=datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC),
+        chain=(octets(0x30, 200), octets(0x31, 180)),
+        signature=octets(0x70, 71),
+    ),
 }
 
 DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
@@ -106,6 +145,15 @@ DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     ChallengeAnswer: ChallengeAnswer.decode,
     EnrollResult: EnrollResult.decode,
     NonceAnswer: NonceAnswer.decode,
+    Command: Command.decode,
+    Ack: Ack.decode,
+    JobNonce: JobNonce.decode,
+    JobRequest: JobRequest.decode,
+    JobAnswer: JobAnswer.decode,
+    Active: Active.decode,
+    Hello: Hello.decode,
+    TimeQuestion: TimeQuestion.decode,
+    TimeAnswer: TimeAnswer.decode,
 }
 
 

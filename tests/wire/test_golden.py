@@ -1,11 +1,13 @@
 """Golden records: what devices in the field already say and understand."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from birthmark_wire import tpm_templates
 from birthmark_wire.binding import enrollment_binding, renewal_binding
+from birthmark_wire.time import time_binding
 from wire.samples import DECODERS, GOLDEN, SAMPLES, golden, octets
 
 
@@ -53,6 +55,16 @@ def test_the_renewal_binding_is_what_it_always_was() -> None:
         job_id="",
     )
     assert binding.hex() == "df44a532e15ce7b05eea11fd7778f08bcf7d3575135ad6bc1fb4193fc2af8784"
+
+
+def test_the_time_binding_is_what_it_always_was() -> None:
+    at = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+    binding = time_binding(nonce=octets(0x60, 32), signer_sha256=octets(0x20, 32), at=at)
+    assert binding == (
+        b"\0\0\0\x0ebirthmark time"
+        b"\0\0\0\x0bbirthmark/1"
+        b"\0\0\0\x20" + octets(0x60, 32) + b"\0\0\0\x20" + octets(0x20, 32) + b"\0\0\0\x142026-01-31T12:00:00Z"
+    )
 
 
 TEMPLATES = {

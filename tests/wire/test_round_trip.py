@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,22 @@ from birthmark_wire.enrollment import (
 )
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import NonceAnswer
+from birthmark_wire.rotation import (
+    _CODE,
+    _JOB_ID,
+    _SERIAL,
+    MOST_SEQUENCE,
+    Ack,
+    AckState,
+    Action,
+    Active,
+    Command,
+    Hello,
+    JobAnswer,
+    JobNonce,
+    JobRequest,
+)
+from birthmark_wire.time import TimeAnswer, TimeQuestion
 from wire.samples import DECODERS, SAMPLES, Message, golden
 
 
@@ -30,6 +47,11 @@ _names = st.from_regex(ids._NAME, fullmatch=True)
 _device_ids = st.from_regex(ids._DEVICE_ID, fullmatch=True).filter(lambda text: not text.startswith("srv-"))
 _domains = st.sampled_from(["fleet.example.com", "localhost", "a.b-c.d1"])
 _attestations = st.builds(Attestation, attest=_octets(2048), signature=_octets(1024))
+_jobs = st.from_regex(_JOB_ID, fullmatch=True)
+_codes = st.from_regex(_CODE, fullmatch=True)
+_serials = st.from_regex(_SERIAL, fullmatch=True)
+_times = st.integers(0, 253402300799).map(lambda seconds: datetime.fromtimestamp(seconds, UTC))
+_waits = st.integers(0, 31_536_000)
 _pcrs = st.sets(st.integers(0, 23)).map(lambda pcrs: tuple(sorted(pcrs)))
 
 _messages: st.SearchStrategy[Message] = st.one_of(
@@ -75,6 +97,43 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         broker_port=st.integers(1, 65535),
     ),
     st.builds(NonceAnswer, nonce=_octets(32, 32), expires_in_s=st.integers(1, 86_400)),
+    st.builds(
+        Command,
+        action=st.sampled_from(Action),
+        device_id=_device_ids,
+        job_id=_jobs,
+        sequence=st.integers(1, MOST_SEQUENCE),
+        issued_at=_times,
+        expires_at=_times,
+    ),
+    st.builds(
+        Ack,
+        job_id=_jobs,
+        state=st.sampled_from(AckState),
+        code=st.just("") | _codes,
+        detail=st.text(max_size=512),
+        retry_after_s=_waits,
+    ),
+    st.builds(JobNonce, job_id=_jobs, nonce=_octets(32, 32), expires_in_s=st.integers(1, 86_400)),
+    st.builds(JobRequest, job_id=_jobs, serial=_serials, csr=_octets(512)),
+    st.builds(JobAnswer, job_id=_jobs, chain=st.lists(_octets(256), min_size=1, max_size=8).map(tuple)),
+    st.builds(JobAnswer, job_id=_jobs, code=_codes, detail=st.text(max_size=512), retry_after_s=_waits),
+    st.builds(Active, serial=_serials, job_id=st.just("") | _jobs),
+    st.builds(
+        Hello,
+        agent=st.text(max_size=64),
+        serial=_serials,
+        not_after=_times,
+        job_id=st.just("") | _jobs,
+        sequence=st.integers(0, MOST_SEQUENCE),
+    ),
+    st.builds(TimeQuestion, nonce=_octets(32, 32)),
+    st.builds(
+        TimeAnswer,
+        at=st.integers(0, 253_402_300_799).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
+        chain=st.lists(_octets(256), min_size=1, max_size=4).map(tuple),
+        signature=_octets(256),
+    ),
 )
 
 

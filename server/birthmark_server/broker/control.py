@@ -3,19 +3,27 @@
 Every back end passes tests/broker/contract.py.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
+from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.policy import Role
 from birthmark_wire.encoding import JsonObject
 from birthmark_wire.errors import DecodeError
 
 _PAGE_MOST = 1000  # far more than the gate puts into one answer
 _COUNT_MOST = 2**63 - 1
+
+COMMANDS_MOST: Final = 256
+"""How many denials are told one by one; a list of more is read by the gate within a second anyway."""
+
+_COMMAND_TIMEOUT_S: Final = 2.0
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,10 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class BrokerHealth:
-    """How the broker is. deny_version: of the list in force there; deny_stale: it could not read a newer one."""
+    """How the broker is. deny_version: of the list in force there; deny_stale: it could not read a newer one.
+
+    lease_s: for how long it will still let new connections in if it hears nothing more; open: whether it does now.
+    """
 
     connected: int
     capacity: int
@@ -42,6 +53,8 @@ class BrokerHealth:
     deny_version: int
     deny_entries: int
     deny_stale: bool
+    lease_s: int
+    open: bool
     round_trip_ms: float
 
 
@@ -50,7 +63,8 @@ class BrokerControl(Protocol):
 
     def deny(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> DenyList:
         """Refuse these from now on, devices by id and certificates by serial number; idempotent. Durable when it
-        returns, in force within two seconds, and whoever is connected with one of them is cut off then."""
+        returns. Whoever is connected with one of them is cut off within milliseconds while the broker answers us, and
+        within two seconds where it only sees the list."""
 
     def set_denied(self, read_denials: Callable[[], Denials]) -> DenyList:
         """Make the deny list exactly what `read_denials` returns, as the database has it: after a restart or a restore,
@@ -87,8 +101,10 @@ class MosquittoControl:
         self._deny_file = deny_file
 
     def deny(self, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> DenyList:
-        """See BrokerControl. The gate looks at the file once a second."""
-        return self._deny_file.add(devices=devices, serials=serials)
+        """See BrokerControl. The file comes first, and is the second line: the gate looks at it once a second."""
+        denied = self._deny_file.add(devices=devices, serials=serials)
+        tell_gate(self._link, denied, devices=devices, serials=serials)
+        return denied
 
     def set_denied(self, read_denials: Callable[[], Denials]) -> DenyList:
         """See BrokerControl."""
@@ -112,29 +128,50 @@ class MosquittoControl:
 
     def health(self) -> BrokerHealth:
         """See BrokerControl."""
-        began = time.perf_counter()
-        answer = self._link.ask("stats")
-        elapsed = time.perf_counter() - began
-
-        def count(name: str) -> int:
-            return answer.integer(name, low=0, high=_COUNT_MOST)
-
-        return BrokerHealth(
-            connected=count("connected"),
-            capacity=count("capacity"),
-            accepted=count("accepted"),
-            refused=count("refused"),
-            refused_topics=count("refused_topics"),
-            kicked=count("kicked"),
-            deny_version=count("deny_version"),
-            deny_entries=count("deny_entries"),
-            deny_stale=answer.boolean("deny_stale"),
-            round_trip_ms=elapsed * 1000,
-        )
+        return gate_health(self._link)
 
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """See BrokerControl."""
         self._link.publish(topic, payload, expires_s=expires_s)
+
+
+def gate_health(link: GateLink) -> BrokerHealth:
+    """Ask the gate for its counters."""
+    began = time.perf_counter()
+    answer = link.ask("stats")
+    elapsed = time.perf_counter() - began
+
+    def count(name: str) -> int:
+        return answer.integer(name, low=0, high=_COUNT_MOST)
+
+    return BrokerHealth(
+        connected=count("connected"),
+        capacity=count("capacity"),
+        accepted=count("accepted"),
+        refused=count("refused"),
+        refused_topics=count("refused_topics"),
+        kicked=count("kicked"),
+        deny_version=count("deny_version"),
+        deny_entries=count("deny_entries"),
+        deny_stale=answer.boolean("deny_stale"),
+        lease_s=count("lease_s"),
+        open=answer.boolean("open"),
+        round_trip_ms=elapsed * 1000,
+    )
+
+
+def tell_gate(link: GateLink, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> bool:
+    """Run ahead of the deny file `denied`, which is on the disk: have these refused and cut off now; return whether
+    the gate did it. What fails is logged: the file says the same within a second."""
+    commands = [f"block {one} {denied.version}" for one in devices]
+    commands += [f"revoke {one} {denied.version}" for one in serials]
+    try:
+        for command in commands[:COMMANDS_MOST]:
+            link.ask(command, timeout_s=_COMMAND_TIMEOUT_S)
+    except (BrokerUnavailable, BrokerRefused) as error:
+        _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
+        return False
+    return True
 
 
 def _connection(one: JsonObject) -> Connection:

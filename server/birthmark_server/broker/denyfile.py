@@ -1,19 +1,22 @@
 """The deny file: certificates and devices that the gate refuses whatever else they show.
 
-    birthmark-deny 1 VERSION
+    birthmark-deny 2 VERSION ISSUED UNTIL
     device ID
     serial HEX
     end COUNT
+    signer BASE64
+    signature BASE64
 
-One entry a line, in strictly ascending byte order; HEX is lower case without leading zeros. The first and the last line
-make a file that was cut short, or is not ours, unreadable: the gate then keeps the list that it has
-(server/mosquitto_gate/denylist.h reads the same format).
+One entry a line, in strictly ascending byte order; HEX is lower case without leading zeros; the last two lines are
+signing.py's. A file that was cut short or changed, or is not ours, is not read: the gate then keeps the list that it
+has (server/mosquitto_gate/denylist.h reads the same format). ISSUED and UNTIL, seconds since 1970, are the list's
+lease: after it the gate lets nobody in, since a broker that hears nothing can't know who was revoked meanwhile.
 
 Rules: a change is on the disk before the call returns, and it is there whole: temporary file, fsync, rename, fsync of
 the folder. Writers take turns by a lock beside the file, so two server processes lose none of each other's entries.
-VERSION rises with every write. The gate takes no file that is older than the list in force, and reports the version of
-that list: so a writer knows that it was read. A list that is written anew, when nobody can say what the gate saw last,
-gets the Unix time in milliseconds: far above all that was counted up to then.
+VERSION rises with every write, and every write begins a new lease. The gate takes no file that is older than the list
+in force, and reports the version of that list: so a writer knows that it was read. A list that is written anew, when
+nobody can say what the gate saw last, gets the Unix time in milliseconds: far above all that was counted up to then.
 """
 
 import fcntl
@@ -23,15 +26,24 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, Self
 
 from birthmark_server.broker.errors import DenyFileMalformed
+from birthmark_server.broker.signing import DenySigner
 
-_HEADER: Final = re.compile(r"birthmark-deny 1 (0|[1-9][0-9]{0,17})")
-_END: Final = re.compile(r"end (0|[1-9][0-9]{0,17})")
+LEASE_MOST_S: Final = 7 * 86_400
+"""The longest lease that the gate takes (server/mosquitto_gate/denylist.h)."""
+
+RENEWALS_PER_LEASE: Final = 3
+"""Two may fail before a lease runs out."""
+
+_NUMBER: Final = "(0|[1-9][0-9]{0,17})"
+_HEADER: Final = re.compile(rf"birthmark-deny 2 {_NUMBER} {_NUMBER} {_NUMBER}", re.ASCII)
+_HEADER_BYTES: Final = 80
+_END: Final = re.compile(f"end {_NUMBER}", re.ASCII)
 _ENTRY: Final = r"(?:device [a-z0-9-]{1,64}|serial [1-9a-f][0-9a-f]{0,39})"
 _ONE_ENTRY: Final = re.compile(_ENTRY, re.ASCII)
 _ENTRIES: Final = re.compile(rf"(?:{_ENTRY}\n)*", re.ASCII)
@@ -47,11 +59,23 @@ class Denials:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """For how long a list may be believed to be the newest, in seconds since 1970."""
+
+    issued_s: int
+    until_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class DenyList:
-    """What one version of the file says. entries: its lines between first and last, checked, ascending, each once."""
+    """What one version of the file says. entries: its lines between first and last, checked, ascending, each once.
+
+    lease: as it stands in the file; two lists are equal if they deny the same.
+    """
 
     version: int
     entries: tuple[str, ...] = ()
+    lease: Lease = field(default=Lease(0, 1), compare=False)
 
     @classmethod
     def of(cls, version: int, *, devices: Collection[str] = (), serials: Collection[str] = ()) -> Self:
@@ -65,7 +89,11 @@ class DenyList:
         """Return the next version with these as well, or this very list where it has them all. Raises as of()."""
         new = [entry for entry in _entries(devices, serials) if not self._has(entry)]
         # Sorting two ascending runs takes one pass: a long list grows by one entry in no time.
-        return type(self)(self.version + 1, tuple(sorted([*self.entries, *sorted(new)]))) if new else self
+        return (
+            replace(self, version=self.version + 1, entries=tuple(sorted([*self.entries, *sorted(new)])))
+            if new
+            else self
+        )
 
     def _has(self, entry: str) -> bool:
         at = bisect_left(self.entries, entry)
@@ -91,13 +119,14 @@ def _entries(devices: Collection[str], serials: Collection[str]) -> set[str]:
 
 
 def encode(denied: DenyList) -> bytes:
-    """Return the file for `denied`."""
-    lines = (f"birthmark-deny 1 {denied.version}", *denied.entries, f"end {len(denied.entries)}", "")
+    """Return the text for `denied`, to be signed."""
+    first = f"birthmark-deny 2 {denied.version} {denied.lease.issued_s} {denied.lease.until_s}"
+    lines = (first, *denied.entries, f"end {len(denied.entries)}", "")
     return "\n".join(lines).encode("ascii")
 
 
 def decode(data: bytes) -> DenyList:
-    """Read a deny file. Raises DenyFileMalformed for whatever the gate would refuse."""
+    """Read a text that was signed. Raises DenyFileMalformed for whatever the gate would refuse."""
     try:
         text = data.decode("ascii")
         first, *entries, last, rest = text.split("\n")
@@ -105,26 +134,57 @@ def decode(data: bytes) -> DenyList:
         raise DenyFileMalformed("want at least a first and a last line of ASCII") from None
     header, end = _HEADER.fullmatch(first), _END.fullmatch(last)
     if header is None:
-        raise DenyFileMalformed(f"want 'birthmark-deny 1 VERSION' first, got {first[:80]!r}")
+        raise DenyFileMalformed(f"want 'birthmark-deny 2 VERSION ISSUED UNTIL' first, got {first[:80]!r}")
+    lease = Lease(int(header[2]), int(header[3]))
+    if not 0 < lease.until_s - lease.issued_s <= LEASE_MOST_S:
+        raise DenyFileMalformed(f"want a lease of 1 to {LEASE_MOST_S} s, got {first[:80]!r}")
     if end is None or rest or int(end[1]) != len(entries):
         raise DenyFileMalformed(f"cut short: want 'end {len(entries)}' last, got {last[:80]!r}")
     if not _ENTRIES.fullmatch(text, len(first) + 1, len(text) - len(last) - 1):
         raise DenyFileMalformed("want only lines 'device ID' and 'serial HEX'")
     if any(a >= b for a, b in pairwise(entries)):
         raise DenyFileMalformed("want the entries in strictly ascending order")
-    return DenyList(int(header[1]), tuple(entries))
+    return DenyList(int(header[1]), tuple(entries), lease)
 
 
 class DenyFile:
-    """The deny file at `path`. clock: Unix time in seconds."""
+    """The deny file at `path`. lease_s: of each list that is written. clock: Unix time in seconds.
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+    Errors of every method: OSError, DenyFileMalformed (also for a file that none of our signers signed).
+    """
+
+    def __init__(
+        self, path: Path, *, signer: DenySigner, lease_s: int = 900, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
+        self.signer = signer
+        self._lease_s = lease_s
         self._clock = clock
 
     def read(self) -> DenyList:
-        """Return the list on disk. Raises OSError, DenyFileMalformed."""
-        return decode(self.path.read_bytes())
+        """Return the list on disk."""
+        return decode(self.signer.open(self.path.read_bytes()))
+
+    def renewal_due(self) -> bool:
+        """Return whether a third of the lease is over, by the file's first line; also where the clock was set back
+        behind its beginning, or another lease is wanted. Cheap, and believes that line: renew() does not."""
+        with self.path.open("rb") as file:
+            first = file.readline(_HEADER_BYTES).decode("ascii", "replace").rstrip("\n")
+        header = _HEADER.fullmatch(first)
+        if header is None:
+            raise DenyFileMalformed(f"want 'birthmark-deny 2 VERSION ISSUED UNTIL' first, got {first!r}")
+        return self._due(Lease(int(header[2]), int(header[3])))
+
+    def renew(self) -> DenyList:
+        """Write the list once more, with a new lease, where that is due; return what is on disk."""
+        with self._lock():
+            old = self.read()
+            return self._write(replace(old, version=old.version + 1)) if self._due(old.lease) else old
+
+    def _due(self, lease: Lease) -> bool:
+        if lease.until_s - lease.issued_s != self._lease_s:
+            return True
+        return not lease.issued_s <= self._clock() < lease.issued_s + self._lease_s / RENEWALS_PER_LEASE
 
     def create(self) -> DenyList:
         """Return the list on disk; write an empty one where there is no file yet."""
@@ -166,8 +226,10 @@ class DenyFile:
             yield
 
     def _write(self, denied: DenyList) -> DenyList:
-        write_durably(self.path, encode(denied), mode=_MODE)
-        return denied
+        issued_s = int(self._clock())
+        leased = replace(denied, lease=Lease(issued_s, issued_s + self._lease_s))
+        write_durably(self.path, self.signer.sign(encode(leased)), mode=_MODE)
+        return leased
 
 
 def write_durably(path: Path, data: bytes, *, mode: int) -> None:

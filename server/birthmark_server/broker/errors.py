@@ -19,3 +19,9 @@ class DenyFileMalformed(Malformed):
     """A deny file that the gate would not take either."""
 
     code = "deny-file-malformed"
+
+
+class BrokerNotTold(BirthmarkError):
+    """It is revoked in the database, and the broker does not know it: whoever is connected may stay so."""
+
+    code = "broker-not-told"

@@ -91,7 +91,10 @@ def utc_now() -> datetime:
 
 
 class BrokerLink:
-    """One connection. client_id: the control certificate's id, or `ID.REPLICA`: one for each process of the server."""
+    """One connection. client_id: the control certificate's id, or `ID.REPLICA`: one for each process of the server.
+
+    on_message: None for an errand: it hears no device, leaves no session behind, and is there to ask and publish.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,7 @@ class BrokerLink:
         port: int,
         client_id: str,
         context: ssl.SSLContext,
-        on_message: MessageHandler,
+        on_message: MessageHandler | None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._address = (host, port)
@@ -108,6 +111,7 @@ class BrokerLink:
         self._on_message = on_message
         self._clock = clock
         self._live = threading.Event()
+        self._tried = threading.Event()
         self._network_thread = 0
         self._tags = itertools.count(1)
         self._answers: dict[str, queue.SimpleQueue[JsonObject]] = {}
@@ -127,8 +131,9 @@ class BrokerLink:
     def start(self) -> None:
         """Begin to connect, and keep connected; returns at once. A broker that is down is no error."""
         expiry = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho 2.2
-        expiry.SessionExpiryInterval = SESSION_EXPIRY_S
-        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S, clean_start=False, properties=expiry)
+        errand = self._on_message is None
+        expiry.SessionExpiryInterval = 0 if errand else SESSION_EXPIRY_S
+        self._client.connect_async(*self._address, keepalive=KEEPALIVE_S, clean_start=errand, properties=expiry)
         self._client.loop_start()
 
     def stop(self) -> None:
@@ -140,6 +145,11 @@ class BrokerLink:
     def wait_live(self, timeout_s: float) -> bool:
         """Wait until connected and subscribed; return whether we are."""
         return self._live.wait(timeout_s)
+
+    def wait_tried(self, timeout_s: float) -> bool:
+        """Wait until the first attempt to connect has come to something; return whether we are connected."""
+        self._tried.wait(timeout_s)
+        return self._live.is_set()
 
     @property
     def live(self) -> bool:
@@ -187,21 +197,31 @@ class BrokerLink:
         self._network_thread = threading.get_ident()
         if code.is_failure:
             self._say("broker refused", reason=str(code))
+            self._tried.set()
             return
         self._say("broker connected", session_present=bool(flags.session_present))
-        self._client.subscribe(topics.SERVER_SUBSCRIPTION, qos=1)
+        if self._on_message is None:
+            self._come_alive()
+        else:
+            self._client.subscribe(topics.SERVER_SUBSCRIPTION, qos=1)
 
     def _subscribed(self, _client: Any, _data: Any, _mid: int, codes: list[ReasonCode], _p: Any) -> None:
         if any(code.is_failure for code in codes):
             self._say("broker refused", reason=f"subscription: {codes[0]}")
             return
+        self._come_alive()
+
+    def _come_alive(self) -> None:
         self._live.set()
+        self._tried.set()
 
     def _unreachable(self, _client: Any, _data: Any) -> None:
         self._say("broker unreachable")
+        self._tried.set()
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, code: ReasonCode, _p: Any) -> None:
         self._live.clear()
+        self._tried.set()
         self._say("broker disconnected", reason=str(code))
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
@@ -223,7 +243,7 @@ class BrokerLink:
 
     def _take_message(self, topic: str, payload: bytes) -> None:
         match topic.split("/"):
-            case ["devices", device, "up", leaf] if leaf in topics.UP:
+            case ["devices", device, "up", leaf] if leaf in topics.UP and self._on_message is not None:
                 self._on_message(ids.device_id(device, field="topic"), leaf, payload, self._clock())
             case _:
                 raise DecodeError("want devices/ID/up/ and one of our leaves", field="topic")

@@ -4,10 +4,10 @@ Mosquitto alone gets several things wrong for a fleet (docs/broker.md), so the l
 possession of a key certified below our root, and everything else is decided by the gate. The files:
 
     mosquitto.conf   ca-bundle.pem (root, Fleet and Infra CAs)   fleet-ca.pem   infra-ca.pem   openssl.cnf
-    crl.pem (where CRLs are given)   deny (the deny file)   sessions/ (Mosquitto's database)
+    crl.pem (where CRLs are given)   sessions/ (Mosquitto's database)
 
-Rules: public certificates and settings only, no key is copied. Each file is replaced whole. The deny file is made once
-and then belongs to the server.
+Rules: public certificates and settings only, no key is copied. Each file is replaced whole. The deny file is the
+server's (denyfile.py): without one the gate does not start.
 """
 
 import os
@@ -21,7 +21,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark_server.broker.denyfile import DenyFile, write_durably
+from birthmark_server.broker.denyfile import write_durably
 from birthmark_server.errors import Misconfigured
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
@@ -58,6 +58,7 @@ plugin_opt_fleet_ca_file {folder}/fleet-ca.pem
 plugin_opt_infra_ca_file {folder}/infra-ca.pem
 plugin_opt_control_eku {control_eku}
 plugin_opt_deny_file {folder}/deny
+plugin_opt_deny_eku {deny_eku}
 plugin_opt_max_connections {max_connections}
 plugin_opt_app_clients {app_clients}
 
@@ -101,10 +102,10 @@ class MosquittoSettings:
 
     folder: where everything is written; absolute. plugin: birthmark_gate.so. certificate, key: of the broker, PEM; the
     certificate file holds the Infra CA's too. roots, fleet, infra: CA certificates; Fleet CAs make devices, Infra CAs
-    make control identities that carry the extended key usage control_eku. crls: DER; where any are given, each Fleet
-    and Infra CA needs its own (Mosquitto refuses the clients of a CA without). address: to listen on, empty for all.
-    user: that Mosquitto becomes when started as root. app_clients: let client ids be ID.APP too. autosave_changes:
-    after so many changes Mosquitto writes its sessions to the disk.
+    make control identities, that carry the extended key usage control_eku, and signers of deny lists, with deny_eku.
+    crls: DER; where any are given, each Fleet and Infra CA needs its own (Mosquitto refuses the clients of a CA
+    without). address: to listen on, empty for all. user: that Mosquitto becomes when started as root. app_clients: let
+    client ids be ID.APP too. autosave_changes: after so many changes Mosquitto writes its sessions to the disk.
     """
 
     folder: Path
@@ -113,6 +114,7 @@ class MosquittoSettings:
     key: Path
     trust_domain: str
     control_eku: str
+    deny_eku: str
     roots: tuple[x509.Certificate, ...]
     fleet: tuple[x509.Certificate, ...]
     infra: tuple[x509.Certificate, ...]
@@ -130,7 +132,7 @@ class MosquittoSettings:
 
 @dataclass(frozen=True, slots=True)
 class WrittenConfig:
-    """Where the written configuration is. environment: to be set for Mosquitto."""
+    """Where the written configuration is, and where the gate looks for its deny file. environment: Mosquitto's."""
 
     conf: Path
     deny_file: Path
@@ -153,11 +155,11 @@ def write_config(settings: MosquittoSettings) -> WrittenConfig:
     _write(folder / "openssl.cnf", _OPENSSL_CNF.encode())
     if settings.crls:
         _write(folder / "crl.pem", b"".join(crl.public_bytes(Encoding.PEM) for crl in _read_crls(settings)))
-    deny = DenyFile(folder / "deny")
-    deny.create()
     _write(folder / "mosquitto.conf", render(settings).encode())
     return WrittenConfig(
-        conf=folder / "mosquitto.conf", deny_file=deny.path, environment={"OPENSSL_CONF": str(folder / "openssl.cnf")}
+        conf=folder / "mosquitto.conf",
+        deny_file=folder / "deny",
+        environment={"OPENSSL_CONF": str(folder / "openssl.cnf")},
     )
 
 
@@ -174,6 +176,7 @@ def render(settings: MosquittoSettings) -> str:
         plugin=settings.plugin,
         trust_domain=settings.trust_domain,
         control_eku=settings.control_eku,
+        deny_eku=settings.deny_eku,
         app_clients="true" if settings.app_clients else "false",
         max_connections=settings.max_connections,
         max_keepalive_s=settings.max_keepalive_s,
@@ -194,6 +197,7 @@ def _check(settings: MosquittoSettings) -> None:
     try:
         ids.trust_domain(settings.trust_domain)
         x509.ObjectIdentifier(settings.control_eku)
+        x509.ObjectIdentifier(settings.deny_eku)
     except (DecodeError, ValueError) as error:
         raise Misconfigured(str(error)) from None
     if not settings.address.replace(":", "").replace(".", "").replace("-", "").isalnum() and settings.address:

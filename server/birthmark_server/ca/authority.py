@@ -31,7 +31,7 @@ from birthmark_server.ca.extensions import ca_extensions, expected, key_identifi
 from birthmark_server.ca.issuer import Issuer, to_der
 from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.profile import CA_PROFILES, EARLIER_CA_PROFILES, CaKind
 from birthmark_server.ca.signer import CaSigner, NoSigner
 from birthmark_server.domain import CertificateProfile
 
@@ -208,8 +208,11 @@ def verify_ca(
         certificate.verify_directly_issued_by(root)
     except (InvalidSignature, ValueError, TypeError) as error:
         raise AuthorityBroken(f"{subject}: not signed by this root: {error or type(error).__name__}") from None
-    wanted = ca_extensions(kind, namespace, public_key=key, issuer_key_id=key_identifier(root_key))
-    if list(certificate.extensions) != expected(wanted):
+    forms = (
+        ca_extensions(kind, namespace, public_key=key, issuer_key_id=key_identifier(root_key), profile=profile)
+        for profile in (CA_PROFILES[kind], *EARLIER_CA_PROFILES.get(kind, ()))
+    )
+    if list(certificate.extensions) not in [expected(form) for form in forms]:
         raise AuthorityBroken(f"{subject}: its extensions are not those of this installation's {kind} CA")
     begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begins <= now <= ends:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, CaKind, Profile
+from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, CaKind, CaProfile, Profile
 
 ROOT_NAME: Final = "root"
 """What the root is called where authorities have names: its CRL is ROOT_NAME.crl."""
@@ -56,10 +56,10 @@ def leaf_constants(profile: Profile, *, issuer_key_id: bytes, crl_url: str) -> l
     return extensions
 
 
-def ca_constants(kind: CaKind, namespace: Namespace) -> list[x509.ExtensionType]:
+def ca_constants(kind: CaKind, namespace: Namespace, *, profile: CaProfile | None = None) -> list[x509.ExtensionType]:
     """Return what a CA's request asks for, and its certificate contains: all but the two key identifiers and the CRL
-    distribution point."""
-    profile = CA_PROFILES[kind]
+    distribution point. profile: the one of this kind, or one that held before."""
+    profile = profile or CA_PROFILES[kind]
     extensions: list[x509.ExtensionType] = [
         x509.BasicConstraints(ca=True, path_length=profile.path_length),
         key_usage(ca=True),
@@ -74,13 +74,18 @@ def ca_constants(kind: CaKind, namespace: Namespace) -> list[x509.ExtensionType]
 
 
 def ca_extensions(
-    kind: CaKind, namespace: Namespace, *, public_key: ec.EllipticCurvePublicKey, issuer_key_id: bytes
+    kind: CaKind,
+    namespace: Namespace,
+    *,
+    public_key: ec.EllipticCurvePublicKey,
+    issuer_key_id: bytes,
+    profile: CaProfile | None = None,
 ) -> list[x509.ExtensionType]:
     """Return every extension of a CA's certificate. The root's has no distribution point: it is revoked by hand."""
     extensions: list[x509.ExtensionType] = [
         x509.AuthorityKeyIdentifier(issuer_key_id, None, None),
         x509.SubjectKeyIdentifier(key_identifier(public_key)),
-        *ca_constants(kind, namespace),
+        *ca_constants(kind, namespace, profile=profile),
     ]
     url = namespace.crl_url(ROOT_NAME)
     if url and kind is not CaKind.ROOT:

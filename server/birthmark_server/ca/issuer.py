@@ -98,6 +98,7 @@ class Issuer:
         self.namespace = namespace
         self.crl_url = namespace.crl_url(name)
         self.key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        self._policies = _policies(certificate)
         self._random = random
         self._algorithm = algorithm_for(signer.public_key().curve)
         self._templates = {
@@ -166,6 +167,11 @@ class Issuer:
         profile = PROFILES[name]
         if self.kind not in profile.issued_by:
             raise ProfileViolation(f"{name}: want the {' or '.join(profile.issued_by)} CA, this is {self.name}")
+        if not self._policies.issuperset(profile.policies):
+            raise ProfileViolation(
+                f"{name}: the certificate of {self.name} lacks the policies that this role is; "
+                f"make another CA: birthmark init --add {self.kind}"
+            )
         if isinstance(request, InfraRequest):
             self._check_hosts(profile, alt_name)
         return profile, subject, alt_name
@@ -215,6 +221,12 @@ class Issuer:
 
     def _assemble(self, tbs: bytes, signature: bytes) -> bytes:
         return sequence(tbs, self._algorithm, bit_string(signature))
+
+
+def _policies(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:
+    """Return which policies hold below a CA: any other that a leaf asserts is void there (RFC 5280 §6.1.3)."""
+    policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
+    return frozenset(policy.policy_identifier for policy in policies)
 
 
 def _asked(request: LeafRequest, namespace: Namespace) -> tuple[CertificateProfile, str, list[x509.GeneralName]]:

@@ -11,12 +11,14 @@ from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
-_RESERVED: Final = (
+RESERVED: Final = (
     CertificateProfile.SERVER,
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
+    CertificateProfile.DENY_LIST,
     CertificateProfile.OCSP,
 )
+"""The profiles whose names begin with `srv-`, and no others."""
 
 
 def check_name(name: str, profile: CertificateProfile) -> None:
@@ -33,10 +35,8 @@ def check_name(name: str, profile: CertificateProfile) -> None:
             if name.startswith(SOFTWARE_PREFIX) != software:
                 raise DecodeError(f"{SOFTWARE_PREFIX!r} begins the ids of keys without TPM evidence, got {name!r}")
         case _:
-            if name.startswith(ids.RESERVED_PREFIX) != (profile in _RESERVED):
-                raise DecodeError(
-                    f"{ids.RESERVED_PREFIX!r} begins the names of server, broker, control, ocsp; got {name!r}"
-                )
+            if name.startswith(ids.RESERVED_PREFIX) != (profile in RESERVED):
+                raise DecodeError(f"{ids.RESERVED_PREFIX!r} begins the names of the server's own; got {name!r}")
             ids.device_id(name.removeprefix(ids.RESERVED_PREFIX), field="name")
 
 

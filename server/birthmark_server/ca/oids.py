@@ -32,12 +32,19 @@ KP_BROKER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.2")
 KP_CONTROL: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.3")
 KP_STATION: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.4")
 KP_OPERATOR: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.5")
+KP_DENY_LIST: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.7")
 
 # Certificate policies (BIRTHMARK_ARC.2): what we did before we issued.
 CP_IDEVID: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.1")
 CP_LDEVID: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.2")
 CP_LDEVID_SOFTWARE: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.3")
 CP_INFRASTRUCTURE: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.4")
+
+# Certificate policies (BIRTHMARK_ARC.2) again: what an operator may do. One certificate has at most one of them.
+CP_VIEWER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.5")
+CP_FACTORY: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.6")
+CP_FLEET_OPERATOR: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.7")
+CP_SECURITY_OFFICER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.8")
 
 # TCG OID Registry: the CA verified that the key resides in a TPM, and that it can't leave it (fixedTPM).
 TCG_VERIFIED_TPM_RESIDENCY: Final = ObjectIdentifier("2.23.133.11.1.1")

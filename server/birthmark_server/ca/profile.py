@@ -5,7 +5,7 @@ anything is signed, authority.py recognises a certificate's role by them, and do
 Subjects are O, then one attribute; a role is an extended key usage or a policy, never a name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -81,6 +81,7 @@ class CaProfile:
     policies: tuple[x509.ObjectIdentifier, ...] = ()
 
 
+_ROLES = (oids.CP_VIEWER, oids.CP_FACTORY, oids.CP_FLEET_OPERATOR, oids.CP_SECURITY_OFFICER)
 _TPM = (oids.TCG_VERIFIED_TPM_RESIDENCY, oids.TCG_VERIFIED_TPM_FIXED)
 _YEAR = timedelta(days=365)
 
@@ -98,7 +99,7 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     )
 
 
-def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
         issued_by=(CaKind.INFRA,),
@@ -107,6 +108,20 @@ def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile
         subject=NameOID.COMMON_NAME,
         alt_name=AltName.ABSENT,
         key_purposes=(oids.CLIENT_AUTH, purpose),
+        policies=(oids.CP_INFRASTRUCTURE, *roles),
+    )
+
+
+def _signer(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
+    # No clientAuth: the key that signs for those who are absent opens no connection.
+    return Profile(
+        name=name,
+        issued_by=(CaKind.INFRA,),
+        lifetime=_YEAR,
+        most=_YEAR,
+        subject=NameOID.COMMON_NAME,
+        alt_name=AltName.ABSENT,
+        key_purposes=(purpose,),
         policies=(oids.CP_INFRASTRUCTURE,),
     )
 
@@ -148,6 +163,11 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
+            _client(CertificateProfile.VIEWER, oids.KP_OPERATOR, oids.CP_VIEWER),
+            _client(CertificateProfile.FACTORY, oids.KP_OPERATOR, oids.CP_FACTORY),
+            _client(CertificateProfile.FLEET_OPERATOR, oids.KP_OPERATOR, oids.CP_FLEET_OPERATOR),
+            _client(CertificateProfile.SECURITY_OFFICER, oids.KP_OPERATOR, oids.CP_SECURITY_OFFICER),
+            _signer(CertificateProfile.DENY_LIST, oids.KP_DENY_LIST),
             Profile(
                 name=CertificateProfile.OCSP,
                 issued_by=(CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA),
@@ -200,12 +220,28 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_CONTROL,
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
+                    oids.KP_DENY_LIST,
                 ),
+                policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
+            ),
+        )
+    }
+)
+
+EARLIER_CA_PROFILES: Final = MappingProxyType(
+    {
+        CaKind.INFRA: (
+            replace(
+                CA_PROFILES[CaKind.INFRA],
+                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-1],
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
         )
     }
 )
+"""How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
+An Infra CA from before operators had roles and deny lists signers certifies all but those
+(docs/adr/0026-roles-are-policies.md)."""
 
 CRITICAL: Final = MappingProxyType(
     {

@@ -2,8 +2,8 @@
 
 Looser than lint.py on purpose: certificates outlive the software that issued them, birth certificates for ever, so a
 profile may gain or lose an extension without turning away those that are in the field. What decides is what a role
-stands on: the key purposes and policies of exactly one profile, the names, an end entity's basicConstraints and key
-usage, and no critical extension that we do not know.
+stands on: the key purposes and policies of exactly one profile (one that demands all that another does, and more, hides
+that other), the names, an end entity's basicConstraints and key usage, and no critical extension that we do not know.
 """
 
 from collections.abc import Collection
@@ -31,11 +31,13 @@ def read_leaf(
     try:
         extensions = certificate.extensions
         purposes, policies = _end_entity(extensions)
-        fitting = [
-            profile
-            for profile in profiles
-            if purposes.issuperset(profile.key_purposes) and policies.issuperset(profile.policies)
-        ]
+        fitting = _most_demanding(
+            [
+                profile
+                for profile in profiles
+                if purposes.issuperset(profile.key_purposes) and policies.issuperset(profile.policies)
+            ]
+        )
         if len(fitting) != 1:
             roles = " and ".join(profile.name for profile in fitting) or "none"
             raise DecodeError(f"want the key purposes and policies of one role, got those of {roles}")
@@ -44,6 +46,13 @@ def read_leaf(
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         raise UntrustedCertificate(f"issued by us, but for no role that we know: {error}") from None
     return fitting[0].name, name
+
+
+def _most_demanding(fitting: Collection[Profile]) -> list[Profile]:
+    """Leave out each profile of which another one here demands all, and more: a role's policy stands beside what makes
+    an operator."""
+    wants = {profile.name: {*profile.key_purposes, *profile.policies} for profile in fitting}
+    return [profile for profile in fitting if not any(wants[profile.name] < wants[other.name] for other in fitting)]
 
 
 def _end_entity(

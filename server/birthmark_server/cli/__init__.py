@@ -13,22 +13,27 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from birthmark_server.cli import (
     batch,
     broker,
     certificate,
     config,
+    context,
     database,
     device,
     doctor,
+    group,
     init,
     journal,
     manifest,
     model,
+    operator,
     refusal,
     root,
     serve,
+    status,
     tpm_roots,
 )
 from birthmark_server.cli.exits import Exit, exit_for, on_disk
@@ -62,7 +67,7 @@ def application() -> typer.Typer:
 
     @app.callback()
     def main_options(
-        context: typer.Context,
+        typer_context: typer.Context,
         config_file: Annotated[
             Path | None,
             typer.Option(
@@ -73,11 +78,21 @@ def application() -> typer.Typer:
                 show_default=False,
             ),
         ] = None,
+        context_name: Annotated[
+            str,
+            typer.Option(
+                "--context",
+                metavar="NAME",
+                help="Where to work, by its name in `birthmark context list`. "
+                "[default: the one in use; with --config: local]",
+                show_default=False,
+            ),
+        ] = "",
         show_version: Annotated[  # noqa: ARG001 - its callback does the work
             bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
         ] = False,
     ) -> None:
-        context.obj = Workplace(config_file)
+        typer_context.obj = Workplace(config_file, context_name)
 
     @app.command()
     def version() -> None:
@@ -92,7 +107,7 @@ def application() -> typer.Typer:
 
 
 def _commands(app: typer.Typer) -> None:
-    setting_up, running, looking = "Set up", "Run", "Devices"
+    setting_up, running, looking, people = "Set up", "Run", "Devices", "Operators"
     app.add_typer(root.app, name="root", rich_help_panel=setting_up)
     app.command(rich_help_panel=setting_up)(init.init)
     app.add_typer(tpm_roots.app, name="tpm-roots", rich_help_panel=setting_up)
@@ -108,7 +123,11 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(device.app, name="device", rich_help_panel=looking)
     app.add_typer(certificate.app, name="certificate", rich_help_panel=looking)
     app.add_typer(certificate.app, name="cert", hidden=True)
+    app.add_typer(group.app, name="group", rich_help_panel=looking)
     app.add_typer(refusal.app, name="refusal", rich_help_panel=looking)
+    app.command(rich_help_panel=looking)(status.status)
+    app.add_typer(operator.app, name="operator", rich_help_panel=people)
+    app.add_typer(context.app, name="context", rich_help_panel=people)
 
 
 def main() -> None:
@@ -128,11 +147,20 @@ def run(command: Callable[[], object]) -> int:
     except DecodeError as error:
         _failed(error, str(error))
         return Exit.DATA
+    except ValidationError as errors:  # what was typed does not fit what the server would take
+        _failed(errors, _typed(errors))
+        return Exit.DATA
     except Exception as error:  # noqa: BLE001 - the last resort: a bug is one sentence too
         return _failed(
             error, f"a fault in Birthmark itself: {type(error).__name__}: {error}; BIRTHMARK_TRACEBACK=1 says more"
         )
     return Exit.DONE
+
+
+def _typed(errors: ValidationError) -> str:
+    first = errors.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _failed(error: BaseException, sentence: str) -> int:

@@ -1,22 +1,23 @@
 """`birthmark batch`: windows in which a factory's station lets devices in that no manifest lists."""
 
 import re
-from datetime import datetime, timedelta
 from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.output import Column, Json, moment, say, show, who
+from birthmark_server.cli.output import Column, Json, Limit, moment, parts, say, show, who
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
-from birthmark_server.domain import Batch
+from birthmark_server.web.api.bodies import NewBatch
+from birthmark_server.web.api.views import BatchView
 from birthmark_wire import ids
 
 app = typer.Typer(no_args_is_help=True, help="Batches: windows in which stations relay devices that no manifest lists.")
 
 _UNITS = {"m": 60, "h": 3600, "d": 86_400}
+_MOST_S = 366 * 86_400
 
 
-def _state(batch: Batch) -> str:
+def _state(batch: BatchView) -> str:
     if batch.closed_at is not None:
         return "closed"
     if batch.closes_at <= now():
@@ -25,13 +26,13 @@ def _state(batch: Batch) -> str:
 
 
 _COLUMNS = (
-    Column[Batch]("batch", lambda batch: batch.name),
-    Column[Batch]("model", lambda batch: batch.model),
-    Column[Batch]("used", lambda batch: f"{batch.used} of {batch.quota}"),
-    Column[Batch]("state", _state, lambda batch: "green" if _state(batch) == "open" else "dim"),
-    Column[Batch]("closes", lambda batch: batch.closes_at),
-    Column[Batch]("opened by", lambda batch: batch.opened_by),
-    Column[Batch](
+    Column[BatchView]("batch", lambda batch: batch.name),
+    Column[BatchView]("model", lambda batch: batch.model),
+    Column[BatchView]("used", lambda batch: f"{batch.used} of {batch.quota}"),
+    Column[BatchView]("state", _state, lambda batch: "green" if _state(batch) == "open" else "dim"),
+    Column[BatchView]("closes", lambda batch: batch.closes_at),
+    Column[BatchView]("opened by", lambda batch: batch.opened_by),
+    Column[BatchView](
         "closed by", lambda batch: f"{who(batch.closed_by)}, {moment(batch.closed_at)}" if batch.closed_at else "-"
     ),
 )
@@ -42,7 +43,7 @@ def open_batch(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="A name that the stations give, as 2026-W14.")],
     model: Annotated[str, typer.Option(help="The model of every device in it.")],
-    quota: Annotated[int, typer.Option(min=1, help="How many devices may be let in.")],
+    quota: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many devices may be let in.")],
     duration: Annotated[
         str, typer.Option("--for", metavar="8h", help="How long it is open: minutes m, hours h, days d.")
     ],
@@ -54,18 +55,14 @@ def open_batch(
 
     Example:  birthmark batch open 2026-W14 --model EDGE-7 --quota 500 --for 10h
     """
-    with workplace(context).store() as store:
-        at = now()
-        batch = Batch(
-            name=ids.printable_name(name, field="batch"),
-            model=model,
-            quota=quota,
-            used=0,
-            opened_by=workplace(context).actor(store, operator),
-            opened_at=at,
-            closes_at=_end(at, duration),
-        )
-        store.open_batch(batch)
+    new = NewBatch(
+        name=ids.printable_name(name, field="batch"),
+        model=ids.printable_name(model, field="model"),
+        quota=quota,
+        open_for_s=_seconds(duration),
+    )
+    with workplace(context).desk(operator) as desk:
+        batch = desk.open_batch(new)
     say(f"batch {batch.name} is open for {quota} devices of model {model} until {batch.closes_at:%Y-%m-%d %H:%M}Z")
 
 
@@ -79,24 +76,27 @@ def close(
 
     Example:  birthmark batch close 2026-W14
     """
-    with workplace(context).store() as store:
-        batch = store.close_batch(name, at=now(), by=workplace(context).actor(store, operator))
+    with workplace(context).desk(operator) as desk:
+        batch = desk.close_batch(name)
     say(f"batch {batch.name} is closed; it let {batch.used} of {batch.quota} devices in")
 
 
 @app.command("list")
-def list_batches(context: typer.Context, as_json: Json = False) -> None:
-    """List all batches.
+def list_batches(context: typer.Context, limit: Limit = 1000, as_json: Json = False) -> None:
+    """List the batches, by name.
 
     Example:  birthmark batch list
     """
-    with workplace(context).store() as store:
-        batches = store.list_batches()
+    with workplace(context).desk() as desk:
+        batches = list(parts(lambda after, size: desk.batches(after=after, limit=size), limit=limit))
     show(batches, _COLUMNS, as_json=as_json, empty="no batches yet; open one with: birthmark batch open NAME")
 
 
-def _end(start: datetime, duration: str) -> datetime:
+def _seconds(duration: str) -> int:
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", duration)
     if not match:
         raise typer.BadParameter(f"want a number and m, h or d, as in 90m or 8h; got {duration!r}", param_hint="--for")
-    return start + timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _MOST_S:
+        raise typer.BadParameter(f"want at most 366d, got {duration}", param_hint="--for")
+    return seconds

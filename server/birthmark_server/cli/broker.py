@@ -1,23 +1,30 @@
 """`birthmark broker`: the MQTT broker's configuration, written from this installation's certificates."""
 
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from cryptography import x509
 
+from birthmark_server.broker.control import BrokerHealth, gate_health
+from birthmark_server.broker.denyfile import DenyList
+from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.mosquitto import MosquittoSettings, write_config
 from birthmark_server.broker.trial import try_config
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
-from birthmark_server.cli.cut_off import sync
-from birthmark_server.cli.output import Json, print_json, say
-from birthmark_server.cli.workplace import now, workplace
-from birthmark_server.errors import Misconfigured
+from birthmark_server.cli.output import Json, print_json, say, show_fields
+from birthmark_server.cli.workplace import Workplace, now, workplace
+from birthmark_server.denials import open_deny_file, write_denials
+from birthmark_server.presence import open_errand
+from birthmark_server.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write Mosquitto's configuration, and try it.")
 
+_TIMEOUT_S = 5.0
 _SOURCE_PLUGIN = Path(__file__).resolve().parents[2] / "mosquitto_gate" / "build" / "birthmark_gate.so"
 _INSTALLED_PLUGIN = Path("/usr/lib/birthmark/birthmark_gate.so")
 
@@ -40,7 +47,7 @@ def config(
     trial: Annotated[bool, typer.Option(help="Start Mosquitto with it once, and say what it does not like.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Write mosquitto.conf and the files beside it: CA bundles, OpenSSL's settings, the deny file.
+    """Write mosquitto.conf and the files beside it: CA bundles, OpenSSL's settings, and the signed deny list.
 
     Plain Mosquitto can't tell a device's certificate from a station's, nor keep one device from another's session; the
     gate plugin does (docs/broker.md). Nothing is copied that is secret: the key stays where it is.
@@ -58,6 +65,7 @@ def config(
         key=(key or home / "broker" / "broker.key").absolute(),
         trust_domain=authority.namespace.trust_domain,
         control_eku=oids.KP_CONTROL.dotted_string,
+        deny_eku=oids.KP_DENY_LIST.dotted_string,
         roots=(authority.root,),
         fleet=_of_kind(authority, CaKind.FLEET),
         infra=_of_kind(authority, CaKind.INFRA),
@@ -68,6 +76,7 @@ def config(
         app_clients=app_clients,
     )
     written = write_config(wanted)
+    _write_deny_list(place, authority, written.deny_file)
     version = try_config(wanted) if trial else ""
     start = [*(f"{name}={value}" for name, value in written.environment.items()), "mosquitto", "-c", str(written.conf)]
     if as_json:
@@ -83,7 +92,7 @@ def config(
     say(f"{written.conf} is written" + (f", and Mosquitto {version} starts with it" if version else ""))
     say(f"start it with: {' '.join(start)}")
     if not values.broker.deny_file:
-        say(f'so that revocations reach it at once, set in [broker]: deny_file = "{written.deny_file}"')
+        say(f'set in [broker]: deny_file = "{written.deny_file}", or the broker lets nobody in once its lease is over')
 
 
 @app.command("sync")
@@ -94,16 +103,66 @@ def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
     """
     place = workplace(context)
     values = place.settings()
-    if not values.broker.deny_file:
-        raise Misconfigured("[broker] deny_file is not set: `birthmark broker config` says where the file is")
+    deny_file = open_deny_file(values.broker)
     authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
     with place.store() as store:
-        denied = sync(values, store, authority, now=now())
+        denied = write_denials(deny_file, store, authority, now=now())
     if as_json:
         print_json({"version": denied.version, "devices": len(denied.devices), "serials": len(denied.serials)})
         return
     say(f"deny list version {denied.version}: {len(denied.devices)} devices, {len(denied.serials)} certificates")
 
 
+@app.command()
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """Show the deny list on the disk, its lease, and what the gate makes of it.
+
+    Ends with 1 where the gate lets nobody new in, or can't be asked.
+
+    Example:  birthmark broker status
+    """
+    values = workplace(context).settings()
+    denied = open_deny_file(values.broker).read()
+    health, problem = _ask_gate(values)
+    until = datetime.fromtimestamp(denied.lease.until_s, UTC)
+    if as_json:
+        disk = {"version": denied.version, "entries": len(denied.entries), "lease_until": until.isoformat()}
+        print_json({"list": disk, "gate": None if health is None else asdict(health), "problem": problem})
+    else:
+        on_disk = f"version {denied.version}, {len(denied.entries)} entries, lease until {until:%Y-%m-%d %H:%M:%S}Z"
+        in_force = "can't be asked"
+        if health is not None:
+            in_force = f"version {health.deny_version}, lease {health.lease_s} s"
+            in_force += f", {health.connected} of {health.capacity} connected"
+        show_fields([("deny file", on_disk), ("gate", in_force)])
+    if problem:
+        say(problem)
+        raise typer.Exit(1)
+
+
+def _ask_gate(values: Settings) -> tuple[BrokerHealth | None, str]:
+    """Return the gate's counters, and what is wrong with it."""
+    link = open_errand(values.broker, anchors=Path(values.ca.folder) / "root.pem")
+    link.start()
+    try:
+        link.wait_tried(_TIMEOUT_S)
+        health = gate_health(link)
+    except BrokerUnavailable as error:
+        return None, str(error)
+    finally:
+        link.stop()
+    if not health.open:
+        return health, "the gate lets nobody new in: its list's lease is over, or a clock is wrong"
+    return health, "the gate could not read a newer list: its log says why" if health.deny_stale else ""
+
+
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
     return tuple(issuer.certificate for issuer in authority.issuers if issuer.kind is kind)
+
+
+def _write_deny_list(place: Workplace, authority: Authority, path: Path) -> DenyList:
+    """Write the list that the gate starts with, as the database has it."""
+    broker = place.settings().broker
+    deny_file = open_deny_file(broker.model_copy(update={"deny_file": str(path)}))
+    with place.store() as store:
+        return write_denials(deny_file, store, authority, now=now())

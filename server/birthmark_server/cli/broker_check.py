@@ -1,6 +1,7 @@
 """Can this server use its broker? Asked with the control certificate: a connection, and the gate's own figures."""
 
 import json
+import socket
 import ssl
 import threading
 from dataclasses import dataclass
@@ -48,6 +49,9 @@ def ask_broker(settings: Settings) -> BrokerAnswer:
         client.connect(host, port, keepalive=10)
     except ssl.SSLError as error:
         return BrokerAnswer(False, f"TLS: {error.reason}", "does the broker have a certificate of this installation?")
+    except socket.gaierror as error:
+        advice = f"{host} has no address here: DNS, /etc/hosts, or control_host under [broker]"
+        return BrokerAnswer(False, error.strerror or str(error), advice)
     except OSError as error:
         return BrokerAnswer(False, error.strerror or str(error), "is Mosquitto running? systemctl status mosquitto")
     client.loop_start()

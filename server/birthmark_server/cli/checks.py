@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,14 @@ from typing import Final
 from cryptography import x509
 
 from birthmark_server.attestation.roots import TrustStore
+from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import broker_check
 from birthmark_server.cli.workplace import open_database
-from birthmark_server.domain import CertificateProfile
+from birthmark_server.denials import open_deny_file
 from birthmark_server.errors import BirthmarkError
+from birthmark_server.roles import OPERATOR_PROFILES, ROLE_OF, STEERING, VOUCHING
 from birthmark_server.settings import Settings
 from birthmark_server.store import journal
 from birthmark_server.store.protocol import Store
@@ -67,6 +69,7 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
         ),
         ("TPM roots", lambda: _roots(settings, now)),
         ("server", lambda: _server(settings)),
+        ("deny list", lambda: _deny_list(settings, now)),
         ("broker", lambda: _broker(settings, now)),
     )
     for what, check in checks:
@@ -79,7 +82,7 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
 def _file_modes(settings: Settings, config: Path) -> Findings:
     ca = Path(settings.ca.folder)
     private = [Path(settings.server.key), *sorted(ca.glob("*.key")), Path(settings.database.journal)]
-    private += [Path(path) for path in (settings.broker.control_key,) if path]
+    private += [Path(path) for path in (settings.broker.control_key, settings.broker.deny_key) if path]
     kind, _, place = settings.ca.passphrase.partition(":")
     private += [Path(place)] if kind == "file" else []
     open_to_others = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
@@ -126,16 +129,22 @@ def _disk(settings: Settings) -> Findings:
 
 
 def _operators(store: Store, now: datetime) -> Finding:
-    records = store.list_certificates(profile=CertificateProfile.OPERATOR.value, limit=1000)
-    names = {record.subject for record in records if record.revoked_at is None and record.not_after > now}
-    if len(names) >= 2:
-        return Finding(State.WELL, "operators", f"{len(names)} with a valid certificate")
-    return Finding(
-        State.SOON,
-        "operators",
-        f"{len(names)} with a valid certificate; a board swap needs two",
-        "birthmark certificate issue operator NAME",
-    )
+    standing = [
+        record
+        for profile in OPERATOR_PROFILES
+        for record in store.list_certificates(profile=profile.value, limit=1000)
+        if record.revoked_at is None and record.not_after > now
+    ]
+    officers = {record.subject for record in standing if ROLE_OF[record.profile] in VOUCHING}
+    steering = {record.subject for record in standing if ROLE_OF[record.profile] in STEERING}
+    seen = f"{len({record.subject for record in standing})} with a valid certificate"
+    if not officers:
+        remedy = "birthmark operator add NAME --role security-officer, on the server's machine"
+        return Finding(State.SOON, "operators", f"{seen}, none of them a security officer", remedy)
+    if len(steering) < 2:
+        remedy = "birthmark operator add NAME --role operator"
+        return Finding(State.SOON, "operators", f"{seen}; a board swap needs two who may steer", remedy)
+    return Finding(State.WELL, "operators", seen)
 
 
 def _journal(settings: Settings, now: datetime) -> Findings:
@@ -274,6 +283,31 @@ def _server(settings: Settings) -> Findings:
         yield Finding(
             State.WRONG, "server", f"TLS at {address}:{port}: {error.reason}", "is another program listening there?"
         )
+
+
+def _deny_list(settings: Settings, now: datetime) -> Findings:
+    """The list by which the broker's gate refuses the revoked, and the lease without which it lets nobody in."""
+    if not settings.broker.deny_file:
+        yield Finding(
+            State.SOON,
+            "deny list",
+            "this server writes none, and the broker's lease is nobody's to renew",
+            "set [broker] deny_file, as birthmark broker config says",
+        )
+        return
+    if settings.broker.deny_certificate:
+        yield from _leaf("deny-list certificate", settings.broker.deny_certificate, now, [])
+    try:
+        denied = open_deny_file(settings.broker).read()
+    except (OSError, DenyFileMalformed) as error:
+        yield Finding(State.WRONG, "deny list", f"{settings.broker.deny_file}: {error}", "birthmark broker sync")
+        return
+    until = datetime.fromtimestamp(denied.lease.until_s, UTC)
+    seen = f"version {denied.version}, {len(denied.entries)} entries, lease until {until:%Y-%m-%d %H:%M:%S}Z"
+    if until <= now:
+        yield Finding(State.WRONG, "deny list", f"{seen}: nobody new is let in", "systemctl start birthmark renews it")
+    else:
+        yield Finding(State.WELL, "deny list", seen)
 
 
 def _broker(settings: Settings, now: datetime) -> Findings:

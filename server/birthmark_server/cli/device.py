@@ -1,13 +1,12 @@
 """`birthmark device`: the devices on record, and what an operator may do to one."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-from birthmark_server.cli.cut_off import cut_off
+from birthmark_server.cli.broker_told import require_told
 from birthmark_server.cli.device_standing import DeviceId, quarantine, readmit, restore, retire, revoke
 from birthmark_server.cli.evidence_words import describe
 from birthmark_server.cli.output import (
@@ -16,37 +15,38 @@ from birthmark_server.cli.output import (
     Limit,
     heading,
     moment,
-    pages,
-    plain,
+    parts,
     print_json,
     say,
     show,
     show_fields,
-    show_one,
     who,
 )
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
-from birthmark_server.domain import (
-    BoardSwap,
-    CertificateRecord,
-    DenyEntry,
-    Device,
-    DeviceRevocation,
-    DeviceState,
-)
+from birthmark_server.domain import DeviceState, Evidence
 from birthmark_server.errors import Malformed
-from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.bodies import Denial, SwapApproval, SwapRequest, TagChange
+from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.health import NextAction
+from birthmark_server.web.api.queries import DeviceQuery
+from birthmark_server.web.api.views import (
+    CertificateView,
+    DenialView,
+    DeviceDetail,
+    DeviceView,
+    Health,
+    RevocationView,
+    SwapView,
+)
 
 app = typer.Typer(
-    no_args_is_help=True, help="Devices on record: look, quarantine, revoke, retire, deny, let back in, swap a board."
+    no_args_is_help=True,
+    help="Devices on record: look, tag, quarantine, revoke, retire, deny, let back in, swap a board.",
 )
 app.command("add-software")(add_software)
 for verb in (quarantine, restore, revoke, readmit, retire):
     app.command()(verb)
-
-SWAP_WINDOW: Final = timedelta(hours=24)
-"""How long after its approval the new board may come (design: within 24 hours)."""
 
 _STATE_STYLES: Final = {
     DeviceState.ACTIVE: "green",
@@ -61,23 +61,34 @@ _WITHDRAWALS: Final = {
 }
 """What each is called, and its end."""
 
+
+def _days_style(health: Health) -> str:
+    late = health.next_action in (NextAction.RENEWAL_DUE, NextAction.RECOVERY)
+    return "yellow" if late else ""
+
+
 _DEVICES = (
-    Column[Device]("device", lambda device: device.device_id),
-    Column[Device]("serial", lambda device: device.serial),
-    Column[Device]("model", lambda device: device.model),
-    Column[Device]("state", lambda device: device.state.value, lambda device: _STATE_STYLES.get(device.state, "dim")),
-    Column[Device]("proof", lambda device: device.assurance.value),
-    Column[Device]("enrolled", lambda device: device.enrolled_at),
-    Column[Device]("last seen", lambda device: device.last_seen_at),
+    Column[DeviceView]("device", lambda device: device.device_id),
+    Column[DeviceView]("serial", lambda device: device.serial),
+    Column[DeviceView]("model", lambda device: device.model),
+    Column[DeviceView](
+        "state", lambda device: device.state.value, lambda device: _STATE_STYLES.get(device.state, "dim")
+    ),
+    Column[DeviceView]("proof", lambda device: device.assurance.value),
+    Column[DeviceView]("enrolled", lambda device: device.enrolled_at),
+    Column[DeviceView]("last seen", lambda device: device.last_seen_at),
+    Column[DeviceView]("days left", lambda device: device.health.days_left, lambda device: _days_style(device.health)),
+    Column[DeviceView]("next", lambda device: device.health.next_action.value),
+    Column[DeviceView]("tags", lambda device: device.tags),
 )
 
 _CERTIFICATES = (
-    Column[CertificateRecord]("profile", lambda record: record.profile.value),
-    Column[CertificateRecord]("serial number", lambda record: record.serial_number),
-    Column[CertificateRecord]("sha256", lambda record: record.sha256, "dim"),
-    Column[CertificateRecord]("from", lambda record: record.not_before),
-    Column[CertificateRecord]("until", lambda record: record.not_after),
-    Column[CertificateRecord](
+    Column[CertificateView]("profile", lambda record: record.profile.value),
+    Column[CertificateView]("serial number", lambda record: record.serial_number),
+    Column[CertificateView]("sha256", lambda record: record.sha256, "dim"),
+    Column[CertificateView]("from", lambda record: record.not_before),
+    Column[CertificateView]("until", lambda record: record.not_after),
+    Column[CertificateView](
         "revoked",
         lambda record: (
             f"{moment(record.revoked_at)} {record.reason or ''} by {who(record.revoked_by)}"
@@ -88,12 +99,12 @@ _CERTIFICATES = (
 )
 
 _DENIALS = (
-    Column[DenyEntry]("device", lambda entry: entry.device_id),
-    Column[DenyEntry]("serial", lambda entry: entry.serial),
-    Column[DenyEntry]("EK", lambda entry: entry.ek_sha256, "dim"),
-    Column[DenyEntry]("why", lambda entry: entry.reason),
-    Column[DenyEntry]("denied by", lambda entry: entry.denied_by),
-    Column[DenyEntry]("at", lambda entry: entry.denied_at),
+    Column[DenialView]("device", lambda entry: entry.device_id),
+    Column[DenialView]("serial", lambda entry: entry.serial),
+    Column[DenialView]("EK", lambda entry: entry.ek_sha256, "dim"),
+    Column[DenialView]("why", lambda entry: entry.reason),
+    Column[DenialView]("denied by", lambda entry: entry.denied_by),
+    Column[DenialView]("at", lambda entry: entry.denied_at),
 )
 
 
@@ -103,80 +114,83 @@ def list_devices(
     state: Annotated[DeviceState | None, typer.Option(help="Only those in this state.")] = None,
     model: Annotated[str, typer.Option(help="Only those of this model.")] = "",
     batch: Annotated[str, typer.Option(help="Only those born in this batch.")] = "",
+    tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; with all of several.")] = None,
+    group: Annotated[str, typer.Option(help="Only those in this group.")] = "",
+    issued_by: Annotated[
+        str, typer.Option(metavar="CA", help="Only those whose certificate in use this CA issued.")
+    ] = "",
+    expiring_before: Annotated[
+        str, typer.Option(metavar="7d", help="Only those whose certificate ends before then: a span ahead, or a time.")
+    ] = "",
+    last_seen_before: Annotated[
+        str, typer.Option(metavar="2d", help="Only those not seen since then: a span back, or a time.")
+    ] = "",
+    never_rotated: Annotated[bool, typer.Option("--never-rotated", help="Only those still on their first.")] = False,
     limit: Limit = 1000,
     as_json: Json = False,
 ) -> None:
     """List the devices on record, by id.
 
-    Example:  birthmark device list --state revoked --json
+    Example:  birthmark device list --tag plant-7 --expiring-before 7d --json
     """
-    with workplace(context).store() as store:
-        devices = list(
-            pages(
-                lambda after, size: store.list_devices(state=state, model=model, batch=batch, after=after, limit=size),
-                lambda device: device.device_id,
-                limit=limit,
-            )
-        )
-    show(
-        devices,
-        _DEVICES,
-        as_json=as_json,
-        empty="no such devices; who was sent away: birthmark refusal list",
+    query = DeviceQuery(
+        state=state,
+        model=model or None,
+        batch=batch or None,
+        tag=tuple(tag or ()),
+        group=group or None,
+        issued_by=issued_by,
+        expiring_before=expiring_before or None,
+        last_seen_before=last_seen_before or None,
+        never_rotated=never_rotated,
     )
+    with workplace(context).desk() as desk:
+        devices = list(parts(lambda after, size: desk.devices(query, after=after, limit=size), limit=limit))
+    show(devices, _DEVICES, as_json=as_json, empty="no such devices; who was sent away: birthmark refusal list")
 
 
 @app.command("show")
 def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = False) -> None:
-    """Show one device: its record, what operators did to it, its certificates, and what each decision rested on.
+    """Show one device: its record, its health, what operators did to it, its certificates, and what each decision
+    rested on.
 
     The epoch counts what was decided about the device (birth, swap, quarantine, revocation, their end): an answer to a
     request that began under an older one is never given.
 
     Example:  birthmark device show edge-000042
     """
-    with workplace(context).store() as store:
-        device = store.get_device(device_id)
-        swaps = store.device_swaps(device_id)
-        revocations = store.device_revocations(device_id)
-        denial = store.denied_match(device_id=device_id, serial=device.serial)
-        certificates = store.device_certificates(device_id)
-        evidence = store.device_evidence(device_id)
+    with workplace(context).desk() as desk:
+        detail = desk.device(device_id)
     if as_json:
-        print_json(
-            {
-                "device": plain(device),
-                "swap": plain(next((swap for swap in swaps if swap.ended_at is None), None)),
-                "past_swaps": plain([swap for swap in swaps if swap.ended_at is not None]),
-                "revocations": plain(revocations),
-                "denial": plain(denial),
-                "certificates": plain(certificates),
-                "evidence": [
-                    {"at": plain(at), "kind": item.kind, "verifier_version": item.verifier_version,
-                     "roots_version": item.roots_version, "parts": {name: data.hex() for name, data in item.parts}}
-                    for at, item in evidence
-                ],
-            }
-        )  # fmt: skip
+        print_json(detail.model_dump(mode="json"))
         return
-    show_one(device, as_json=False)
-    for swap in swaps:
+    _show_detail(detail)
+
+
+def _show_detail(detail: DeviceDetail) -> None:
+    record = {name: getattr(detail.device, name) for name in DeviceView.model_fields if name != "health"}
+    show_fields((name.replace("_", " "), value) for name, value in record.items())
+    heading("health")
+    show_fields((name.replace("_", " "), value) for name, value in detail.device.health)
+    for swap in (*filter(None, [detail.swap]), *detail.past_swaps):
         heading("board swap")
         show_fields(_swap_words(swap))
-    for revocation in revocations:
+    for revocation in detail.revocations:
         heading(_WITHDRAWALS[revocation.state][0])
         show_fields(_revocation_words(revocation))
-    if denial is not None:
+    if detail.denial is not None:
         heading("denied for good")
-        show_fields((("by", f"{denial.denied_by}, {moment(denial.denied_at)}"), ("why", denial.reason)))
+        denied_by = f"{detail.denial.denied_by}, {moment(detail.denial.denied_at)}"
+        show_fields((("by", denied_by), ("why", detail.denial.reason)))
     heading("certificates")
-    show(certificates, _CERTIFICATES, as_json=False, empty="no certificates")
-    for at, item in evidence:
+    show(detail.certificates, _CERTIFICATES, as_json=False, empty="no certificates")
+    for item in detail.evidence:
         heading("evidence")
-        show_fields(describe(at, item))
+        parts_ = tuple((name, bytes.fromhex(data)) for name, data in item.parts.items())
+        show_fields(describe(item.at, Evidence(item.kind, item.verifier_version, item.roots_version, parts_)))
 
 
-def _swap_words(swap: BoardSwap) -> Iterator[tuple[str, object]]:
+def _swap_words(swap: SwapView) -> Iterator[tuple[str, object]]:
     yield "new EK", swap.new_ek_sha256
     yield "asked by", f"{swap.requested_by}, {moment(swap.requested_at)}"
     if swap.approved_at is not None:
@@ -191,7 +205,7 @@ def _swap_words(swap: BoardSwap) -> Iterator[tuple[str, object]]:
     yield "may enroll until", f"{moment(swap.expires_at)}{', which is over: ask anew' if over else ''}"
 
 
-def _revocation_words(revocation: DeviceRevocation) -> Iterator[tuple[str, object]]:
+def _revocation_words(revocation: RevocationView) -> Iterator[tuple[str, object]]:
     yield "by", f"{who(revocation.by)}, {moment(revocation.at)}"
     if revocation.state is not DeviceState.QUARANTINED:
         yield "why", revocation.reason.value
@@ -202,13 +216,13 @@ def _revocation_words(revocation: DeviceRevocation) -> Iterator[tuple[str, objec
 
 
 @app.command("denials")
-def list_denials(context: typer.Context, as_json: Json = False) -> None:
+def list_denials(context: typer.Context, limit: Limit = 1000, as_json: Json = False) -> None:
     """List what was denied for good, and by whom; of what was never seen too.
 
     Example:  birthmark device denials --json
     """
-    with workplace(context).store() as store:
-        denials = store.list_denied()
+    with workplace(context).desk() as desk:
+        denials = list(parts(lambda after, size: desk.denials(after=after, limit=size), limit=limit))
     show(denials, _DENIALS, as_json=as_json, empty="nothing is denied")
 
 
@@ -230,20 +244,54 @@ def deny(
     keys = tuple(_sha256(value) for value in ek or ())
     if not (device_id or serial or keys):
         raise typer.BadParameter("want a device id, --serial or --ek")
-    with workplace(context).store() as store:
-        if device_id:
-            store.get_device(device_id)
-        actor = workplace(context).actor(store, operator)
-        met = store.deny(
-            DenyEntry(
-                device_id=device_id, serial=serial, ek_sha256=keys, reason=reason, denied_by=actor, denied_at=now()
-            )
-        )
-        certificates = [record for met_id in met for record in store.device_certificates(met_id)]
-    say(f"denied for good, says {actor}: {', '.join(filter(None, (device_id, serial, *keys)))}")
-    if met:
-        say(f"devices on record that this ends: {', '.join(met)}")
-    cut_off(workplace(context).settings(), certificates, denied_ids=met)
+    denial = Denial(device_id=device_id or None, serial=serial or None, ek_sha256=keys, reason=reason)
+    with workplace(context).desk(operator) as desk:
+        cut = desk.deny(denial)
+    say(f"denied for good, says {cut.by}: {', '.join(filter(None, (device_id, serial, *keys)))}")
+    if cut.devices:
+        say(f"devices on record that this ends: {', '.join(cut.devices)}")
+    require_told(cut.broker)
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    device_id: DeviceId,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="What to call it: a-z, 0-9 and '._:-'.")],
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Give a device tags, for lists, groups and campaigns.
+
+    Example:  birthmark device tag edge-000042 plant-7 canary
+    """
+    _change_tags(context, device_id, TagChange(add=tuple(tags)), operator, as_json=as_json)
+
+
+@app.command()
+def untag(
+    context: typer.Context,
+    device_id: DeviceId,
+    tags: Annotated[list[str], typer.Argument(metavar="TAG...", help="What to call it no longer.")],
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Take tags off a device; one that it does not have is no error.
+
+    Example:  birthmark device untag edge-000042 canary
+    """
+    _change_tags(context, device_id, TagChange(remove=tuple(tags)), operator, as_json=as_json)
+
+
+def _change_tags(
+    context: typer.Context, device_id: str, change: TagChange, operator: Path | None, *, as_json: bool
+) -> None:
+    with workplace(context).desk(operator) as desk:
+        tagged = desk.change_tags(device_id, change)
+    if as_json:
+        print_json(tagged.model_dump())
+    else:
+        say(f"{device_id}: {', '.join(tagged.tags) or 'no tags'}")
 
 
 @app.command()
@@ -251,9 +299,12 @@ def swap(
     context: typer.Context,
     device_id: DeviceId,
     operator: Annotated[
-        Path,
-        typer.Option(metavar="FILE", help="Who asks or approves: their certificate with its key, PEM or PKCS #12."),
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="On the server's machine: who asks or approves: their certificate with its key, PEM or PKCS #12.",
+        ),
+    ] = None,
     new_ek: Annotated[
         str,
         typer.Option(metavar="SHA256", help="The EK of the new board's TPM; with --approve: approve this one only."),
@@ -273,31 +324,31 @@ def swap(
     """
     if not (approve or new_ek):
         raise typer.BadParameter("want --new-ek SHA256 (to ask) or --approve (as another operator)")
+    place = workplace(context)
+    if operator is None and place.remote() is None:
+        raise typer.BadParameter("is missing: a board swap takes two proven operators", param_hint="--operator")
     ek_sha256 = new_ek and _sha256(new_ek)
-    with workplace(context).store() as store:
-        name = workplace(context).operator(store, operator).name
+    with place.desk(operator) as desk:
         if approve:
-            old = _approve(store, device_id, ek_sha256, name)
-            cut_off(workplace(context).settings(), old)
+            _approve(desk, device_id, ek_sha256)
         else:
-            _ask(store, device_id, ek_sha256, name)
+            _ask(desk, device_id, ek_sha256)
 
 
-def _ask(store: Store, device_id: str, new_ek: str, name: str) -> None:
-    store.request_swap(BoardSwap(device_id=device_id, new_ek_sha256=new_ek, requested_by=name, requested_at=now()))
-    say(f"{name} asks for a new board for {device_id}, with EK {new_ek}; another operator approves that:")
+def _ask(desk: Desk, device_id: str, new_ek: str) -> None:
+    asked = desk.ask_swap(device_id, SwapRequest(new_ek_sha256=new_ek))
+    say(f"{asked.requested_by} asks for a new board for {device_id}, with EK {new_ek}; another operator approves that:")
     say(f"  birthmark device swap {device_id} --approve --new-ek {new_ek} --operator FILE")
 
 
-def _approve(store: Store, device_id: str, new_ek: str, name: str) -> list[CertificateRecord]:
-    """Return the old board's certificates, all revoked now."""
-    at = now()
-    approved = store.approve_swap(device_id, new_ek_sha256=new_ek, by=name, at=at, expires_at=at + SWAP_WINDOW)
+def _approve(desk: Desk, device_id: str, new_ek: str) -> None:
+    done = desk.approve_swap(device_id, SwapApproval(new_ek_sha256=new_ek or None))
+    swap = done.swap
     say(
-        f"{approved.requested_by} asked, {name} approved: the TPM with EK {approved.new_ek_sha256} may enroll as "
-        f"{device_id} until {moment(approved.expires_at)}"
+        f"{swap.requested_by} asked, {swap.approved_by} approved: the TPM with EK {swap.new_ek_sha256} may enroll as "
+        f"{device_id} until {moment(swap.expires_at)}"
     )
-    return store.device_certificates(device_id)
+    require_told(done.cut.broker)
 
 
 def _sha256(value: str) -> str:

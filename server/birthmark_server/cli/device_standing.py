@@ -5,16 +5,17 @@ have; a quarantine has none, since it revokes no certificate (docs/adr/0025). Th
 told next: if that fails the command ends with 3 and says what to do, and what was decided stands.
 """
 
-from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.cut_off import cut_off, let_back
-from birthmark_server.cli.output import Json, plain, print_json, say
-from birthmark_server.cli.workplace import OperatorFile, now, workplace
-from birthmark_server.domain import CertificateRecord, Device, RevocationReason
+from birthmark_server.cli.broker_told import require_told
+from birthmark_server.cli.output import Json, print_json, say
+from birthmark_server.cli.workplace import OperatorFile, workplace
+from birthmark_server.domain import RevocationReason
+from birthmark_server.web.api.bodies import Quarantine, Retirement, Revocation
+from birthmark_server.web.api.views import Cut
 
 DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
 Note = Annotated[str, typer.Option(help="More words, for whoever reads the record later.")]
@@ -48,16 +49,11 @@ def revoke(
 
     Example:  birthmark device revoke edge-000042 --reason keyCompromise --note "case 7731"
     """
-    place = workplace(context)
-    with place.store() as store:
-        actor = place.actor(store, operator)
-        why = RevocationReason(reason.value)
-        revoked = store.revoke_device(device_id, reason=why, at=now(), by=actor, note=note)
-        device, certificates = store.get_device(device_id), store.device_certificates(device_id)
-    _print(device, revoked, as_json=as_json)
-    say(f"{device_id} is revoked by {actor}, with {len(revoked)} certificates")
+    with workplace(context).desk(operator) as desk:
+        cut = desk.revoke_device(device_id, Revocation(reason=RevocationReason(reason.value), note=note))
+    say(f"{device_id} is revoked by {cut.by}, with {cut.certificates} certificates")
     say(f"to let it enroll again: birthmark device readmit {device_id}")
-    cut_off(place.settings(), certificates)
+    _end(cut, as_json=as_json)
 
 
 def retire(
@@ -74,15 +70,10 @@ def retire(
 
     Example:  birthmark device retire edge-000042 --note "scrapped, lot 3"
     """
-    place = workplace(context)
-    with place.store() as store:
-        actor = place.actor(store, operator)
-        why = RevocationReason(reason.value)
-        revoked = store.retire_device(device_id, reason=why, at=now(), by=actor, note=note)
-        device, certificates = store.get_device(device_id), store.device_certificates(device_id)
-    _print(device, revoked, as_json=as_json)
-    say(f"{device_id} is retired by {actor}, with {len(revoked)} certificates")
-    cut_off(place.settings(), certificates)
+    with workplace(context).desk(operator) as desk:
+        cut = desk.retire_device(device_id, Retirement(reason=RevocationReason(reason.value), note=note))
+    say(f"{device_id} is retired by {cut.by}, with {cut.certificates} certificates")
+    _end(cut, as_json=as_json)
 
 
 def quarantine(
@@ -99,13 +90,10 @@ def quarantine(
 
     Example:  birthmark device quarantine edge-000042 --note "odd traffic since Tuesday"
     """
-    place = workplace(context)
-    with place.store() as store:
-        actor = place.actor(store, operator)
-        device = store.quarantine_device(device_id, at=now(), by=actor, note=note)
-    _print(device, [], as_json=as_json)
-    say(f"{device_id} is in quarantine, says {actor}; to end it: birthmark device restore {device_id}")
-    cut_off(place.settings(), (), denied_ids=[device_id])
+    with workplace(context).desk(operator) as desk:
+        cut = desk.quarantine_device(device_id, Quarantine(note=note))
+    say(f"{device_id} is in quarantine, says {cut.by}; to end it: birthmark device restore {device_id}")
+    _end(cut, as_json=as_json)
 
 
 def restore(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None, as_json: Json = False) -> None:
@@ -113,13 +101,10 @@ def restore(context: typer.Context, device_id: DeviceId, operator: OperatorFile 
 
     Example:  birthmark device restore edge-000042 --operator alice.pem
     """
-    place = workplace(context)
-    with place.store() as store:
-        actor = place.actor(store, operator)
-        device = store.restore_device(device_id, at=now(), by=actor)
-        _print(device, [], as_json=as_json)
-        say(f"the quarantine of {device_id} is over, says {actor}")
-        let_back(place.settings(), store, device_id, now=now())
+    with workplace(context).desk(operator) as desk:
+        cut = desk.restore_device(device_id)
+    say(f"the quarantine of {device_id} is over, says {cut.by}")
+    _end(cut, as_json=as_json)
 
 
 def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None, as_json: Json = False) -> None:
@@ -127,15 +112,15 @@ def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile 
 
     Example:  birthmark device readmit edge-000042 --operator alice.pem
     """
-    place = workplace(context)
-    with place.store() as store:
-        actor = place.actor(store, operator)
-        device = store.readmit_device(device_id, at=now(), by=actor)
-        _print(device, [], as_json=as_json)
-        say(f"{device_id} may enroll again, says {actor}")
-        let_back(place.settings(), store, device_id, now=now())
-
-
-def _print(device: Device, revoked: Sequence[CertificateRecord], *, as_json: bool) -> None:
+    with workplace(context).desk(operator) as desk:
+        device = desk.readmit_device(device_id)
     if as_json:
-        print_json({"device": plain(device), "revoked": plain(list(revoked))})
+        print_json(device.model_dump(mode="json"))
+    say(f"{device_id} may enroll again")
+
+
+def _end(cut: Cut, *, as_json: bool) -> None:
+    """Print what was done, then end with 3 if the broker does not know it."""
+    if as_json:
+        print_json(cut.model_dump(mode="json"))
+    require_told(cut.broker)

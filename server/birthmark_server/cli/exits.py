@@ -8,11 +8,14 @@ import sqlite3
 from enum import IntEnum
 from typing import Final
 
+from birthmark_server.broker.errors import BrokerNotTold
 from birthmark_server.ca import errors as ca
-from birthmark_server.cli.cut_off import BrokerNotTold
-from birthmark_server.cli.operator import NotAnOperator
+from birthmark_server.cli.https import ServerFailed, ServerUnreachable
+from birthmark_server.cli.operator_proof import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.roles import RoleNotAllowed
 from birthmark_server.store import errors as store
+from birthmark_server.web import errors as web
 
 
 class Exit(IntEnum):
@@ -51,6 +54,11 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (store.NotFound, Exit.NO),
     (store.SameOperator, Exit.NO_PERMISSION),
     (NotAnOperator, Exit.NO_PERMISSION),
+    (RoleNotAllowed, Exit.NO_PERMISSION),
+    (web.NotYourDoor, Exit.NO_PERMISSION),
+    (web.KeyInUse, Exit.TRY_AGAIN),
+    (ServerUnreachable, Exit.UNAVAILABLE),
+    (ServerFailed, Exit.UNAVAILABLE),
     (store.Conflict, Exit.CANT_CREATE),
     (store.StoreFailed, Exit.UNAVAILABLE),
     (store.JournalDamaged, Exit.DATA),

@@ -24,9 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from birthmark_server.ca import files
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.names import RESERVED
 from birthmark_server.ca.record import to_record
 from birthmark_server.ca.requests import InfraRequest
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.roles import PROFILE_OF
 from birthmark_server.store.protocol import Store
 
 ROLES: Final = (
@@ -34,7 +36,8 @@ ROLES: Final = (
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
     CertificateProfile.STATION,
-    CertificateProfile.OPERATOR,
+    *PROFILE_OF.values(),
+    CertificateProfile.DENY_LIST,
 )
 
 
@@ -77,16 +80,15 @@ def issue_infrastructure(
 ) -> Issued:
     """Make a P-256 key, have the Infra CA certify it, and put the certificate on record.
 
-    name: without the `srv-` that server, broker and control names begin with; it is put there. hosts: DNS names and IP
+    name: without the `srv-` that the names of the server's own begin with; it is put there. hosts: DNS names and IP
     addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
     installation may not certify.
     """
-    reserved = profile in (CertificateProfile.SERVER, CertificateProfile.BROKER, CertificateProfile.CONTROL)
     key = ec.generate_private_key(ec.SECP256R1())
     request = InfraRequest(
         profile=profile,
         public_key=key.public_key(),
-        name=f"srv-{name.removeprefix('srv-')}" if reserved else name,
+        name=f"srv-{name.removeprefix('srv-')}" if profile in RESERVED else name,
         dns_names=tuple(host for host in hosts if not _is_address(host)),
         ip_addresses=tuple(ip_address(host) for host in hosts if _is_address(host)),
     )

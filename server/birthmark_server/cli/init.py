@@ -57,7 +57,10 @@ def init(
     ] = None,
     broker_name: Annotated[str, typer.Option(help="DNS name of the broker. [default: the server's]")] = "",
     operator: Annotated[
-        list[str] | None, typer.Option(help="Name of an operator; two are needed for a board swap.")
+        list[str] | None,
+        typer.Option(
+            help="Name of a security officer, who makes the other operators; two are needed for a board swap."
+        ),
     ] = None,
     dns_domain: DnsDomain = None,
     ip_network: IpNetwork = None,
@@ -222,6 +225,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
             (CertificateProfile.SERVER, plan.server_names, plan.folder),
             (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
             (CertificateProfile.CONTROL, [], plan.folder),
+            (CertificateProfile.DENY_LIST, [], plan.folder),
         ):
             if not (place / f"{profile}.pem").exists():
                 files.make_folder(place)
@@ -232,10 +236,13 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
         for name in plan.operators:
             if not (plan.folder / "operators" / f"{name}.pem").exists():
                 issued = issue_infrastructure(
-                    authority, store, profile=CertificateProfile.OPERATOR, name=name, by=unix_user(), now=at
+                    authority, store, profile=CertificateProfile.SECURITY_OFFICER, name=name, by=unix_user(), now=at
                 )
                 passphrase = write_person(issued, plan.folder / "operators", name)
-                say(f"operator {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase {passphrase}")
+                say(
+                    f"security officer {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase "
+                    f"{passphrase}"
+                )
     config = plan.folder / "birthmark.toml"
     if not config.exists():
         files.write_new(config, _settings(plan).encode())
@@ -258,5 +265,7 @@ def _settings(plan: _Plan) -> str:
             "broker.control": True,
             "broker.control_certificate": "control.pem",
             "broker.control_key": "control.key",
+            "broker.deny_certificate": "deny-list.pem",
+            "broker.deny_key": "deny-list.key",
         }
     )

@@ -7,21 +7,22 @@ from typing import Annotated
 import typer
 
 from birthmark_server.cli.manifest_csv import Manifest, conflicts, models_missing, read_manifest, told_by_line
-from birthmark_server.cli.output import Column, Json, Limit, pages, print_json, say, show
+from birthmark_server.cli.output import Column, Json, Limit, parts, print_json, say, show
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
-from birthmark_server.domain import ManifestEntry
 from birthmark_server.store.errors import ManifestConflict, UnknownModel
-from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.bodies import NewEntry, NewManifest
+from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.views import ManifestView
 
 app = typer.Typer(no_args_is_help=True, help="Manifests: the devices that are expected, by the key in their TPM.")
 
 _COLUMNS = (
-    Column[ManifestEntry]("serial", lambda entry: entry.serial),
-    Column[ManifestEntry]("model", lambda entry: entry.model),
-    Column[ManifestEntry]("device", lambda entry: entry.device_id),
-    Column[ManifestEntry]("EK", lambda entry: entry.ek_sha256, "dim"),
-    Column[ManifestEntry]("imported by", lambda entry: entry.imported_by),
-    Column[ManifestEntry]("at", lambda entry: entry.imported_at, "dim"),
+    Column[ManifestView]("serial", lambda entry: entry.serial),
+    Column[ManifestView]("model", lambda entry: entry.model),
+    Column[ManifestView]("device", lambda entry: entry.device_id),
+    Column[ManifestView]("EK", lambda entry: entry.ek_sha256, "dim"),
+    Column[ManifestView]("imported by", lambda entry: entry.imported_by),
+    Column[ManifestView]("at", lambda entry: entry.imported_at, "dim"),
 )
 
 
@@ -41,25 +42,34 @@ def import_manifest(
 
     Example:  birthmark manifest import lot-14.csv --operator alice.pem
     """
-    with workplace(context).store() as store:
-        actor = workplace(context).actor(store, operator)
-        manifest = read_manifest(file.read_bytes(), source=str(file), imported_by=actor, imported_at=now())
+    manifest = read_manifest(file.read_bytes(), source=str(file), imported_by="", imported_at=now())
+    with workplace(context).desk(operator) as desk:
         try:
-            new = store.import_manifest(list(manifest.values()))
+            done = desk.import_manifest(_to_send(manifest))
         except (UnknownModel, ManifestConflict) as error:
-            raise type(error)(_by_line(store, manifest, source=str(file)) or f"{file}: {error}") from None
+            raise type(error)(_by_line(desk, manifest, source=str(file)) or f"{file}: {error}") from None
     if as_json:
-        print_json({"lines": len(manifest), "new": new, "imported_by": actor})
+        print_json(done.model_dump())
     else:
-        say(f"{file}: {len(manifest)} devices, {new} of them new")
+        say(f"{file}: {done.lines} devices, {done.new} of them new")
 
 
-def _by_line(store: Store, manifest: Manifest, *, source: str) -> str:
-    """Return what the store does not take, line by line; empty if it is gone by now."""
-    known = pages(
-        lambda after, size: store.list_manifest(after=after, limit=size), lambda entry: entry.serial, limit=sys.maxsize
+def _to_send(manifest: Manifest) -> NewManifest:
+    """Return the entries, which read_manifest has checked: not once more, there may be a million."""
+    entries = tuple(
+        NewEntry.model_construct(
+            serial=entry.serial, model=entry.model, ek_sha256=entry.ek_sha256, device_id=entry.device_id
+        )
+        for entry in manifest.values()
     )
-    faults = conflicts(manifest, known) | models_missing(manifest, {model.name for model in store.list_models()})
+    return NewManifest.model_construct(entries=entries)
+
+
+def _by_line(desk: Desk, manifest: Manifest, *, source: str) -> str:
+    """Return what is not taken, line by line; empty if the reason is gone by now."""
+    known = parts(lambda after, size: desk.manifest(after=after, limit=size), limit=sys.maxsize)
+    models = parts(lambda after, size: desk.models(after=after, limit=size), limit=sys.maxsize)
+    faults = conflicts(manifest, known) | models_missing(manifest, {model.name for model in models})
     return told_by_line(faults, source=source) if faults else ""
 
 
@@ -69,12 +79,6 @@ def list_manifest(context: typer.Context, limit: Limit = 1000, as_json: Json = F
 
     Example:  birthmark manifest list --limit 20
     """
-    with workplace(context).store() as store:
-        entries = list(
-            pages(
-                lambda after, size: store.list_manifest(after=after, limit=size),
-                lambda entry: entry.serial,
-                limit=limit,
-            )
-        )
+    with workplace(context).desk() as desk:
+        entries = list(parts(lambda after, size: desk.manifest(after=after, limit=size), limit=limit))
     show(entries, _COLUMNS, as_json=as_json, empty="no manifest yet; import one: birthmark manifest import FILE.csv")

@@ -4,24 +4,24 @@
     SN-000042,EDGE-7,9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08,edge-000042
 
 device_id may be empty or its column missing: it then follows from the serial number. Instead of ek_sha256 a column
-ek_certificate may hold the EK certificate (base64 of its DER); the hash is taken from it, and nothing else is believed
-of it. Everything wrong is reported, by file, line and column, one fault a line, and then nothing at all is imported.
+ek_certificate may hold the EK certificate (base64 of its DER, or of what the TPM's NV holds). It is read by the
+verifier's own reader, as genuine ones may be odd DER; the hash is taken from it, and nothing else is believed of it.
+Everything wrong is reported, by file, line and column, one fault a line, and then nothing at all is imported.
 """
 
 import base64
 import binascii
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import ClassVar, Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from typing import ClassVar, Final, Protocol
 
 from birthmark_server.admission import device_id_for
+from birthmark_server.attestation.certificate import parse_certificate
+from birthmark_server.attestation.ek import strip_nv
+from birthmark_server.attestation.errors import CertificateMalformed, WeakKey
 from birthmark_server.domain import ManifestEntry
 from birthmark_server.errors import Malformed
 from birthmark_wire import ids
@@ -42,6 +42,21 @@ class BrokenManifest(Malformed):
 
 Manifest = Mapping[int, ManifestEntry]
 """The entries by the number of their line, counted from 1."""
+
+
+class Listed(Protocol):
+    """An entry of the manifest, wherever it was read."""
+
+    @property
+    def serial(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def device_id(self) -> str: ...
+    @property
+    def ek_sha256(self) -> str: ...
+    @property
+    def imported_by(self) -> str: ...
 
 
 class _Fault(Exception):
@@ -104,7 +119,7 @@ def models_missing(manifest: Manifest, known: Collection[str]) -> dict[int, str]
     }
 
 
-def conflicts(manifest: Manifest, known: Iterable[ManifestEntry]) -> dict[int, str]:
+def conflicts(manifest: Manifest, known: Iterable[Listed]) -> dict[int, str]:
     """Return by line what contradicts an entry that is on record."""
     lines = {(column, value): line for line, entry in manifest.items() for column, value in _identifying(entry)}
     found: dict[int, str] = {}
@@ -121,7 +136,7 @@ def conflicts(manifest: Manifest, known: Iterable[ManifestEntry]) -> dict[int, s
     return found
 
 
-def _identity(entry: ManifestEntry) -> tuple[str, str, str, str]:
+def _identity(entry: Listed) -> tuple[str, str, str, str]:
     return entry.serial, entry.model, entry.device_id, entry.ek_sha256
 
 
@@ -203,11 +218,9 @@ def _ek_sha256(row: Mapping[str, str]) -> str:
 
 def _certificate_key_sha256(text: str) -> str:
     try:
-        certificate = x509.load_der_x509_certificate(base64.b64decode(text, validate=True))
-        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (binascii.Error, ValueError, x509.InvalidVersion) as error:
+        return parse_certificate(strip_nv(base64.b64decode(text, validate=True))).key_sha256
+    except (binascii.Error, CertificateMalformed, WeakKey) as error:
         raise _Fault("ek_certificate", f"want base64 of a DER certificate: {error}") from None
-    return hashlib.sha256(spki).hexdigest()
 
 
 def _once(entry: ManifestEntry, line: int, seen: dict[tuple[str, str], int]) -> None:
@@ -217,6 +230,6 @@ def _once(entry: ManifestEntry, line: int, seen: dict[tuple[str, str], int]) -> 
             raise _Fault(column, f"{value} stands in line {first} too")
 
 
-def _identifying(entry: ManifestEntry) -> tuple[tuple[str, str], ...]:
+def _identifying(entry: Listed) -> tuple[tuple[str, str], ...]:
     """What no two devices share, by column."""
     return ("serial", entry.serial), ("device_id", entry.device_id), ("ek_sha256", entry.ek_sha256)

@@ -1,109 +1,106 @@
-"""Who is acting: proven by an operator's certificate and its private key, never by a name on the command line.
+"""`birthmark operator`: who may do what. Making and ending operators is a security officer's act."""
 
-The certificate must be one of the Infra CA's under its operator profile (a role is a policy, never a name), in time, on
-record and not revoked; the key proves itself by a signature over fresh random bytes. Two certificates with the same
-subject are the same operator: whoever renews theirs does not become a second pair of eyes.
-
-This binds an act to a key. It does not keep out whoever may write to the database: they need no command line.
-"""
-
-import errno
-import os
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Annotated
 
+import typer
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, pkcs12
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark_server.ca.authority import Authority
-from birthmark_server.ca.files import read_private
-from birthmark_server.cli.ask import ask_passphrase
-from birthmark_server.cli.output import moment
-from birthmark_server.domain import CertificateProfile
-from birthmark_server.errors import Malformed, Refused
-from birthmark_server.store.protocol import Store
+from birthmark_server.cli.infrastructure import Issued, write_person
+from birthmark_server.cli.output import Column, Json, Limit, moment, parts, print_json, say, show, who
+from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.domain import RevocationReason
+from birthmark_server.errors import Malformed
+from birthmark_server.roles import Role
+from birthmark_server.web.api.bodies import NewOperator, Revocation
+from birthmark_server.web.api.views import OperatorView
 
-_DER_SEQUENCE: Final = b"\x30"
-
-
-class NotAnOperator(Refused):
-    """The certificate opens other doors, or none any more."""
-
-    code: ClassVar[str] = "not-an-operator"
+app = typer.Typer(no_args_is_help=True, help="Operators: who may do what, by the role in their certificate.")
 
 
-class OperatorFileUnreadable(Malformed):
-    """The file holds no certificate with its key, or the passphrase does not open it."""
-
-    code: ClassVar[str] = "operator-file"
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorCertificate:
-    """A proven operator. Only `prove_operator` makes one."""
-
-    name: str
-    sha256: str
+def _standing(one: OperatorView) -> str:
+    if one.revoked_at is not None:
+        return f"revoked {moment(one.revoked_at)} by {who(one.revoked_by)}"
+    return "expired" if one.not_after < now() else "valid"
 
 
-def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) -> OperatorCertificate:
-    """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority."""
-    if not path.exists():
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    key, certificate = _read(path)
-    _prove_possession(key, certificate)
-    leaf = Authority.load(ca_folder, passphrase=None, now=now).verify_leaf(
-        certificate.public_bytes(Encoding.DER), now=now
-    )
-    if leaf.profile is not CertificateProfile.OPERATOR:
-        raise NotAnOperator(f"{path}: want an operator's certificate, got that of a {leaf.profile} named {leaf.name}")
-    known = store.certificate_by_sha256(leaf.sha256)
-    if known is None:
-        raise NotAnOperator(f"{path}: the certificate of {leaf.name} is not on record here")
-    if known[0].revoked_at is not None:
-        raise NotAnOperator(f"{path}: the certificate of {leaf.name} was revoked at {moment(known[0].revoked_at)}")
-    return OperatorCertificate(leaf.name, leaf.sha256)
+_COLUMNS = (
+    Column[OperatorView]("operator", lambda one: one.name),
+    Column[OperatorView]("role", lambda one: one.role.value),
+    Column[OperatorView]("standing", _standing, lambda one: "green" if _standing(one) == "valid" else "dim"),
+    Column[OperatorView]("until", lambda one: one.not_after),
+    Column[OperatorView]("made by", lambda one: who(one.issued_by)),
+    Column[OperatorView]("sha256", lambda one: one.sha256[:16], "dim"),
+)
 
 
-def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    data = read_private(path)
+@app.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Whom it names: letters, digits and '-'.")],
+    role: Annotated[Role, typer.Option(help="What they may do.")],
+    folder: Annotated[Path, typer.Option(help="Where key and certificate go.")] = Path(),
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a key here, and have the Infra CA certify it for an operator with this role.
+
+    Writes NAME.pem (certificate and key: for contexts and --operator) and NAME.p12 (for a browser). The key leaves this
+    machine in these files only.
+
+    Example:  birthmark operator add carol --role operator --folder /root/operators
+    """
+    for ending in ("pem", "p12"):
+        if (folder / f"{name}.{ending}").exists():
+            raise FileExistsError(17, "is there already; nothing was overwritten", str(folder / f"{name}.{ending}"))
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+    asked = NewOperator(name=name, role=role, csr=request.public_bytes(Encoding.PEM).decode())
+    with workplace(context).desk(operator) as desk:
+        made = desk.add_operator(asked)
+    words = write_person(_issued(made.chain, key), folder, name)
+    say(f"{name} is {role}, by {made.operator.issued_by}, until {moment(made.operator.not_after)}")
+    say(f"{folder / name}.pem for the command line; {name}.p12 for a browser, its passphrase: {words}")
+    if as_json:
+        print_json(made.operator.model_dump(mode="json"))
+
+
+def _issued(chain: str, key: ec.EllipticCurvePrivateKey) -> Issued:
+    """Return what was issued; raise Malformed if it is not for this key."""
     try:
-        if b"-----BEGIN" in data:
-            certificate: x509.Certificate | None = x509.load_pem_x509_certificate(data)
-            encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in data
-            key = load_pem_private_key(data, _ask_passphrase(path) if encrypted else None)
-        elif not data.startswith(_DER_SEQUENCE):  # before anyone is asked for a passphrase
-            raise OperatorFileUnreadable(f"{path}: want a certificate and its key, PEM or PKCS #12")
-        else:
-            loaded, certificate, _ = pkcs12.load_key_and_certificates(data, _ask_passphrase(path))
-            if loaded is None:
-                raise OperatorFileUnreadable(f"{path}: holds no private key")
-            key = loaded
-    except (ValueError, TypeError) as error:
-        raise OperatorFileUnreadable(f"{path}: want a certificate and its key (PEM or PKCS #12): {error}") from None
-    if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise OperatorFileUnreadable(f"{path}: want a certificate and its elliptic curve key")
-    return key, certificate
+        certificate, issuer = x509.load_pem_x509_certificates(chain.encode())
+    except ValueError as error:
+        raise Malformed(f"the answer holds no certificate with its CA's: {error}") from None
+    if certificate.public_key() != key.public_key():
+        raise Malformed("the certificate in the answer is for another key")
+    return Issued(key, certificate, issuer)
 
 
-def _ask_passphrase(path: Path) -> bytes:
-    given = os.environ.get("BIRTHMARK_OPERATOR_PASSPHRASE")
-    if given is not None:
-        return given.encode()
-    return ask_passphrase(f"Passphrase of {path}", instead="it in BIRTHMARK_OPERATOR_PASSPHRASE")
+@app.command("list")
+def list_operators(context: typer.Context, limit: Limit = 1000, as_json: Json = False) -> None:
+    """List operators' certificates, by name. Several of one name are one operator.
+
+    Example:  birthmark operator list
+    """
+    with workplace(context).desk() as desk:
+        found = list(parts(lambda after, size: desk.operators(after=after, limit=size), limit=limit))
+    show(found, _COLUMNS, as_json=as_json, empty="no operators yet; birthmark operator add NAME --role ROLE")
 
 
-def _prove_possession(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
-    public = certificate.public_key()
-    statement = b"birthmark operator\0" + os.urandom(32)
-    if not isinstance(public, ec.EllipticCurvePublicKey):
-        raise NotAnOperator("want an elliptic curve certificate")
-    try:
-        public.verify(key.sign(statement, ec.ECDSA(hashes.SHA256())), statement, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        raise NotAnOperator("the private key is not the certificate's") from None
+@app.command()
+def revoke(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The operator's name.")],
+    reason: Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")],
+    operator: OperatorFile = None,
+) -> None:
+    """Revoke all certificates of an operator: from their next request on, nothing opens to them.
+
+    Example:  birthmark operator revoke carol --reason affiliationChanged
+    """
+    with workplace(context).desk(operator) as desk:
+        cut = desk.revoke_operator(name, Revocation(reason=reason))
+    say(f"{name} is revoked by {cut.by}, with {cut.certificates} certificates")

@@ -8,17 +8,20 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 import typer
+from pydantic import BaseModel
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _GAP: Final = "  "
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, every field of every row, instead of a table.")]
@@ -92,6 +95,8 @@ def plain(value: Any) -> Any:
             return {str(name): plain(member) for name, member in value.items()}
         case list() | tuple() | set() | frozenset():
             return [plain(member) for member in value]
+        case BaseModel():
+            return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return str(value)
@@ -107,6 +112,41 @@ def pages(fetch: Callable[[str, int], Sequence[T]], key: Callable[[T], str], *, 
         if len(page) < size:
             return
         after, limit = key(page[-1]), limit - size
+
+
+class Part(Protocol[T_co]):
+    """One page of a listing, as web.api.views.Page. next: what the page after it begins behind; None at the end."""
+
+    @property
+    def items(self) -> Sequence[T_co]: ...
+
+    @property
+    def next(self) -> str | None: ...
+
+
+def parts(fetch: Callable[[str, int], Part[T]], *, limit: int) -> Iterator[T]:
+    """Yield up to `limit` items of a listing that a desk gives by pages: fetch(after, page_size). On a terminal, a line
+    on stderr says how far it is as long as it takes."""
+    after, read = "", 0
+    with _counting() as count:
+        while limit > read:
+            page = fetch(after, min(limit - read, 500))
+            yield from page.items
+            read += len(page.items)
+            if not page.next:
+                return
+            after = page.next
+            count(read)
+
+
+@contextmanager
+def _counting() -> Iterator[Callable[[int], None]]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("reading") as status:
+        yield lambda read: status.update(f"reading: {read} so far")
 
 
 def moment(value: datetime | None) -> str:

@@ -5,21 +5,23 @@ from typing import Annotated
 
 import typer
 
-from birthmark_server.cli.output import Column, Json, Limit, plain, print_json, show
+from birthmark_server.cli.output import Column, Json, Limit, parts, print_json, show
 from birthmark_server.cli.workplace import workplace
-from birthmark_server.domain import Refusal
+from birthmark_server.web.api.queries import RefusalQuery
+from birthmark_server.web.api.views import RefusalView
+from birthmark_wire import ids
 
 app = typer.Typer(no_args_is_help=True, help="Refusals: who was sent away, and why.")
 
 _COLUMNS = (
-    Column[Refusal]("at", lambda refusal: refusal.at, "dim"),
-    Column[Refusal]("code", lambda refusal: refusal.code, "yellow"),
-    Column[Refusal]("door", lambda refusal: refusal.door),
-    Column[Refusal]("from", lambda refusal: refusal.source),
-    Column[Refusal]("device", lambda refusal: refusal.device_id),
-    Column[Refusal]("EK", lambda refusal: refusal.ek_sha256),
-    Column[Refusal]("request", lambda refusal: refusal.request_id, "dim"),
-    Column[Refusal]("detail", lambda refusal: refusal.detail),
+    Column[RefusalView]("at", lambda refusal: refusal.at, "dim"),
+    Column[RefusalView]("code", lambda refusal: refusal.code, "yellow"),
+    Column[RefusalView]("door", lambda refusal: refusal.door),
+    Column[RefusalView]("from", lambda refusal: refusal.source),
+    Column[RefusalView]("device", lambda refusal: refusal.device_id),
+    Column[RefusalView]("EK", lambda refusal: refusal.ek_sha256),
+    Column[RefusalView]("request", lambda refusal: refusal.request_id, "dim"),
+    Column[RefusalView]("detail", lambda refusal: refusal.detail),
 )
 
 
@@ -42,18 +44,22 @@ def list_refusals(
 
     Example:  birthmark refusal list --device edge-000042 --limit 5
     """
-    with workplace(context).store() as store:
-        refusals = store.list_refusals(code=code, device_id=device, since=utc(since), limit=limit)
-    if as_json and not evidence:
-        print_json([_without_evidence(refusal) for refusal in refusals])
+    query = RefusalQuery(
+        code=code,
+        device_id=ids.device_id(device, field="--device") if device else None,
+        since=utc(since),
+        evidence=evidence and as_json,
+    )
+    with workplace(context).desk() as desk:
+        refusals = list(parts(lambda after, size: desk.refusals(query, after=after, limit=size), limit=limit))
+    if as_json:
+        print_json([_fields(refusal, evidence=evidence) for refusal in refusals])
         return
     show(refusals, _COLUMNS, as_json=as_json, empty="nobody was refused")
 
 
-def _without_evidence(refusal: Refusal) -> dict[str, object]:
-    fields: dict[str, object] = plain(refusal)
-    del fields["evidence"]
-    return {**fields, "evidence_bytes": len(refusal.evidence)}
+def _fields(refusal: RefusalView, *, evidence: bool) -> dict[str, object]:
+    return refusal.model_dump(mode="json", exclude={"evidence_bytes" if evidence else "evidence"})
 
 
 def utc(value: datetime | None) -> datetime | None:

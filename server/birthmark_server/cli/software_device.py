@@ -11,6 +11,7 @@ from birthmark_server.ca import files
 from birthmark_server.cli.output import say
 from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.errors import Malformed
+from birthmark_server.roles import STEERING
 
 
 def add_software(
@@ -37,7 +38,10 @@ def add_software(
     services = open_services(place.settings())
     try:
         certificate = services.renewal.certify_software_device(
-            device_id, request, model=model, operator=place.actor(services.store, operator)
+            device_id,
+            request,
+            model=model,
+            operator=place.actor(services.store, operator, allowed=STEERING, what="adding devices without a TPM"),
         )
         fleet = services.authority.fleet.certificate
     finally:

@@ -1,8 +1,10 @@
-"""Where a command works: on the server's own machine, by the settings file that `birthmark serve` reads.
+"""Where a command works: on the server's own machine, or at a server's doors.
 
-Whoever can read that file and the database is trusted with them: there is no other door here. What an operator does is
-done, and kept, under the name in their certificate (operator.py), or as `local:USER` where none is shown
-(docs/operations.md, "Who did it").
+Locally, by the settings file that `birthmark serve` reads, directly on the store: whoever can read that file and the
+database is trusted with them. What an operator does is done, and kept, under the name in their certificate
+(operator_proof.py), within their role, or as `local:USER` where none is shown (docs/operations.md, "Who did it").
+From afar, by a context (contexts.py): HTTPS with the operator's certificate, which the server judges.
+Both give the same desk (web/api/desk.py), so a command does not know where it works.
 """
 
 import getpass
@@ -10,16 +12,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from birthmark_server import settings as settings_file
-from birthmark_server.cli.operator import OperatorCertificate, prove_operator
+from birthmark_server.ca import passphrase
+from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.contexts import Context, read_contexts
+from birthmark_server.cli.operator_proof import OperatorCertificate, prove_operator
 from birthmark_server.errors import Misconfigured
+from birthmark_server.roles import Role, require
 from birthmark_server.settings import Settings
 from birthmark_server.store.protocol import Store
+from birthmark_server.web.api.desk import Desk
 
 SYSTEM_CONFIG: Final = Path("/etc/birthmark/birthmark.toml")
 LOCAL_CONFIG: Final = Path("birthmark.toml")
@@ -29,7 +37,7 @@ OperatorFile = Annotated[
     typer.Option(
         "--operator",
         metavar="FILE",
-        help="Act as this operator: PEM file with certificate and private key, or PKCS #12. "
+        help="On the server's machine: act as this operator: PEM file with certificate and private key, or PKCS #12. "
         "Without it you act as the Unix user.",
     ),
 ]
@@ -37,9 +45,11 @@ OperatorFile = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """config: as given on the command line or in BIRTHMARK_CONFIG; None means where it usually is."""
+    """config: as given on the command line or in BIRTHMARK_CONFIG; None means where it usually is. context: as given on
+    the command line; empty means the one in use, unless a settings file is given: that is the server's own machine."""
 
     config: Path | None
+    context: str = ""
 
     @property
     def config_path(self) -> Path:
@@ -48,14 +58,63 @@ class Workplace:
             return self.config
         return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() or not LOCAL_CONFIG.exists() else LOCAL_CONFIG
 
+    def remote(self) -> Context | None:
+        """The context to work in; None on the server's own machine. Raise BadContext."""
+        if not self.context and self.config is not None:
+            return None
+        contexts = read_contexts()
+        return contexts.named(self.context or contexts.current)
+
     def settings(self) -> Settings:
         """Read the settings file; raise Misconfigured saying what to do."""
+        if self.remote() is not None:
+            raise typer.BadParameter(
+                "this works on the server's own machine only: there, or with --context local", param_hint="--context"
+            )
         path = self.config_path
         if not path.exists():
             raise Misconfigured(
-                f"no settings file at {path}: name one with --config, or make one with `birthmark init`"
+                f"no settings file at {path}: name one with --config, or make one with `birthmark init`; "
+                "from another machine: birthmark context add"
             ) from FileNotFoundError(path)
         return settings_file.load(path)
+
+    @contextmanager
+    def desk(self, operator: Path | None = None) -> Iterator[Desk]:
+        """Open the desk, for the length of a with block. operator: in whose name, on the server's own machine."""
+        remote = self.remote()
+        if remote is None:
+            with self.store() as store:
+                yield self._local_desk(store, operator)
+            return
+        if operator is not None:
+            raise typer.BadParameter("from afar, the context says who you are", param_hint="--operator")
+        # Only here, as everything below that takes long to load.
+        from birthmark_server.cli.https import OperatorConnection
+        from birthmark_server.cli.remote_desk import RemoteDesk
+
+        connection = OperatorConnection(remote)
+        try:
+            yield RemoteDesk(connection)
+        finally:
+            connection.close()
+
+    def _local_desk(self, store: Store, operator: Path | None) -> Desk:
+        from birthmark_server.cut_off import let_back, try_cut_off
+        from birthmark_server.web.api.store_desk import StoreDesk
+
+        proven = None if operator is None else self.operator(store, operator)
+        settings = self.settings()
+        authority = partial(_open_authority, settings)
+        return StoreDesk(
+            store,
+            authority=authority,
+            cut_off=partial(try_cut_off, settings),
+            let_back=lambda device_id: let_back(settings, store, partial(authority, False), device_id, now=now()),
+            by=proven.name if proven else unix_user(),
+            role=proven.role if proven else None,
+            now=now,
+        )
 
     @contextmanager
     def store(self) -> Iterator[Store]:
@@ -64,15 +123,25 @@ class Workplace:
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store
 
-    def actor(self, store: Store, operator: Path | None) -> str:
-        """Return under which name what follows is recorded: a proven operator's, or the Unix user's."""
+    def actor(self, store: Store, operator: Path | None, *, allowed: frozenset[Role], what: str) -> str:
+        """Return under which name what follows is recorded: a proven operator's, or the Unix user's. Raise
+        RoleNotAllowed for an operator whose role does not cover it."""
         if operator is None:
             return unix_user()
-        return self.operator(store, operator).name
+        proven = self.operator(store, operator)
+        require(proven.role, allowed, what)
+        return proven.name
 
     def operator(self, store: Store, operator: Path) -> OperatorCertificate:
         """Prove that `operator` is a valid operator certificate with its key."""
         return prove_operator(operator, ca_folder=Path(self.settings().ca.folder), store=store, now=now())
+
+
+def _open_authority(settings: Settings, with_keys: bool) -> Authority:
+    secret = None
+    if with_keys:
+        secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
+    return Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
 
 
 @contextmanager

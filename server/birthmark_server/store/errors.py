@@ -48,6 +48,24 @@ class UnknownCertificate(NotFound):
     code = "unknown-certificate"
 
 
+class UnknownGroup(NotFound):
+    """No group of that name."""
+
+    code = "unknown-group"
+
+
+class UnknownIssuer(NotFound):
+    """No certificate authority of that name or SHA-256."""
+
+    code = "unknown-issuer"
+
+
+class UnknownOperator(NotFound):
+    """No operator of that name has a certificate that stands."""
+
+    code = "unknown-operator"
+
+
 class UnknownSwap(NotFound):
     """No board swap of that device waits for approval."""
 
@@ -103,6 +121,12 @@ class KeyUsedBefore(Conflict):
     """The device has or had a certificate for this very key: each rotation is for a new one."""
 
     code = "key-used-before"
+
+
+class TooManyTags(Conflict):
+    """A device has as many tags as it may."""
+
+    code = "too-many-tags"
 
 
 class IllegalMove(Conflict):

@@ -37,6 +37,7 @@ from birthmark_server.domain import (
     RevocationReason,
     RevokedEntry,
 )
+from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.store.journal_entries import Entry
 
 
@@ -81,7 +82,7 @@ class Issuance:
     most_per_day: int | None = None
 
 
-class Store(Protocol):
+class Store(FleetStore, Protocol):
     """See the module's docstring for the rules that hold for all methods. Errors: store/errors.py."""
 
     # -- what operators set up

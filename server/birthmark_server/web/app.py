@@ -15,7 +15,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
@@ -25,6 +25,7 @@ from aiohttp import web
 
 from birthmark_server.domain import Caller
 from birthmark_server.errors import Malformed
+from birthmark_server.meters import NO_ROUTE, Meters
 from birthmark_server.settings import LimitSettings
 from birthmark_server.web.doors import Answer, Call, DoorStore, Route, Router, identify
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
@@ -36,6 +37,8 @@ from birthmark_server.web.shortcut import Shortcut
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.web")
+
+_MIB: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class HttpShell:
         issuers: frozenset[str],
         limits: LimitSettings,
         workers: Workers,
+        meters: Meters,
         now: Callable[[], datetime],
     ) -> None:
         self._router = router
@@ -67,6 +71,7 @@ class HttpShell:
         self._issuers = issuers
         self._limits = limits
         self._workers = workers
+        self._meters = meters
         self._now = now
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
@@ -101,7 +106,11 @@ class HttpShell:
             certificate = peers.certificate(request)
             self._buckets.take(address if certificate is None else sha256(certificate).hexdigest())
             route, argument = self._router.find(method, path)
-            call = await self._read_call(request, request_id, address, certificate, argument)
+            call = self._read_call(request, request_id, address, certificate, argument)
+            if route.most_body_bytes:  # only who may use the route is listened to for so long
+                await self._workers.run(partial(self._identify, route, call))
+            if request.body_exists:
+                call = replace(call, body=await self._read_body(request, route.most_body_bytes))
             if route.cheap:
                 answer, source = self._work(route, call)
             else:
@@ -113,17 +122,22 @@ class HttpShell:
             outcome = {"code": code_of(error), "detail": str(error)}
             if answer.status >= 500:
                 log.error("failed", exc_info=error, extra={"fields": {"request": request_id}})
-        spent_ms = f"{(time.perf_counter() - began) * 1000:.1f}"
+        spent_s = time.perf_counter() - began
+        self._meters.answered(NO_ROUTE if route is None else f"{route.method} {route.path}", answer.status, spent_s)
         fields = {"request": request_id, "method": method, "path": path, "status": answer.status, "caller": source}
-        log.info("request", extra={"fields": {**fields, **outcome, "ms": spent_ms}})
+        log.info("request", extra={"fields": {**fields, **outcome, "ms": f"{spent_s * 1000:.1f}"}})
         return to_response(answer, request_id)
 
     def _work(self, route: Route, call: Call) -> tuple[Answer, str]:
         """Do the work of one request (in a worker thread, where the route is not cheap); return who asked, too."""
-        caller: Caller = identify(self._store, route.door, call, issuers=self._issuers, now=self._now())
+        caller = self._identify(route, call)
         return route.handler(call, caller), caller.source
 
-    async def _read_call(
+    def _identify(self, route: Route, call: Call) -> Caller:
+        """Return who calls; raise what keeps the route's door shut."""
+        return identify(self._store, route.door, call, issuers=self._issuers, now=self._now())
+
+    def _read_call(
         self, request: web.BaseRequest, request_id: str, address: str, certificate: bytes | None, argument: str
     ) -> Call:
         headers = request.headers
@@ -131,36 +145,40 @@ class HttpShell:
             request_id=request_id,
             address=address,
             certificate=certificate,
-            body=await self._read_body(request) if request.body_exists else b"",
             media_type=headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             argument=argument,
+            query=request.rel_url.raw_query_string,
+            idempotency_key=headers.get("Idempotency-Key", ""),
             if_none_match=headers.get("If-None-Match", ""),
             if_modified_since=headers.get("If-Modified-Since", ""),
         )
 
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
-        """Return the body; stop reading as soon as it is too large or too slow."""
-        most, body = self._limits.body_bytes, b""
+    async def _read_body(self, request: web.BaseRequest, most: int) -> bytes:
+        """Return the body; stop reading as soon as it is too large or too slow. most: bytes, where the route takes more
+        than the settings' limit."""
+        most = max(most, self._limits.body_bytes)
+        timeout_s = self._limits.body_timeout_s * (1 + most // _MIB)
         if (request.content_length or 0) > most:
             raise BodyTooLarge(f"want at most {most} bytes, got {request.content_length}")
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             if request.content.is_eof():  # it came whole, with its head
-                body = request.content.read_nowait()
-                if len(body) > most:
+                whole = request.content.read_nowait()
+                if len(whole) > most:
                     raise BodyTooLarge(f"want at most {most} bytes, got more")
-                return body
-            async with asyncio.timeout(self._limits.body_timeout_s):
+                return whole
+            body = bytearray()
+            async with asyncio.timeout(timeout_s):
                 while chunk := await request.content.readany():
                     body += chunk
                     if len(body) > most:
                         raise BodyTooLarge(f"want at most {most} bytes, got more")
         except TimeoutError:
-            raise BodyTooSlow(f"the body did not arrive within {self._limits.body_timeout_s:g} s") from None
+            raise BodyTooSlow(f"the body did not arrive within {timeout_s:g} s") from None
         except web.RequestPayloadError as error:
             raise Malformed(f"the body broke off: {error}") from None
-        return body
+        return bytes(body)
 
 
 def address_from_tcp(request: web.BaseRequest) -> str:
@@ -173,7 +191,7 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     transport = request.transport
     if transport is None:
         return None
-    tls: ssl.SSLSocket | None = transport.get_extra_info("ssl_object")
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
 
 

@@ -14,6 +14,8 @@ from typing import Final, Protocol
 from birthmark_server.ca.record import common_name
 from birthmark_server.domain import Caller, CertificateProfile, CertificateRecord, Device, DeviceState
 from birthmark_server.errors import Misconfigured
+from birthmark_server.roles import PROFILE_OF, ROLE_OF, Role, RoleNotAllowed
+from birthmark_server.web.contract import Contract
 from birthmark_server.web.errors import (
     CertificateMisused,
     CertificateOutOfDate,
@@ -46,7 +48,15 @@ ENROLLMENT: Final = Door(frozenset({CertificateProfile.STATION}), anonymous=True
 BORN: Final = Door(frozenset({CertificateProfile.IDEVID}))
 OPERATIONAL: Final = Door(frozenset({CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE}))
 ATTESTED: Final = Door(frozenset({CertificateProfile.IDEVID, CertificateProfile.LDEVID}))
-OPERATORS: Final = Door(frozenset({CertificateProfile.OPERATOR}))
+
+
+def for_roles(roles: Iterable[Role]) -> Door:
+    """Return the door of operators with one of these roles."""
+    wanted = frozenset(roles)
+    return Door(frozenset(profile for profile, role in ROLE_OF.items() if role in wanted))
+
+
+OPERATORS: Final = for_roles(Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ class Call:
 
     address: what limits go by, where nothing better is proven. certificate: the client certificate (DER) whose key the
     TLS layer saw proven and whose chain it verified up to the root; None without one. media_type: lower case, without
-    parameters. argument: what stood for `{id}` or `{rest}` in the path, as it was sent.
+    parameters. argument: what stood for `{id}` or `{rest}` in the path, as it came. query: what follows the path's `?`,
+    as it came.
     """
 
     request_id: str
@@ -64,6 +75,8 @@ class Call:
     body: bytes = b""
     media_type: str = ""
     argument: str = ""
+    query: str = ""
+    idempotency_key: str = ""
     if_none_match: str = ""
     if_modified_since: str = ""
 
@@ -87,6 +100,8 @@ class Route:
 
     est: errors are worded as RFC 7030 wants them.
     cheap: answered from memory, on the event loop; all others run in a worker. A cheap one is public.
+    most_body_bytes: more than the settings' limit; the door is then looked at before the body is read. 0: that limit.
+    contract: what goes in and comes out, for who writes to it (openapi.py); None where docs/protocol.md says so.
     """
 
     method: str
@@ -95,6 +110,8 @@ class Route:
     handler: Handler
     est: bool = False
     cheap: bool = field(default=False, kw_only=True)
+    most_body_bytes: int = field(default=0, kw_only=True)
+    contract: Contract | None = field(default=None, kw_only=True)
 
 
 class Router:
@@ -189,6 +206,11 @@ def _check_certificate(record: CertificateRecord, door: Door, *, issuers: frozen
         raise CertificateOutOfDate(
             f"certificate {record.serial_number} is valid from {record.not_before:%Y-%m-%dT%H:%M:%SZ} to "
             f"{record.not_after:%Y-%m-%dT%H:%M:%SZ}, and it is {now:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    if record.profile in ROLE_OF and door.profiles & ROLE_OF.keys() and record.profile not in door.profiles:
+        wanted = " or ".join(role for role, profile in PROFILE_OF.items() if profile in door.profiles)
+        raise RoleNotAllowed(
+            f"this is for the role {wanted}, and the certificate is worth a {ROLE_OF[record.profile]}'s"
         )
     if record.profile not in door.profiles:
         wanted = " or ".join(sorted(door.profiles)) or "no certificate"

@@ -33,6 +33,40 @@ class WrongMediaType(Malformed):
     code = "wrong-media-type"
 
 
+class BadQuery(Malformed):
+    """A parameter behind the `?` is unknown, twice there, or not what it should be; or a cursor of another listing."""
+
+    code = "bad-query"
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+
+
+class BadCursor(BadQuery):
+    """The cursor is none that this listing gave out."""
+
+    code = "bad-cursor"
+
+
+class BadIdempotencyKey(Malformed):
+    """An Idempotency-Key is 1 to 128 printable ASCII characters."""
+
+    code = "bad-idempotency-key"
+
+
+class KeyReused(Refused):
+    """This idempotency key came before with another request."""
+
+    code = "idempotency-key-reused"
+
+
+class KeyInUse(Refused):
+    """The first request with this idempotency key has not ended."""
+
+    code = "idempotency-key-in-use"
+
+
 class BadTransfer(Malformed):
     """An EST body is not base64."""
 

@@ -8,9 +8,11 @@ from typing import Final
 
 from birthmark_server.enrollment_states import ChallengeExpired
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.roles import RoleNotAllowed
 from birthmark_server.store import errors as store
 from birthmark_server.web import errors as web
 from birthmark_server.web.doors import Answer
+from birthmark_server.web.errors import BadQuery
 from birthmark_wire.encoding import write_json
 from birthmark_wire.errors import DecodeError
 
@@ -29,6 +31,10 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     web.WrongMediaType: (415, "The request has another content type"),
     Refused: (403, "The request is refused"),
     web.NotYourDoor: (403, "This client may not use this resource"),
+    web.BadQuery: (400, "The query can't be read"),
+    web.KeyReused: (422, "The idempotency key was used for another request"),
+    web.KeyInUse: (409, "The first request with this idempotency key is still being worked on"),
+    RoleNotAllowed: (403, "This role may not do it"),
     ChallengeExpired: (410, "The enrollment's time is over"),
     store.NotFound: (404, "There is nothing of that name"),
     store.NonceUnknown: (403, "The nonce can't be used"),
@@ -77,7 +83,7 @@ def answer_for(error: Exception, *, request_id: str, est: bool = False, accept: 
         "code": code,
         "request_id": request_id,
     }
-    if isinstance(error, DecodeError) and error.field:
+    if isinstance(error, DecodeError | BadQuery) and error.field:
         members["field"] = error.field
     return Answer(status, write_json(members), PROBLEM_MIME, tuple(headers))
 

@@ -1,43 +1,71 @@
 """`/v1/time`: what time it is, signed, for devices that have no clock (birthmark_wire.time).
 
-The signature is by the key of the certificate that the listener shows, over the device's own nonce: the answer is good
-for this question and this server alone. Public: a device that does not know the time can't judge anything else yet.
-Behind a TLS front the front's key is another one, and the device refuses the answer: it then waits for NTP.
+The signature is by the key of the server's certificate, over the device's own nonce: the answer is good for this
+question alone. The certificate travels with it, so that it holds behind a TLS front too, which shows another one.
+Public: a device that does not know the time can't judge anything else yet.
 """
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from birthmark_server.domain import Caller
 from birthmark_server.errors import Misconfigured
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.enroll import require_media_type
-from birthmark_wire.encoding import b64, read_json, write_json
 from birthmark_wire.enrollment import JSON_MIME
-from birthmark_wire.time import NONCE_BYTES, TIME_PATH, time_binding, write_time
+from birthmark_wire.time import MAX_SIGNER_CHAIN, TIME_PATH, TimeAnswer, TimeQuestion, time_binding
 
 
-def time_routes(key_file: Path, passphrase: bytes | None, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return the route; none where the server's key is not an elliptic-curve key. Raise Misconfigured."""
-    try:
-        key = load_pem_private_key(key_file.read_bytes(), passphrase)
-    except (OSError, ValueError, TypeError) as error:
-        raise Misconfigured(f"can't use the server's key {key_file}: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
+@dataclass(frozen=True, slots=True)
+class TimeSigner:
+    """The server's certificate with its CAs, without the root, DER, and its key."""
+
+    chain: tuple[bytes, ...]
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def load(cls, certificate: Path, key: Path, passphrase: bytes | None) -> "TimeSigner | None":
+        """Read the listener's files; None where the key is not an elliptic-curve key. Raise Misconfigured."""
+        try:
+            private = load_pem_private_key(key.read_bytes(), passphrase)
+        except (OSError, ValueError, TypeError) as error:
+            raise Misconfigured(f"can't use the server's key {key}: {error}") from None
+        try:
+            certificates = x509.load_pem_x509_certificates(certificate.read_bytes())
+        except (OSError, ValueError) as error:
+            raise Misconfigured(f"can't use the server's certificate {certificate}: {error}") from None
+        if certificates[0].public_key() != private.public_key():
+            raise Misconfigured(f"the key {key} is not that of the certificate {certificate}")
+        if not isinstance(private, ec.EllipticCurvePrivateKey):
+            return None
+        chain = [one.public_bytes(Encoding.DER) for one in certificates if one.issuer != one.subject]
+        if not 1 <= len(chain) <= MAX_SIGNER_CHAIN:
+            raise Misconfigured(f"{certificate}: want 1 to {MAX_SIGNER_CHAIN} certificates, got {len(chain)}")
+        return cls(tuple(chain), private)
+
+    def sign(self, nonce: bytes, at: datetime) -> TimeAnswer:
+        """Say what time it is to who asked with this nonce. at: fractions of a second are cut off."""
+        at = at.replace(microsecond=0)
+        binding = time_binding(nonce=nonce, signer_sha256=hashlib.sha256(self.chain[0]).digest(), at=at)
+        return TimeAnswer(at, self.chain, self.key.sign(binding, ec.ECDSA(SHA256())))
+
+
+def time_routes(signer: TimeSigner | None, *, now: Callable[[], datetime]) -> list[Route]:
+    """Return the route; none without a signer."""
+    if signer is None:
         return []
 
     def tell(call: Call, _caller: Caller) -> Answer:
         require_media_type(call, JSON_MIME)
-        message = read_json(call.body)
-        nonce = message.octets("nonce", low=NONCE_BYTES, high=NONCE_BYTES)
-        message.done()
-        at = write_time(now())
-        signature = key.sign(time_binding(nonce=nonce, at=at), ec.ECDSA(SHA256()))
-        return Answer(200, write_json({"time": at, "signature": b64(signature)}), JSON_MIME)
+        question = TimeQuestion.decode(call.body)
+        return Answer(200, signer.sign(question.nonce, now()).encode(), JSON_MIME)
 
     return [Route("POST", TIME_PATH, PUBLIC, tell)]

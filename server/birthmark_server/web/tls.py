@@ -26,6 +26,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.errors import AddressTaken, Misconfigured
+from birthmark_server.meters import Meters
 from birthmark_server.web.limits import ConnectionLimit, source_of
 from birthmark_server.web.tls_transport import Stage, TlsTransport
 
@@ -83,7 +84,7 @@ class FreshContexts:
         """The context for the next connection."""
         return self._context
 
-    def used(self, tls: ssl.SSLSocket) -> None:
+    def used(self, tls: ssl.SSLObject) -> None:
         """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
         if tls.version() == "TLSv1.3" or tls.context is not self._context:
             return
@@ -96,14 +97,16 @@ class FreshContexts:
 class ConnectionObserver:
     """Holds a listener to its connection limits, lets no session be resumed, and logs handshakes that fail."""
 
-    def __init__(self, limit: ConnectionLimit, contexts: FreshContexts | None = None) -> None:
+    def __init__(self, limit: ConnectionLimit, *, meters: Meters, contexts: FreshContexts | None = None) -> None:
         self._limit = limit
+        self._meters = meters
         self._contexts = contexts
 
     def opened(self, address: str) -> bool:
         """Return whether this address may have one more connection."""
         if self._limit.open(source_of(address)):
             return True
+        self._meters.turned_away()
         log.warning("connection refused", extra={"fields": {"caller": address, "code": "too-many-connections"}})
         return False
 
@@ -111,7 +114,7 @@ class ConnectionObserver:
         """Give the connection's place back."""
         self._limit.close(source_of(address))
 
-    def agreed(self, address: str, tls: ssl.SSLSocket) -> bool:
+    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
         """Return whether the handshake was a whole one."""
         if tls.session_reused:
             log.warning("resumed session refused", extra={"fields": {"caller": address}})
@@ -121,7 +124,8 @@ class ConnectionObserver:
         return True
 
     def failed(self, address: str, error: ssl.SSLError) -> None:
-        """Log why a handshake failed."""
+        """Log and count why a handshake failed."""
+        self._meters.handshake_failed(error.reason or "none")
         log.info("handshake failed", extra={"fields": {"caller": address, "reason": error.reason or str(error)}})
 
 
@@ -137,6 +141,7 @@ class TlsServer:
         protocol: Callable[[], asyncio.Protocol],
         connections: ConnectionLimit,
         handshake_timeout_s: float,
+        meters: Meters,
     ) -> None:
         """sockets: bound and listening; closed by `close`. protocol: makes what is told of a connection once its
         handshake is complete."""
@@ -144,7 +149,7 @@ class TlsServer:
         self._loop = loop
         self._contexts = contexts
         self._protocol = protocol
-        self._observer = ConnectionObserver(connections, contexts)
+        self._observer = ConnectionObserver(connections, meters=meters, contexts=contexts)
         self._handshake_timeout_s = handshake_timeout_s
         self._connections: set[TlsTransport] = set()
         self._all_gone = asyncio.Event()

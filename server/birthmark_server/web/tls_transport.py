@@ -1,9 +1,8 @@
-"""A TLS connection as an asyncio transport, with OpenSSL on the socket itself.
+"""A TLS connection as an asyncio transport.
 
-asyncio's own TLS server puts buffers between OpenSSL and the socket. That costs a fifth of a connection, and when a
-handshake fails, the alert that says why stays in them: the peer sees a bare disconnect, and a device in the field can't
-tell a wrong certificate from a cut cable. Here OpenSSL reads and writes the non-blocking socket, so whoever raises an
-alert has sent it (ADR 0035).
+asyncio's own TLS server drops OpenSSL's outgoing buffer when a handshake fails, and with it the alert that says why:
+the peer sees a bare disconnect, and a device in the field can't tell a wrong certificate from a cut cable. Here the
+alert is sent (ADR 0035).
 
 A connection's end is orderly: this side is shut down, then what the peer still sends is read and forgotten until it
 closes too, has sent too much, or has taken too long. Closing a socket with unread bytes would send a reset, which takes
@@ -13,18 +12,22 @@ the last answer or the alert with it; a TLS 1.3 client that is refused has often
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final, Protocol
 
+from birthmark_server.web.tls_stream import TlsStream
+
 READ_BYTES: Final = 16_384
-"""OpenSSL hands out one record at a time, and a record holds no more."""
+"""What is read of one connection before the others have their turn: of the smallest KeyUpdates 600, some 6 ms."""
 
 HIGH_WATER_BYTES: Final = 65_536
 """With more than this unsent, the protocol is asked to pause."""
+
+STALL_TIMEOUT_S: Final = 30.0
+"""How long a peer may take none of an answer that it has asked for."""
 
 FLUSH_TIMEOUT_S: Final = 10.0
 """How long a peer may take to read the last answer."""
@@ -46,7 +49,7 @@ class Observer(Protocol):
 class TlsObserver(Observer, Protocol):
     """An Observer who hears of handshakes too."""
 
-    def agreed(self, address: str, tls: ssl.SSLSocket) -> bool:
+    def agreed(self, address: str, tls: ssl.SSLObject) -> bool:
         """A handshake is complete; return whether to go on with this connection."""
 
     def failed(self, address: str, error: ssl.SSLError) -> None:
@@ -77,6 +80,7 @@ class TlsTransport(asyncio.Transport):
         "_protocol",
         "_sock",
         "_stage",
+        "_stream",
         "_timer",
         "_unsent",
     )
@@ -92,16 +96,16 @@ class TlsTransport(asyncio.Transport):
         handshake_timeout_s: float,
         gone: Callable[["TlsTransport"], None],
     ) -> None:
-        """Begin the handshake. sock: connected, non-blocking, and the transport's own from now on, even if this raises.
+        """Begin the handshake. sock: connected, non-blocking, and the transport's own unless this raises.
 
         observer: its `opened` let the connection in. gone: called once, when the socket is closed.
         Raises OSError where the peer has left already.
         """
         peer = sock.getpeername()
-        tls = context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        super().__init__({"peername": peer, "socket": tls, "ssl_object": tls, "sslcontext": context})
-        self._sock = tls
-        self._fd = tls.fileno()
+        self._stream = TlsStream(context)
+        super().__init__({"peername": peer, "socket": sock, "ssl_object": self._stream.tls, "sslcontext": context})
+        self._sock = sock
+        self._fd = sock.fileno()
         self._loop = loop
         self._protocol = protocol
         self._observer = observer
@@ -125,6 +129,10 @@ class TlsTransport(asyncio.Transport):
         """Return whether nothing can be written any more."""
         return self._stage is not Stage.OPEN
 
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes, encrypted, the socket has not taken yet."""
+        return len(self._unsent)
+
     def pause_reading(self) -> None:
         """Leave what comes in the socket."""
         if self._stage is Stage.OPEN:
@@ -139,12 +147,12 @@ class TlsTransport(asyncio.Transport):
         """Send, at once as far as the socket takes it. After the end it is forgotten, as asyncio's transports do."""
         if self._stage is not Stage.OPEN:
             return
-        waiting = bool(self._unsent)
-        self._unsent += data
-        if not waiting:
-            self._send()
-            if self._unsent:
-                self._loop.add_writer(self._fd, self._send_rest)
+        try:
+            self._stream.encrypt(data)
+        except ssl.SSLError as error:
+            self._close(error)
+            return
+        self._send()
         if len(self._unsent) > HIGH_WATER_BYTES and not self._paused:
             self._paused = True
             self._protocol.pause_writing()
@@ -157,8 +165,9 @@ class TlsTransport(asyncio.Transport):
             self._loop.remove_reader(self._fd)
             self._stage = Stage.FLUSHING
             self._set_timer(FLUSH_TIMEOUT_S)
-            if not self._unsent:
-                self._say_goodbye()
+            self._stream.say_goodbye()
+            self._send()
+            self._end_if_all_is_sent()
 
     def abort(self) -> None:
         """End the connection now, whatever is unsent."""
@@ -166,81 +175,135 @@ class TlsTransport(asyncio.Transport):
 
     # -- what the socket brings
 
-    def _shake_hands(self) -> None:
+    def _receive(self) -> bytes | None:
+        """Return a portion of what has come, empty at the peer's end; None where nothing has, or all is over."""
         try:
-            self._sock.do_handshake()
-        except ssl.SSLWantReadError:
-            self._loop.remove_writer(self._fd)
-        except ssl.SSLWantWriteError:
-            self._loop.add_writer(self._fd, self._shake_hands)
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # the peer left: nobody to tell, nothing to note
-            self._close(error)
-        except ssl.SSLError as error:  # OpenSSL has sent the alert
-            self._observer.failed(self._address, error)
-            self._drain()
+            return self._sock.recv(READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
         except OSError as error:
             self._close(error)
+            return None
+
+    def _shake_hands(self) -> None:
+        data = self._receive()
+        if data is None:
+            return
+        if not data:  # the peer left: nobody to tell, nothing to note
+            self._close(None)
+            return
+        try:
+            complete = self._stream.shake_hands(data)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+            self._close(error)
+        except ssl.SSLError as error:
+            self._observer.failed(self._address, error)
+            self._send()  # the alert
+            self._drain()
         else:
-            self._open()
+            self._send()
+            if complete and self._stage is Stage.HANDSHAKE:  # still: what OpenSSL had to say found the peer
+                self._open()
 
     def _open(self) -> None:
-        self._timer.cancel()
-        self._loop.remove_writer(self._fd)
-        if not self._observer.agreed(self._address, self._sock):
+        if not self._observer.agreed(self._address, self._stream.tls):
             self.abort()
             return
         self._stage = Stage.OPEN
+        self._timer.cancel()
+        if self._unsent:
+            self._set_timer(STALL_TIMEOUT_S)
         self._loop.add_reader(self._fd, self._read)
         self._protocol.connection_made(self)
+        self._deliver(b"")  # what came with the end of the handshake
 
     def _read(self) -> None:
-        try:
-            data = self._sock.recv(READ_BYTES)
-        except ssl.SSLWantReadError:
+        data = self._receive()
+        if data:
+            self._deliver(data)
+        elif data is not None:
+            self._tell(b"", ended=True)
+
+    def _deliver(self, data: bytes) -> None:
+        """Decrypt and give it to the protocol."""
+        if self._stage is not Stage.OPEN:
             return
-        except OSError as error:  # a broken record, whose alert OpenSSL has sent; a reset
+        try:
+            plain, ended = self._stream.decrypt(data)
+        except OSError as error:
+            self._send()  # the alert
             self._close(error)
             return
+        self._send()  # OpenSSL's part in a KeyUpdate
+        self._tell(plain, ended=ended)
+
+    def _tell(self, data: bytes, *, ended: bool) -> None:
+        """Give the protocol `data`, and hang up if the peer has."""
         try:
-            if data:
+            if data and self._stage is Stage.OPEN:
                 self._protocol.data_received(data)
-            else:
+            if ended and self._stage is Stage.OPEN:
                 self._protocol.eof_received()
                 self.close()
         except Exception:  # a bug above us, which the loop logs; one connection is what it costs
             self.abort()
             raise
 
+    # -- what the socket takes
+
     def _send(self) -> None:
-        """Send as much as the socket takes; in the end, or with a peer that is gone, nothing is unsent."""
+        """Send what the stream has for the peer, as far as the socket takes it, the rest as soon as it can."""
+        data = self._stream.to_send()
+        if not data or self._stage is Stage.CLOSED:
+            return
+        waiting = bool(self._unsent)
+        self._unsent += data
+        if waiting:
+            return
+        self._send_some()
+        if self._unsent:
+            self._loop.add_writer(self._fd, self._send_rest)
+            if self._stage is Stage.OPEN:
+                self._set_timer(STALL_TIMEOUT_S)
+
+    def _send_some(self) -> None:
+        """Send once; with a peer that is gone, nothing is unsent."""
         try:
-            while self._unsent:
-                del self._unsent[: self._sock.send(self._unsent)]
-        except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
+            del self._unsent[: self._sock.send(self._unsent)]
+        except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._close(error)
 
     def _send_rest(self) -> None:
-        self._send()
+        before = len(self._unsent)
+        self._send_some()
+        if self._stage is Stage.OPEN and len(self._unsent) < before:
+            self._set_timer(STALL_TIMEOUT_S)
         if self._unsent or self._stage is Stage.CLOSED:
             return
         self._loop.remove_writer(self._fd)
+        if self._stage is Stage.OPEN:
+            self._timer.cancel()
         if self._paused:
             self._paused = False
             self._protocol.resume_writing()
-        if self._stage is Stage.FLUSHING:
-            self._say_goodbye()
+        self._end_if_all_is_sent()
 
-    def _say_goodbye(self) -> None:
-        with contextlib.suppress(OSError):  # that the peer has not said the same yet is one of them
-            self._sock.unwrap()
-        self._loop.call_soon(self._protocol.connection_lost, None)
-        self._drain()
+    # -- the end
+
+    def _end_if_all_is_sent(self) -> None:
+        if self._stage is Stage.FLUSHING and not self._unsent:
+            self._loop.call_soon(self._protocol.connection_lost, None)
+            self._drain()
 
     def _drain(self) -> None:
         """Say that nothing more will come, and wait for the peer to say so."""
+        if self._stage is Stage.CLOSED:
+            return
         self._stage = Stage.DRAINING
+        self._unsent.clear()
+        self._loop.remove_writer(self._fd)
         self._set_timer(DRAIN_TIMEOUT_S)
         try:
             self._sock.shutdown(socket.SHUT_WR)
@@ -251,9 +314,9 @@ class TlsTransport(asyncio.Transport):
         self._forget()
 
     def _forget(self) -> None:
-        """Read without TLS what is left, and drop it."""
+        """Read what is left, and drop it."""
         try:
-            length = len(socket.socket.recv(self._sock, READ_BYTES))
+            length = len(self._sock.recv(READ_BYTES))
         except BlockingIOError:
             return
         except OSError:

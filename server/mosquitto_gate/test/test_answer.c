@@ -17,7 +17,7 @@ static void a_page_ends_before_the_buffer_does_and_the_next_one_goes_on(void)
     const char *next = NULL;
 
     memset(identity.id, 'a', TEXT_ID_MAX);
-    memset(identity.serial, 'f', IDENTITY_SERIAL_MAX);
+    memset(identity.serial, 'f', TEXT_SERIAL_MAX);
     connections_begin(&table, slots, buckets, CAPACITY);
     for (uint32_t i = 0; i < CAPACITY; i++) {
         char client_id[CONNECTIONS_CLIENT_ID_MAX + 1];
@@ -52,13 +52,15 @@ static void every_other_answer_is_one_json_object(void)
     struct counters counters = {1, 2, 3, 4, 5};
     struct connections table = {.capacity = 9, .count = 8};
     struct denyfile deny = {.stale = true, .list = {.version = 6, .count = 7}};
+    const struct moment now = {.wall_s = 1000, .boot_s = 10};
     struct text text;
 
+    lease_begin(&deny.lease, 900, 1800, now);
     text_begin(&text, buffer, sizeof buffer);
-    answer_stats(&text, "t", &counters, &table, &deny);
+    answer_stats(&text, "t", &counters, &table, &deny, now);
     CHECK_TEXT(buffer, "{\"tag\":\"t\",\"ok\":true,\"connected\":8,\"capacity\":9,\"accepted\":1,\"refused\":2,"
                        "\"refused_topics\":3,\"kicked\":4,\"log_lines_spared\":5,\"deny_version\":6,"
-                       "\"deny_entries\":7,\"deny_stale\":true}");
+                       "\"deny_entries\":7,\"deny_stale\":true,\"lease_s\":800,\"open\":true}");
     text_begin(&text, buffer, sizeof buffer);
     answer_kicked(&text, "t", 2);
     CHECK_TEXT(buffer, "{\"tag\":\"t\",\"ok\":true,\"kicked\":2}");

@@ -27,14 +27,24 @@ static void each_command_is_read(void)
     CHECK(parse("9 kick dev-1", &command) == COMMAND_OK && command->verb == COMMAND_KICK);
     CHECK_TEXT(command->id, "dev-1");
     guarded_free(guard);
+    CHECK(parse("10 revoke 1f2e 7", &command) == COMMAND_OK && command->verb == COMMAND_REVOKE);
+    CHECK_TEXT(command->serial, "1f2e");
+    CHECK(command->version == 7);
+    guarded_free(guard);
+    CHECK(parse("11 block dev-1 1800000000000", &command) == COMMAND_OK && command->verb == COMMAND_BLOCK);
+    CHECK_TEXT(command->id, "dev-1");
+    CHECK(command->version == 1800000000000U);
+    guarded_free(guard);
 }
 
 static void anything_else_is_refused(void)
 {
     static const char *const malformed[] = {
-        "",          " ",           "list",      " list",        "7  list",  "7 list -1",     "7 list 1234567890",
+        "",          " ",           "list",      " list",        "7  list",  "7 list -1",     "7 list 12345678901",
         "7 list x",  "7 list 1 2",  "7 stats x", "7 kick",       "7 kick ",  "7 kick Dev",    "7 kick a b",
-        "T list",    "7\nlist",     "7 kick +",  "7 kick a/b",   "\"7\" list", "123456789012345678901234567890123 list",
+        "T list",    "7\nlist",     "7 kick +",  "7 kick a/b",   "7 revoke 1f",   "7 revoke 1f ", "7 revoke 01f 1",
+        "7 revoke 1F 1", "7 revoke 1f -1", "7 revoke 1f 01", "7 revoke 1f 1 1", "7 block a", "7 block A 1", "7 block a x",
+        "7 revoke 1234567890123456789012345678901234567890a 1", "7 block a 1234567890123456789", "7 list 01",   "\"7\" list", "123456789012345678901234567890123 list",
     };
     struct command *command;
 
@@ -42,7 +52,7 @@ static void anything_else_is_refused(void)
         CHECK(parse(malformed[i], &command) != COMMAND_OK);
         guarded_free(guard);
     }
-    CHECK(parse("7 revoke a", &command) == COMMAND_UNKNOWN_VERB);
+    CHECK(parse("7 unblock a", &command) == COMMAND_UNKNOWN_VERB);
     CHECK_TEXT(command->tag, "7"); /* so that the asker learns which of its commands it was */
     guarded_free(guard);
     CHECK(command_parse(NULL, 0, &(struct command){0}) == COMMAND_MALFORMED);

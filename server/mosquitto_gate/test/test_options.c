@@ -4,7 +4,8 @@
 
 static char *const complete[][2] = {
     {"trust_domain", "fleet.test"}, {"fleet_ca_file", "/f.pem"}, {"infra_ca_file", "/i.pem"},
-    {"control_eku", "1.2.3"},       {"deny_file", "/deny"},      {"max_connections", "100"},
+    {"control_eku", "1.2.3"},       {"deny_file", "/deny"},      {"deny_eku", "1.2.4"},
+    {"max_connections", "100"},
 };
 #define COMPLETE (sizeof complete / sizeof complete[0])
 

@@ -19,6 +19,30 @@ static void an_id_is_1_to_64_of_its_alphabet(void)
     CHECK(!text_is_id("d\xc3\xa9v", 4));
 }
 
+static void a_serial_number_is_1_to_40_digits_without_leading_zeros(void)
+{
+    char long_serial[TEXT_SERIAL_MAX + 1];
+
+    memset(long_serial, 'f', sizeof long_serial);
+    CHECK(text_is_serial("1f2e", 4) && text_is_serial("9", 1));
+    CHECK(text_is_serial(long_serial, TEXT_SERIAL_MAX) && !text_is_serial(long_serial, TEXT_SERIAL_MAX + 1));
+    CHECK(!text_is_serial("", 0) && !text_is_serial("0", 1) && !text_is_serial("01", 2));
+    CHECK(!text_is_serial("1F", 2) && !text_is_serial("1g", 2) && !text_is_serial("1\0f", 3));
+}
+
+static void a_number_is_decimal_and_canonical(void)
+{
+    uint64_t number = 5;
+
+    CHECK(text_read_number("0", 1, &number) && number == 0);
+    CHECK(text_read_number("123x", 3, &number) && number == 123);
+    CHECK(text_read_number("999999999999999999", 18, &number) && number == 999999999999999999U);
+    CHECK(!text_read_number("1000000000000000000", 19, &number));
+    CHECK(!text_read_number("", 0, &number) && !text_read_number("00", 2, &number) && !text_read_number("01", 2, &number));
+    CHECK(!text_read_number("-1", 2, &number) && !text_read_number(" 1", 2, &number) && !text_read_number("1\0", 2, &number));
+    CHECK(number == 999999999999999999U);
+}
+
 static void what_a_stranger_sent_fits_one_line_of_the_log(void)
 {
     struct guarded out = guarded_make(TEXT_LOGGABLE_MAX + 1);
@@ -60,6 +84,8 @@ static void a_text_that_does_not_fit_stays_whole_and_says_so(void)
 int main(void)
 {
     RUN(an_id_is_1_to_64_of_its_alphabet);
+    RUN(a_serial_number_is_1_to_40_digits_without_leading_zeros);
+    RUN(a_number_is_decimal_and_canonical);
     RUN(what_a_stranger_sent_fits_one_line_of_the_log);
     RUN(a_text_that_does_not_fit_stays_whole_and_says_so);
     return 0;

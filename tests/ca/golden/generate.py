@@ -1,7 +1,8 @@
 """Make the golden certificates anew: `python tests/ca/golden/generate.py` from the root of the repository.
 
 `tbs.json` holds, for each profile, the to-be-signed bytes that fixed inputs give, in hexadecimal. The CAs' certificates
-beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign. Look at the
+beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign.
+`without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
 difference before you commit one: it is what every verifier in the field will see.
 """
 
@@ -21,6 +22,7 @@ from birthmark_server.ca.profile import PROFILES, CaKind
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
 from birthmark_server.ca.signer import NoSigner
 from birthmark_server.domain import CertificateProfile
+from birthmark_server.roles import OPERATOR_PROFILES
 
 FOLDER = Path(__file__).parent
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +48,8 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.BROKER: InfraRequest(CertificateProfile.BROKER, P256, "srv-broker", *hosts),
         CertificateProfile.CONTROL: InfraRequest(CertificateProfile.CONTROL, P256, "srv-control"),
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
-        CertificateProfile.OPERATOR: InfraRequest(CertificateProfile.OPERATOR, P384, "alice"),
+        **{profile: InfraRequest(profile, P384, "alice") for profile in OPERATOR_PROFILES},
+        CertificateProfile.DENY_LIST: InfraRequest(CertificateProfile.DENY_LIST, P256, "srv-deny-list"),
         CertificateProfile.OCSP: InfraRequest(CertificateProfile.OCSP, P256, "srv-ocsp"),
     }
     return {
@@ -65,9 +68,9 @@ def prepare_all() -> dict[CertificateProfile, bytes]:
     }
 
 
-def issuer(kind: CaKind) -> Issuer:
+def issuer(kind: CaKind, *, folder: Path = FOLDER) -> Issuer:
     """Return the golden issuing CA, which can prepare and can't sign."""
-    certificate = read_certificate(FOLDER / f"{kind}-2026.pem")
+    certificate = read_certificate(folder / f"{kind}-2026.pem")
     public_key = certificate.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey):
         raise TypeError(f"want an elliptic curve key in {kind}-2026.pem")

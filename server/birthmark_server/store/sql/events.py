@@ -9,6 +9,7 @@ from birthmark_server.domain import Evidence, Refusal
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.event_rows import evidence_from, evidence_values, refusal_from, refusal_values
 from birthmark_server.store.rows import to_us
+from birthmark_server.store.sql.idempotency import KEYS
 from birthmark_server.store.statement import Statement, insert_all
 from birthmark_server.store.tables import Answers, EstNonces, EvidenceRows, Pending, Refusals, table_of
 
@@ -51,6 +52,7 @@ _PURGES: Final = (
         ~exists().where(_ANSWERS.c.enrollment_id == _PENDING.c.enrollment_id),
     ),
     _purge(_NONCES, "nonce", _NONCES.c.expires_at_us < bindparam("now")),
+    Statement(delete(KEYS).where(KEYS.c.expires_at_us < bindparam("now"))),
 )
 
 
@@ -88,6 +90,13 @@ def record_refusal(tx: Transaction, refusal: Refusal) -> None:
 
 
 def list_refusals(tx: Transaction, code: str, device_id: str, since: datetime | None, limit: int) -> list[Refusal]:
+    page = (
+        select(*_REFUSAL_COLUMNS).where(*_wanted(code, device_id, since)).order_by(_REFUSALS.c.id.desc()).limit(limit)
+    )
+    return [refusal_from(row) for row in tx.rows(Statement(page))]
+
+
+def _wanted(code: str, device_id: str, since: datetime | None) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if code:
         wanted.append(_REFUSALS.c.code == code)
@@ -95,8 +104,17 @@ def list_refusals(tx: Transaction, code: str, device_id: str, since: datetime | 
         wanted.append(_REFUSALS.c.device_id == device_id)
     if since is not None:
         wanted.append(_REFUSALS.c.at_us >= to_us(since))
-    page = select(*_REFUSAL_COLUMNS).where(*wanted).order_by(_REFUSALS.c.id.desc()).limit(limit)
-    return [refusal_from(row) for row in tx.rows(Statement(page))]
+    return wanted
+
+
+def page_refusals(
+    tx: Transaction, code: str, device_id: str, since: datetime | None, before: int, limit: int
+) -> list[tuple[int, Refusal]]:
+    wanted = _wanted(code, device_id, since)
+    if before:
+        wanted.append(_REFUSALS.c.id < before)
+    page = select(_REFUSALS.c.id, *_REFUSAL_COLUMNS).where(*wanted).order_by(_REFUSALS.c.id.desc()).limit(limit)
+    return [(row[0], refusal_from(row[1:])) for row in tx.rows(Statement(page))]
 
 
 def purge_expired(database: Database, at: datetime) -> int:

@@ -70,16 +70,18 @@ def add_model(tx: Transaction, model: DeviceModel, by: str) -> None:
         return
     known = get_model(tx, model.name)
     if _demands(known) != _demands(model):
-        raise AlreadyExists(f"model {model.name} is there already, with {_differences(known, model)}")
+        raise AlreadyExists(
+            f"model {model.name} is there already, with {_differences(_demands(known), _demands(model))}"
+        )
 
 
 def _demands(model: DeviceModel) -> DeviceModel:
     return replace(model, added_by="")
 
 
-def _differences(known: DeviceModel, wanted: DeviceModel) -> str:
-    known, wanted = _demands(known), _demands(wanted)
-    pairs = ((field.name, getattr(known, field.name), getattr(wanted, field.name)) for field in fields(DeviceModel))
+def _differences(known: DeviceModel | Batch, wanted: DeviceModel | Batch) -> str:
+    """Return in words which fields differ, those of `known` first."""
+    pairs = ((field.name, getattr(known, field.name), getattr(wanted, field.name)) for field in fields(known))
     differing = (f"{name.replace('_', ' ')} {_words(old)}, not {_words(new)}" for name, old, new in pairs if old != new)
     return "; ".join(differing)
 
@@ -167,7 +169,9 @@ def put_model(tx: Transaction, model: DeviceModel) -> bool:
         return True
     known = get_model(tx, model.name)
     if _demands(known) != _demands(model):
-        _log.error("replay: left out: a model %s that differs: %s", model.name, _differences(known, model))
+        _log.error(
+            "replay: left out: a model %s that differs: %s", model.name, _differences(_demands(known), _demands(model))
+        )
     return False
 
 
@@ -189,7 +193,17 @@ def put_batch(tx: Transaction, batch: Batch) -> bool | None:
     if tx.row(_GET_MODEL, key=batch.model) is None:
         return None
     ((born,),) = tx.rows(_BORN_IN_BATCH, key=batch.name)
-    return tx.run(_INSERT_BATCH, **batch_values(replace(batch, used=max(batch.used, born)))) == 1
+    if tx.run(_INSERT_BATCH, **batch_values(replace(batch, used=max(batch.used, born)))):
+        return True
+    known = get_batch(tx, batch.name)
+    if differences := _differences(_window(known), _window(batch)):
+        _log.error("replay: left out: a batch %s that differs: %s", batch.name, differences)
+    return False
+
+
+def _window(batch: Batch) -> Batch:
+    """Return the batch as an operator opened it: the rest changes while it is used."""
+    return replace(batch, used=0, closed_at=None, closed_by="")
 
 
 def close_batch_again(tx: Transaction, entry: BatchClosed) -> bool | None:

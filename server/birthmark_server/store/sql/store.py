@@ -27,6 +27,7 @@ from birthmark_server.domain import (
     RevocationReason,
     RevokedEntry,
 )
+from birthmark_server.fleet import DaysLeft, DeviceFacts, DeviceFilter, Group, KeptAnswer
 from birthmark_server.store.database import Database
 from birthmark_server.store.journal_entries import Entry
 from birthmark_server.store.migrate import schema_problem
@@ -39,6 +40,9 @@ from birthmark_server.store.sql import (
     denials,
     devices,
     events,
+    fleet,
+    groups,
+    idempotency,
     issuance,
     revocation,
     setup,
@@ -215,6 +219,50 @@ class SqlStore(Store):
 
     def device_evidence(self, device_id: str) -> list[tuple[datetime, Evidence]]:
         return self._read(events.device_evidence, device_id)
+
+    # -- the fleet, as operators see it
+    def select_devices(self, filters: Sequence[DeviceFilter], *, after: str = "", limit: int = 100) -> list[Device]:
+        return self._read(fleet.select_devices, filters, after, limit)
+
+    def device_facts(self, device_ids: Sequence[str]) -> dict[str, DeviceFacts]:
+        return self._read(fleet.device_facts, device_ids)
+
+    def count_days_left(self, days: Sequence[int], *, at: datetime) -> DaysLeft:
+        return self._read(fleet.count_days_left, days, at)
+
+    def change_tags(self, device_id: str, *, add: Sequence[str], remove: Sequence[str]) -> tuple[str, ...]:
+        return self._write(fleet.change_tags, device_id, add, remove)
+
+    def note_agent(self, device_id: str, *, agent: str, at: datetime) -> None:
+        self._write(fleet.note_agent, device_id, agent, at)
+
+    def save_group(self, group: Group) -> None:
+        self._write(groups.save_group, group)
+
+    def get_group(self, name: str) -> Group:
+        return self._read(groups.get_group, name)
+
+    def list_groups(self) -> list[Group]:
+        return self._read(groups.list_groups)
+
+    def remove_group(self, name: str) -> None:
+        self._write(groups.remove_group, name)
+
+    def page_refusals(
+        self, *, code: str = "", device_id: str = "", since: datetime | None = None, before: int = 0, limit: int = 100
+    ) -> list[tuple[int, Refusal]]:
+        return self._read(events.page_refusals, code, device_id, since, before, limit)
+
+    def take_key(
+        self, caller: str, key: str, *, request_sha256: str, at: datetime, lease_until: datetime, expires_at: datetime
+    ) -> KeptAnswer | None:
+        return self._write(idempotency.take_key, caller, key, request_sha256, at, lease_until, expires_at)
+
+    def keep_answer(self, caller: str, key: str, *, status: int, media_type: str, body: bytes) -> None:
+        self._write(idempotency.keep_answer, caller, key, status, media_type, body)
+
+    def drop_key(self, caller: str, key: str) -> None:
+        self._write(idempotency.drop_key, caller, key)
 
     # -- housekeeping
     def together(self) -> AbstractContextManager[None]:

@@ -1,0 +1,101 @@
+"""Work that needs much memory for a moment, done apart: in a child process that lives for this one piece of work.
+
+The TPM's library and `cryptography` take 17 MB, and a connected agent needs them only while it signs a handshake or
+fetches a certificate. A forked child takes 0.1 s for a piece and leaves nothing behind (docs/adr/0066).
+
+Rules:
+- Who imports `tpm2_pytss` or `cryptography` is imported inside of `work`: what the parent has loaded, it keeps.
+- What `work` returns and raises is defined in light modules: the parent imports them to read the answer.
+- What else `work` changes in memory is lost. The parent alone writes to the disk.
+- The child dies with its parent, and takes no signal meant for it: an agent that is killed leaves no half of itself.
+"""
+
+import ctypes
+import os
+import pickle
+import signal
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NoReturn, TypeVar
+
+from birthmark_agent.errors import AgentError
+
+_T = TypeVar("_T")
+
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
+_ends_with_us: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+_apart = False
+
+
+class WorkLost(AgentError):
+    """The child process ended without an answer, or could not be started. The same work may be done later."""
+
+    code = "work-lost"
+    advice = "look into the kernel's log: it kills processes where memory is short"
+
+
+def apart(work: Callable[[], _T]) -> _T:
+    """Return what `work` returns, or raise what it raises, `__cause__` included; what is apart already stays there.
+
+    Raises WorkLost. For a process with one thread: other threads do not exist in the child.
+    """
+    if _apart:
+        return work()
+    parent = os.getpid()
+    reads, writes = os.pipe()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(reads)
+        os.close(writes)
+        raise WorkLost(f"no process for a piece of work: {error.strerror}") from None
+    if child == 0:
+        _be_the_child(work, parent, writes)
+    os.close(writes)
+    value, failure, cause = pickle.loads(_await_answer(child, reads))  # noqa: S301 - our own child wrote it
+    if failure is not None:
+        raise failure from cause
+    returned: _T = value
+    return returned
+
+
+def _await_answer(child: int, reads: int) -> bytes:
+    answer = b""
+    try:
+        with os.fdopen(reads, "rb") as pipe:
+            answer = pipe.read()
+    except BaseException:  # KeyboardInterrupt
+        os.kill(child, signal.SIGKILL)
+        raise
+    finally:
+        _pid, status = os.waitpid(child, 0)
+    if status != 0:
+        raise WorkLost(f"the process of a piece of work ended with {os.waitstatus_to_exitcode(status)}")
+    return answer
+
+
+def _be_the_child(work: Callable[[], object], parent: int, writes: int) -> NoReturn:
+    """Work, answer, and end: without the parent's exit handlers, buffers and TLS connections."""
+    global _apart
+    _apart = True
+    status = 1
+    with suppress(BaseException):
+        for number in _ends_with_us:
+            signal.signal(number, signal.SIG_IGN)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == parent:  # else it died before the line above
+            with os.fdopen(writes, "wb") as pipe:
+                pickle.dump(_answer(work), pipe)
+            status = 0
+    os._exit(status)
+
+
+def _answer(work: Callable[[], object]) -> tuple[object, BaseException | None, BaseException | None]:
+    try:
+        return work(), None, None
+    except BaseException as error:  # noqa: BLE001 - raised again by the parent
+        if not isinstance(error, AgentError):
+            error.add_note(traceback.format_exc())  # a fault of ours: pickle drops the frames
+        return None, error, error.__cause__

@@ -1,0 +1,88 @@
+"""What was revoked in the database, off the broker too: the deny file first, then the gate's ear.
+
+The database comes first: it decides (denials.py). The file is durable and signed, and the gate looks at it once a
+second; the command that follows it makes a second into milliseconds, and may fail.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
+from pathlib import Path
+
+from birthmark_server.broker.control import tell_gate
+from birthmark_server.broker.denyfile import DenyList
+from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
+from birthmark_server.ca.authority import Authority
+from birthmark_server.denials import ON_THE_BROKER, DenialStore, open_deny_file, write_denials
+from birthmark_server.domain import CertificateRecord
+from birthmark_server.errors import Misconfigured
+from birthmark_server.presence import open_errand
+from birthmark_server.settings import Settings
+
+_CONNECT_TIMEOUT_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_ids: Collection[str] = ()) -> None:
+    """Deny these certificates, and the devices of these ids altogether.
+
+    Raises BrokerNotTold, saying what to do, where the deny file is not set or can't be written. Call it last: what the
+    database has decided stands either way.
+    """
+    serials = {record.serial_number for record in revoked if record.profile in ON_THE_BROKER}
+    if not serials and not denied_ids:
+        return
+    if not settings.broker.deny_file:
+        raise BrokerNotTold("the broker is not told: set [broker] deny_file, or give it the next CRL")
+    try:
+        denied = open_deny_file(settings.broker).add(devices=denied_ids, serials=serials)
+    except (OSError, DenyFileMalformed, Misconfigured) as error:
+        raise BrokerNotTold(
+            f"the broker is not told: {settings.broker.deny_file}: {error}; mend that, then: birthmark broker sync"
+        ) from None
+    if settings.broker.control_certificate and settings.broker.control_key:
+        _run_ahead(settings, denied, devices=denied_ids, serials=serials)
+
+
+def let_back(
+    settings: Settings, store: DenialStore, authority: Callable[[], Authority], device_id: str, *, now: datetime
+) -> str:
+    """Take a device's id off the deny file, if it is there: the file is written anew, as the database has it.
+
+    Return an empty text, or why the broker still shuts the device out.
+    """
+    if not settings.broker.deny_file:
+        return ""  # then it was never told to shut the device out
+    try:
+        deny_file = open_deny_file(settings.broker)
+        if device_id in deny_file.read().devices:
+            write_denials(deny_file, store, authority(), now=now)
+    except (OSError, DenyFileMalformed, Misconfigured) as error:
+        return (
+            f"the broker still shuts {device_id} out: {settings.broker.deny_file}: {error}; mend that, then: "
+            "birthmark broker sync"
+        )
+    return ""
+
+
+def try_cut_off(settings: Settings, revoked: Iterable[CertificateRecord], denied_ids: Iterable[str]) -> str:
+    """As `cut_off`; return an empty text, or why the broker is not told."""
+    try:
+        cut_off(settings, revoked, denied_ids=tuple(denied_ids))
+    except BrokerNotTold as error:
+        return str(error)
+    return ""
+
+
+def _run_ahead(settings: Settings, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None:
+    try:
+        link = open_errand(settings.broker, anchors=Path(settings.ca.folder) / "root.pem")
+    except Misconfigured as error:
+        _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
+        return
+    link.start()
+    try:
+        if link.wait_tried(_CONNECT_TIMEOUT_S):
+            tell_gate(link, denied, devices=devices, serials=serials)
+    finally:
+        link.stop()

@@ -1,0 +1,170 @@
+"""What the database denies on the broker, and the deny file that carries it there.
+
+The database decides; the file only carries its word. By serial number, so that a device that is let in again comes back
+with its next certificate; by id only for one that is denied for good, and for one in quarantine, whose certificates
+shall be good again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives import hashes
+
+from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
+from birthmark_server.broker.errors import DenyFileMalformed
+from birthmark_server.broker.signing import DenySigner
+from birthmark_server.ca.authority import Authority
+from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, DeviceState
+from birthmark_server.errors import Misconfigured
+from birthmark_server.settings import BrokerSettings
+
+ON_THE_BROKER: Final = (
+    CertificateProfile.LDEVID,
+    CertificateProfile.LDEVID_SOFTWARE,
+    CertificateProfile.CONTROL,
+    CertificateProfile.DENY_LIST,
+)
+"""Whose serial numbers mean something to the gate: those who connect, and who signs its list."""
+
+POLL: Final = timedelta(seconds=1)
+REST: Final = 10
+"""How many times as long as reading the denials took they are not read again: a tenth of a core at most."""
+_SIGNER_WARNING: Final = timedelta(days=30)
+_PAGE: Final = 1000
+log: Final = logging.getLogger("birthmark.broker")
+
+
+class DenialStore(Protocol):
+    """What denials are read from: a part of store.protocol.Store."""
+
+    def count_revoked(self, issuer_sha256: str) -> int: ...
+
+    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]: ...
+
+    def list_devices(self, *, state: DeviceState | None = None, after: str = "", limit: int = 100) -> list[Device]: ...
+
+
+def open_deny_file(broker: BrokerSettings) -> DenyFile:
+    """Return the deny file that the settings name. Raise Misconfigured where they don't, or name no signer."""
+    if not broker.deny_file:
+        raise Misconfigured("[broker] deny_file is not set: `birthmark broker config` says where the file is")
+    if not broker.deny_certificate or not broker.deny_key:
+        raise Misconfigured(
+            "[broker] deny_certificate and deny_key are not set: `birthmark certificate issue deny-list` makes them"
+        )
+    signer = DenySigner.load(Path(broker.deny_certificate), Path(broker.deny_key))
+    return DenyFile(Path(broker.deny_file), signer=signer, lease_s=broker.deny_lease_s)
+
+
+def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> Denials:
+    """Read who is denied."""
+    serials = {
+        record.serial_number
+        for issuer_sha256 in _issuers(authority)
+        for record in store.revoked_certificates(issuer_sha256, at=now)
+        if record.profile in ON_THE_BROKER
+    }
+    devices = set[str]()
+    for state in (DeviceState.DENIED, DeviceState.QUARANTINED):
+        after = ""
+        while page := store.list_devices(state=state, after=after, limit=_PAGE):
+            devices |= {device.device_id for device in page}
+            after = page[-1].device_id
+    return Denials(devices=devices, serials=serials)
+
+
+def _issuers(authority: Authority) -> list[str]:
+    """Those of a revoked CA too: the broker believes it until `birthmark broker config` has taken it out."""
+    issuers = [issuer.sha256 for issuer in authority.issuers]
+    return issuers + [certificate.fingerprint(hashes.SHA256()).hex() for certificate in authority.revoked]
+
+
+def write_denials(deny_file: DenyFile, store: DenialStore, authority: Authority, *, now: datetime) -> DenyList:
+    """Make the deny file exactly what the database says; return it. The database is read under the file's lock: a
+    revocation at the same moment is in what was read, or is added afterwards."""
+    return deny_file.replace(lambda: read_denials(store, authority, now=now))
+
+
+class DenyFileKeeper:
+    """Keeps the deny file true and its lease fresh, so that the gate goes on letting devices in. `refresh` is to be
+    called every POLL, by each process of a server beside the broker: whoever comes first does what is due.
+
+    What any process revoked, on whatever machine, is added within a second or two; entries only ever leave by
+    write_denials(). A file that is missing or damaged is written anew, as the database has it.
+    """
+
+    def __init__(
+        self,
+        *,
+        deny_file: DenyFile,
+        store: DenialStore,
+        authority: Authority,
+        now: Callable[[], datetime],
+        stopwatch: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._deny_file = deny_file
+        self._store = store
+        self._authority = authority
+        self._now = now
+        self._stopwatch = stopwatch
+        self._rested = stopwatch()
+        self._revoked = -1
+        self._said = ""
+
+    def refresh(self) -> None:
+        """Do what is due. What fails is logged once, and tried again the next time."""
+        try:
+            self._renew()
+            self._add_what_is_missing()
+        except OSError as error:
+            self._say("deny file not kept", f"{error.filename or self._deny_file.path}: {error.strerror}")
+        else:
+            self._said = ""
+
+    def _renew(self) -> None:
+        try:
+            if not self._deny_file.renewal_due():
+                return
+            denied = self._deny_file.renew()
+        except (FileNotFoundError, DenyFileMalformed) as error:
+            denied = write_denials(self._deny_file, self._store, self._authority, now=self._now())
+            log.warning("deny list written anew", extra={"fields": {"version": denied.version, "because": str(error)}})
+        left = self._deny_file.signer.not_after - self._now()
+        log.log(
+            logging.WARNING if left < _SIGNER_WARNING else logging.INFO,
+            "deny lease renewed",
+            extra={
+                "fields": {
+                    "version": denied.version,
+                    "entries": len(denied.entries),
+                    "lease_s": denied.lease.until_s - denied.lease.issued_s,
+                    "signer_days_left": left.days,
+                }
+            },
+        )
+
+    def _add_what_is_missing(self) -> None:
+        """Add what another process revoked, or one that could not write the file."""
+        began = self._stopwatch()
+        if began < self._rested:
+            return
+        revoked = sum(self._store.count_revoked(issuer_sha256) for issuer_sha256 in _issuers(self._authority))
+        if revoked == self._revoked:
+            return
+        wanted = read_denials(self._store, self._authority, now=self._now())
+        before = self._deny_file.read()
+        denied = self._deny_file.add(devices=wanted.devices, serials=wanted.serials)
+        self._revoked = revoked  # counted before it was read: what came meanwhile is found the next time
+        self._rested = self._stopwatch() + REST * (self._stopwatch() - began)
+        if denied.version != before.version:
+            added = len(denied.entries) - len(before.entries)
+            log.info("deny list added to", extra={"fields": {"version": denied.version, "added": added}})
+
+    def _say(self, event: str, reason: str) -> None:
+        if reason != self._said:
+            self._said = reason
+            log.error(event, extra={"fields": {"reason": reason}})

@@ -1,0 +1,253 @@
+"""The command line at a real server's doors: the same commands as on its own machine, the same answers and statuses."""
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from birthmark_server import cli
+from birthmark_server.roles import PROFILE_OF, Role
+from cli.conftest import Ran
+from integration.conftest import LIMITS
+from support.pki import Leaf
+from support.server import Installation, Server, free_port
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with Installation.create(tmp_path_factory.mktemp("afar")) as installation:
+        yield installation
+
+
+@pytest.fixture(scope="module")
+def server(site: Installation) -> Iterator[Server]:
+    with site.start(extra=LIMITS) as running:
+        tpm = site.listed_device("SN-1")
+        running.first_ldevid(tpm, running.enroll(tpm), "dev-sn-1")
+        running.enroll(site.listed_device("SN-2"))
+        time.sleep(1.1)  # its days left are 30 for one second, then 29 for a day
+        yield running
+
+
+@pytest.fixture
+def run(
+    server: Server,
+    site: Installation,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """Run `birthmark WORDS` with a context for each role."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("BIRTHMARK_CONFIG", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str) -> Ran:
+        capsys.readouterr()
+        status = cli.run(lambda: cli.application()([*words], prog_name="birthmark"))
+        captured = capsys.readouterr()
+        return Ran(status, captured.out, captured.err)
+
+    for role, profile in PROFILE_OF.items():
+        add_context(run, site, role.value, person(site.infra(profile, f"the-{role}"), tmp_path), server.port)
+    return run
+
+
+def person(leaf: Leaf, folder: Path) -> Path:
+    """Write certificate and key as `operator add` does."""
+    path = folder / f"{leaf.record.sha256[:8]}.pem"
+    path.touch(mode=0o600)
+    path.write_bytes(leaf.chain_pem + leaf.key_pem)
+    return path
+
+
+def add_context(run: Run, site: Installation, name: str, certificate: Path, port: int) -> None:
+    words = ("--server", f"https://localhost:{port}", "--certificate", str(certificate))
+    done = run("context", "add", name, *words, "--root", str(site.pki.root_pem))
+    assert done.status == 0, done.err
+
+
+def told(run: Run, *words: str) -> Any:
+    done = run(*words, "--json")
+    assert done.status == 0, done.err
+    return json.loads(done.out)
+
+
+def test_every_listing_is_the_same_from_afar_and_on_the_servers_machine(run: Run, site: Installation) -> None:
+    local, afar = ("--config", str(site.settings())), ("--context", "viewer")
+    assert run("--context", "operator", "device", "tag", "dev-sn-1", "blue", "plant-7").status == 0
+    for words in (
+        ("device", "list"),
+        ("device", "list", "--tag", "blue", "--expiring-before", "60d", "--never-rotated"),
+        ("device", "list", "--limit", "1"),
+        ("device", "show", "dev-sn-1"),
+        ("device", "denials"),
+        ("certificate", "list"),
+        ("certificate", "list", "--profile", "idevid"),
+        ("model", "list"),
+        ("manifest", "list"),
+        ("batch", "list"),
+        ("refusal", "list", "--evidence"),
+        ("operator", "list"),
+        ("group", "list"),
+    ):
+        assert told(run, *local, *words) == told(run, *afar, *words), words
+        there, here = run(*afar, *words), run(*local, *words)
+        assert (there.status, there.out) == (here.status, here.out), words
+    assert len(told(run, *afar, "device", "list", "--tag", "blue", "--never-rotated")) == 1
+
+
+def test_errors_from_afar_have_the_sentence_and_the_status_that_they_have_here(run: Run, site: Installation) -> None:
+    local, afar = ("--config", str(site.settings())), ("--context", "security-officer")
+    for words, status in (
+        (("device", "show", "nobody"), 1),
+        (("device", "readmit", "dev-sn-2"), 73),
+        (("device", "list", "--group", "none"), 1),
+        (("device", "list", "--issued-by", "none"), 1),
+        (("device", "list", "--last-seen-before", "soon"), 65),
+        (("certificate", "show", "zz"), 65),
+        (("certificate", "show", "00000000"), 1),
+        (("batch", "close", "none"), 1),
+        (("batch", "open", "W1", "--model", "none", "--quota", "1", "--for", "1h"), 1),
+        (("operator", "revoke", "nobody", "--reason", "superseded"), 1),
+        (("model", "add", "model-a", "--ek", "p384"), 73),
+        (("device", "deny", "nobody", "--reason", "x"), 1),
+    ):
+        here, there = run(*local, *words), run(*afar, *words)
+        assert (there.status, there.err) == (here.status, here.err), words
+        assert there.status == status, (words, there.err)
+
+
+def test_a_role_that_does_not_cover_it_ends_with_77(run: Run) -> None:
+    done = run("--context", "viewer", "device", "revoke", "dev-sn-2")
+    assert (done.status, "is worth a viewer's" in done.err) == (77, True)
+
+
+def test_a_manifest_and_a_batch_from_afar_name_the_operator_and_the_lines_at_fault(
+    run: Run, site: Installation, tmp_path: Path
+) -> None:
+    factory, lot = ("--context", "factory"), tmp_path / "lot.csv"
+    lot.write_text("serial,model,ek_sha256\n" + "".join(f"AF-{i},model-a,{i:064x}\n" for i in range(1200)))
+    assert told(run, *factory, "manifest", "import", str(lot)) == {
+        "lines": 1200, "new": 1200, "imported_by": "the-factory",
+    }  # fmt: skip
+    assert len(told(run, *factory, "manifest", "list", "--limit", "2000")) >= 1202
+    lot.write_text(f"serial,model,ek_sha256\nAF-X,model-a,{7:064x}\nAF-Y,model-z,{9999:064x}\n")
+    done = run(*factory, "manifest", "import", str(lot))
+    assert done.status in (1, 73)
+    assert "line 2, column ek_sha256" in done.err
+    assert "line 3, column model" in done.err
+    assert run(*factory, "batch", "open", "AF", "--model", "model-a", "--quota", "2", "--for", "2h").status == 0
+    assert "the-factory" in run(*factory, "batch", "list").out
+
+
+def test_a_revocation_from_afar_whose_broker_is_not_told_ends_with_3(run: Run, site: Installation) -> None:
+    operator = ("--context", "operator")
+    done = run(*operator, "device", "revoke", "dev-sn-1", "--reason", "keyCompromise")
+    assert (done.status, "revoked by the-operator" in done.err, "deny_file" in done.err) == (3, True, True)
+    assert site.store.device_revocations("dev-sn-1")[-1].by == "the-operator"
+    assert run(*operator, "device", "readmit", "dev-sn-1").status == 0
+
+
+def test_an_officer_makes_an_operator_from_afar_who_then_works(
+    run: Run, site: Installation, server: Server, tmp_path: Path
+) -> None:
+    officer = ("--context", "security-officer")
+    made = run(*officer, "operator", "add", "dora", "--role", "operator", "--folder", str(tmp_path / "dora"))
+    assert made.status == 0, made.err
+    pem = tmp_path / "dora" / "dora.pem"
+    assert oct(pem.stat().st_mode & 0o777) == "0o600"
+    add_context(run, site, "dora", pem, server.port)
+    assert run("--context", "dora", "group", "save", "doras", "--model", "model-a").status == 0
+    assert told(run, "--context", "dora", "group", "show", "doras")["saved_by"] == "dora"
+    assert run(*officer, "operator", "revoke", "dora", "--reason", "affiliationChanged").status == 0
+    done = run("--context", "dora", "status")
+    assert (done.status, "is revoked" in done.err) == (77, True)
+
+
+def test_a_board_swap_takes_two_contexts(run: Run) -> None:
+    ek = "7" * 64
+    assert run("--context", "operator", "device", "swap", "dev-sn-2", "--new-ek", ek).status == 0
+    assert run("--context", "operator", "device", "swap", "dev-sn-2", "--approve").status == 77
+    done = run("--context", "security-officer", "device", "swap", "dev-sn-2", "--approve", "--new-ek", ek)
+    assert "the-operator asked, the-security-officer approved" in done.err
+
+
+def test_a_server_that_is_not_there_ends_with_69(run: Run, site: Installation, tmp_path: Path) -> None:
+    leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "lonely"), tmp_path)
+    add_context(run, site, "nowhere", leaf, free_port())
+    done = run("--context", "nowhere", "status")
+    assert (done.status, "https://localhost" in done.err) == (69, True)
+
+
+def test_who_asks_too_often_is_told_later_and_waits(run: Run, site: Installation, tmp_path: Path) -> None:
+    with site.start(port=free_port(), extra="[limits]\nrequests_per_s = 3\nburst = 1\n") as slow:
+        leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "eager"), tmp_path)
+        add_context(run, site, "slow", leaf, slow.port)
+        assert [run("--context", "slow", "status").status for _ in range(4)] == [0, 0, 0, 0]
+        assert "code=too-many-requests" in slow.log
+
+
+def test_another_installations_server_is_not_believed(run: Run, site: Installation, tmp_path: Path) -> None:
+    with Installation.create(tmp_path / "other") as other, other.start() as stranger:
+        leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "careful"), tmp_path)
+        add_context(run, site, "other", leaf, stranger.port)
+        done = run("--context", "other", "status")
+    assert (done.status, "does not lead to the pinned root" in done.err) == (69, True)
+
+
+def test_an_operator_of_another_installation_is_told_so(
+    run: Run, site: Installation, server: Server, tmp_path: Path
+) -> None:
+    with Installation.create(tmp_path / "other") as other:
+        leaf = person(other.infra(PROFILE_OF[Role.VIEWER], "lost"), tmp_path)
+    add_context(run, site, "lost", leaf, server.port)
+    done = run("--context", "lost", "status")
+    assert (done.status, "TLS failed" in done.err or "reset" in done.err.lower()) == (69, True), done.err
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n<html",
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 403 No\r\nContent-Type: application/problem+json\r\nContent-Length: 2\r\n\r\n[]",
+        b"\x00\x01 not HTTP at all\r\n\r\n",
+    ],
+)
+def test_a_server_that_speaks_nonsense_ends_with_69(
+    run: Run, site: Installation, tmp_path: Path, answer: bytes
+) -> None:
+    chain, key = site.pki.server().write(tmp_path, "odd")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(chain, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for _ in range(2):  # what only reads is asked twice
+                try:
+                    with tls.wrap_socket(listening.accept()[0], server_side=True) as peer:
+                        peer.recv(65_536)
+                        peer.sendall(answer)
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        leaf = person(site.infra(PROFILE_OF[Role.VIEWER], "puzzled"), tmp_path)
+        add_context(run, site, "odd", leaf, listening.getsockname()[1])
+        done = run("--context", "odd", "status")
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    assert done.status == 69, done.err
+    assert len(done.err.strip().splitlines()) == 1

@@ -1,0 +1,112 @@
+"""What Prometheus reads: the fleet as it stood when it was last looked at, and what this server counted."""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from birthmark_server.domain import Caller, DeviceState
+from birthmark_server.fleet import DaysLeft
+from birthmark_server.meters import Meters
+from birthmark_server.store.errors import StoreBusy
+from birthmark_server.web.doors import Call
+from birthmark_server.web.metrics import DAYS, FleetGauges, metrics_route
+
+NOW = datetime(2026, 11, 27, tzinfo=UTC)
+
+
+class Clock:
+    """The time, as a test sets it."""
+
+    at = NOW
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+class Fleet:
+    """A fleet that stands as a test says."""
+
+    busy = False
+
+    def count_devices(self) -> dict[DeviceState, int]:
+        if self.busy:
+            raise StoreBusy("held", retry_after_s=1)
+        return dict.fromkeys(DeviceState, 0) | {DeviceState.ACTIVE: 7}
+
+    def count_days_left(self, days: Sequence[int], *, at: datetime) -> DaysLeft:
+        return DaysLeft(tuple(range(len(days) + 1)), without=3)
+
+
+def scraped(meters: Meters, gauges: FleetGauges) -> dict[tuple[str, ...], float]:
+    """What a scrape shows: name and label values, in the order of the labels' names, to value."""
+    answer = metrics_route(meters, gauges).handler(Call("1", "x"), Caller("1", "x"))
+    assert answer.media_type.startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+def test_the_fleet_is_shown_as_it_was_last_read_with_its_age() -> None:
+    clock, fleet, connected = Clock(), Fleet(), True
+    gauges = FleetGauges(fleet, live=lambda: connected, now=clock)
+    gauges.refresh()
+    clock.at += timedelta(seconds=40)
+    shown = scraped(Meters(), gauges)
+    assert shown["birthmark_fleet_age_seconds",] == 40
+    assert shown["birthmark_devices", "active"] == 7
+    assert shown["birthmark_devices", "revoked"] == 0
+    assert [shown["birthmark_devices_days_left", str(days)] for days in DAYS] == list(range(len(DAYS)))
+    assert shown["birthmark_devices_days_left", "more"] == len(DAYS)
+    assert shown["birthmark_devices_days_left", "none"] == 3
+    assert shown["birthmark_broker_connected",] == 1
+
+
+def test_a_database_that_does_not_answer_leaves_what_was_read_before() -> None:
+    clock, fleet = Clock(), Fleet()
+    gauges = FleetGauges(fleet, live=None, now=clock)
+    assert ("birthmark_devices", "active") not in scraped(Meters(), gauges)
+    gauges.refresh()
+    fleet.busy = True
+    clock.at += timedelta(hours=1)
+    with pytest.raises(StoreBusy):
+        gauges.refresh()
+    shown = scraped(Meters(), gauges)
+    assert shown["birthmark_devices", "active"] == 7
+    assert shown["birthmark_fleet_age_seconds",] == 3600
+    assert ("birthmark_broker_connected",) not in shown
+
+
+def test_what_was_counted_is_shown() -> None:
+    meters = Meters()
+    meters.answered("GET /healthz", 200, 0.004)
+    meters.refused("enrollment", "ek-untrusted")
+    meters.handshake_failed("TLSV1_ALERT_UNKNOWN_CA")
+    meters.turned_away()
+    shown = scraped(meters, FleetGauges(Fleet(), live=None, now=Clock()))
+    assert shown["birthmark_requests_total", "GET /healthz", "200"] == 1
+    assert shown["birthmark_request_seconds_bucket", "0.005", "GET /healthz"] == 1
+    assert shown["birthmark_request_seconds_bucket", "0.002", "GET /healthz"] == 0
+    assert shown["birthmark_refusals_total", "ek-untrusted", "enrollment"] == 1
+    assert shown["birthmark_handshakes_failed_total", "TLSV1_ALERT_UNKNOWN_CA"] == 1
+    assert shown["birthmark_connections_refused_total",] == 1
+
+
+def test_dashboard_alerts_and_guide_name_what_is_shown_and_nothing_else() -> None:
+    meters = Meters()
+    meters.answered("GET /x", 200, 0.1)
+    meters.refused("x", "y")
+    meters.handshake_failed("z")
+    gauges = FleetGauges(Fleet(), live=lambda: True, now=Clock())
+    gauges.refresh()
+    shown = {name for name, *_ in scraped(meters, gauges) if not name.endswith("_created")}
+    docs = Path(__file__).parents[2] / "docs"
+    named = set(re.findall(r"birthmark_[a-z_]+", (docs / "grafana-dashboard.json").read_text()))
+    named |= set(re.findall(r"birthmark_[a-z_]+", (docs / "monitoring.md").read_text()))
+    histogram = {f"birthmark_request_seconds{suffix}" for suffix in ("", "_bucket", "_count", "_sum")}
+    assert named - histogram == shown - histogram
