@@ -14,39 +14,31 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
-from birthmark_server.attestation.roots import TrustStore
-from birthmark_server.ca import passphrase
-from birthmark_server.ca.authority import Authority
 from birthmark_server.cut_off import Messenger
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
-from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
-from birthmark_server.meters import Meters
 from birthmark_server.open_doors import Addresses, Doors
-from birthmark_server.presence import open_link
-from birthmark_server.refusals import RefusalBook
-from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.roles import Role
+from birthmark_server.rotation.engine import Engine
+from birthmark_server.rotation.runner import CampaignRunner
+from birthmark_server.services import Services, open_services, utc_now
 from birthmark_server.settings import RefusalSettings, Settings
-from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api.desk import Desk
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
-from birthmark_server.web.crl import POLL, CrlPublisher
+from birthmark_server.web.crl import POLL
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route
 from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import REFRESH, CrlGauges, FleetGauges, metrics_route
-from birthmark_server.web.ocsp import OcspResponder
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.workers import Workers
 
@@ -55,75 +47,6 @@ log = logging.getLogger("birthmark.app")
 PURGE_EVERY: Final = timedelta(minutes=10)
 OTHER_FILES: Final = 256
 """What a server has open beside its clients' connections: database, journal, broker, modules being imported."""
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What stands behind the doors; the command line uses the same."""
-
-    store: Store
-    authority: Authority
-    roots: TrustStore
-    enrollment: EnrollmentService
-    renewal: RenewalService
-    crls: CrlPublisher
-    ocsp: OcspResponder
-    meters: Meters
-
-
-def utc_now() -> datetime:
-    """Return the time, in UTC."""
-    return datetime.now(UTC)
-
-
-def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
-    """Open CA, trust store and database and build the services. Raise Misconfigured for what is wrong."""
-    secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
-    authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
-    roots = TrustStore.load(Path(settings.tpm.roots))
-    store = open_store(settings.database.url, journal=Path(settings.database.journal))
-    meters = Meters()
-    refusals = RefusalBook(store, count=meters.refused)
-    enrollment = EnrollmentService(
-        store=store,
-        authority=authority,
-        roots=roots,
-        policy=EnrollmentPolicy(
-            server_names=frozenset(settings.server.names),
-            public_url=settings.public_url,
-            broker_host=settings.broker.host,
-            broker_port=settings.broker.port,
-            challenge_ttl=timedelta(seconds=settings.enrollment.challenge_ttl_s),
-            answer_ttl=timedelta(seconds=settings.enrollment.answer_ttl_s),
-            most_challenges_per_source=settings.enrollment.most_challenges_per_source,
-        ),
-        refusals=refusals,
-        now=now,
-        random=os.urandom,
-    )
-    renewal = RenewalService(
-        store=store,
-        authority=authority,
-        policy=RenewalPolicy(
-            ldevid_lifetime=timedelta(seconds=settings.ca.ldevid_lifetime_s),
-            nonce_ttl=timedelta(seconds=settings.est.nonce_ttl_s),
-            most_per_day=settings.est.most_per_day,
-        ),
-        refusals=refusals,
-        now=now,
-        random=os.urandom,
-    )
-    crls = CrlPublisher(
-        store=store,
-        authority=authority,
-        lifetime=timedelta(seconds=settings.crl.lifetime_s),
-        refresh=timedelta(seconds=settings.crl.refresh_s),
-        now=now,
-    )
-    ocsp = OcspResponder(
-        store=store, authority=authority, lifetime=timedelta(seconds=settings.ocsp.lifetime_s), now=now
-    )
-    return Services(store, authority, roots, enrollment, renewal, crls, ocsp, meters)
 
 
 def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
@@ -156,10 +79,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            link = None
-            if settings.broker.control:
-                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
-            heard = None if link is None else lambda: link.live
+            engine = _rotation_engine(settings, services) if settings.broker.control else None
+            heard = None if engine is None else lambda: engine.live
             gauges = FleetGauges(services.store, live=heard, now=utc_now)
             if settings.crl.listen:
                 await asyncio.to_thread(services.ocsp.refresh)  # its signers are there before anyone asks
@@ -192,9 +113,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 background.append(_repeat("deny file", DENY_POLL, keeper.refresh))
             for task in background:
                 await stack.enter_async_context(_background(task))
-            if link is not None:
-                link.start()
-                stack.push_async_callback(asyncio.to_thread, link.stop)
+            if engine is not None:
+                engine.start()
+                stack.push_async_callback(asyncio.to_thread, engine.stop)
             log.info(
                 "serving",
                 extra={"fields": {"https": addresses.https, "crl": addresses.crl, "front": addresses.front}},
@@ -211,6 +132,19 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+
+
+def _rotation_engine(settings: Settings, services: Services) -> Engine:
+    return Engine(
+        broker=settings.broker,
+        anchors=Path(settings.ca.folder) / "root.pem",
+        store=services.store,
+        jobs=services.jobs,
+        service=services.rotation,
+        threads=settings.server.workers,
+        now=utc_now,
+        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+    )
 
 
 def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:

@@ -74,8 +74,8 @@ class Doors:
     async def open(self, routes: Sequence[Route], *, public: Sequence[Route], ocsp: OcspResponder) -> Addresses:
         """Open every door that the settings name. Raise Misconfigured.
 
-        routes: of the HTTPS door, but the time's and the OpenAPI document's. public: of the plain HTTP door. ocsp: whose
-        answers go the short way there.
+        routes: of the HTTPS door, but the time's and the OpenAPI document's. public: of the plain HTTP door.
+        ocsp: whose answers go the short way there.
         """
         settings, limits = self._settings, self._settings.limits
         key_passphrase = None

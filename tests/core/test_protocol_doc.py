@@ -34,7 +34,13 @@ from support.routes import every_route
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 MARKED = re.compile(r"<!-- ([a-z-]+) -->.*?<!-- /\1 -->", re.DOTALL)
-ELSEWHERE = ("birthmark_server.broker", "birthmark_server.cli", "birthmark_server.ca.signer")
+ELSEWHERE = (
+    "birthmark_server.broker",
+    "birthmark_server.campaigns",
+    "birthmark_server.ca.signer",
+    "birthmark_server.cli",
+    "birthmark_server.rotation",
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

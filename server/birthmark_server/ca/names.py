@@ -15,6 +15,7 @@ RESERVED: Final = (
     CertificateProfile.SERVER,
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
+    CertificateProfile.COMMAND,
     CertificateProfile.DENY_LIST,
     CertificateProfile.OCSP,
 )
