@@ -205,7 +205,7 @@ def test_a_revocation_that_does_not_reach_the_broker_says_so_by_its_status(
     config.write_text(config.read_text().replace('deny_file = "deny"', ""))
     done = birthmark(*revoke)
     assert (done.status, "set [broker] deny_file" in done.err) == (3, True)
-    config.write_text(config.read_text().replace("[broker]", '[broker]\ndeny_file = "deny"'))
+    config.write_text(config.read_text().replace("\n[broker]\n", '\n[broker]\ndeny_file = "deny"\n'))
     assert birthmark("broker", "sync").status == 0
     assert birthmark(*revoke).status == 0
     assert deny_file.read().serials == {replica["serial_number"]}

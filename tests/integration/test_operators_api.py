@@ -185,7 +185,7 @@ def test_a_quarantine_shuts_every_door_and_the_broker_and_its_end_opens_them(
         assert (done["device"]["state"], done["certificates"], done["broker"]) == ("quarantined", 0, "")
         assert done["device"]["health"]["next_action"] == "operator-restores"
         assert "dev-sn-odd" in deny_file(site).read().devices
-        assert b"device-not-active" in server.ask("GET", "/.well-known/est/nonce", by=ldevid).body
+        assert b"owner-not-active" in server.ask("GET", "/.well-known/est/nonce", by=ldevid).body
         done = json.loads(post(client, "/v1/devices/dev-sn-odd/restore").body)
         assert (done["device"]["state"], done["by"], done["broker"]) == ("active", "the-operator", "")
         assert "dev-sn-odd" not in deny_file(site).read().devices
