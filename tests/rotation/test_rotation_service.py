@@ -173,7 +173,7 @@ def test_evidence_bound_to_a_certificate_that_does_not_stand_is_refused(core: Co
     csr = of.csr(of.tpm.new_operational_key(), JobNonce.decode(told.payload))
     for serial in (stranger.serial, "abc"):
         (answer,) = tell(core, of, [("csr", JobRequest(job.job_id, serial, csr).encode())])
-        assert JobAnswer.decode(answer.payload).code == "certificate-unknown"
+        assert JobAnswer.decode(answer.payload).code == "not-your-certificate"
 
 
 def test_a_nonce_is_good_for_five_minutes_and_then_another_is_given(core: Core) -> None:

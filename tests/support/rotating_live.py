@@ -107,6 +107,7 @@ def broker_of(site: Installation, **more: Any) -> Iterator[Broker]:
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=authority.namespace.trust_domain,
+        signer=site.pki.deny_signer(),
         **more,
     ) as broker:
         yield broker

@@ -2,7 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -16,6 +17,7 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.roles import Role
 from birthmark_server.settings import LimitSettings
+from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
@@ -53,14 +55,19 @@ def no_authority(_with_keys: bool) -> Authority:
     raise Misconfigured("no CA folder here")
 
 
-def serve(store: SqlStore, broker: Told, request: bytes) -> bytes:
-    """Answer one HTTP request of alice's, a fleet operator, as the server does."""
+def serve(
+    store: SqlStore,
+    broker: Told,
+    request: bytes,
+    together: Callable[[], AbstractContextManager[object]] | None = None,
+) -> bytes:
+    """Answer one HTTP request of alice's, a fleet operator, as the server does. together: for the store's own."""
 
     def desk(by: str, role: Role) -> StoreDesk:
         return StoreDesk(store, authority=no_authority, broker=broker, by=by, role=role, now=utc_now)
 
     async def main() -> bytes:
-        with Workers(1, together=store.together) as workers:
+        with Workers(1, together=together or store.together) as workers:
             shell = HttpShell(
                 router=Router(operator_routes(desk, store, now=utc_now)),
                 store=store,
@@ -124,6 +131,30 @@ def test_whom_the_broker_lets_back_is_on_the_disk(tmp_path: Path, act: str, end:
         answer = serve(store, broker, f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     assert b" 200 " in answer[:16], answer
     assert broker.seen == [revoked]
+
+
+def test_a_model_is_never_seen_before_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Enrollments remember a model that they have read; one that a failed commit took back would stay with them."""
+    body = '{"name":"edge-2","ek_template":"p256","require_ek_certificate":false}'
+
+    with world(f"sqlite:///{tmp_path}/birthmark.db", tmp_path) as it:
+        store, _ = _furnished(it)
+
+        @contextmanager
+        def failing() -> Iterator[None]:
+            with store.together():
+                yield
+                raise StoreFailed("the disk is full")
+
+        request = "POST /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        answer = serve(
+            store,
+            Told(tmp_path / "birthmark.db"),
+            f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode(),
+            failing,
+        )
+        assert b" 201 " in answer[:16], answer
+        assert store.get_model("edge-2").added_by == "alice"
 
 
 def _furnished(it: World) -> tuple[SqlStore, CertificateRecord]:

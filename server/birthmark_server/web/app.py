@@ -191,10 +191,11 @@ def address_from_tcp(request: web.BaseRequest) -> str:
 
 
 def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
-    """Return the client certificate that this connection's handshake verified."""
+    """Return the client certificate that this connection's handshake verified. Raise Malformed if the connection is
+    gone: who left is not one who showed none."""
     transport = request.transport
     if transport is None:
-        return None
+        raise Malformed("the connection ended with the request")
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
 

@@ -213,7 +213,7 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
-TOLD: Final = frozenset(
+ALONE: Final = frozenset(
     ("POST", path)
     for path in (
         "/v1/devices/{id}/quarantine",
@@ -224,9 +224,11 @@ TOLD: Final = frozenset(
         "/v1/devices/{id}/swap/approval",
         "/v1/denials",
         "/v1/certificates/{id}/revoke",
+        "/v1/models",
     )
 )
-"""What the desk tells the broker of: durable first (Route.alone)."""
+"""Durable before anybody hears of it (Route.alone): the desk tells the broker of the first four, and enrollments
+remember what a model demands."""
 
 
 def operator_routes(open_desk: OpenDesk, store: FleetStore, *, now: Callable[[], datetime]) -> list[Route]:
@@ -236,7 +238,7 @@ def operator_routes(open_desk: OpenDesk, store: FleetStore, *, now: Callable[[],
         operations.route(
             *entry,
             most_body_bytes=MANIFEST_BYTES if entry[:2] == ("POST", "/v1/manifest") else 0,
-            alone=entry[:2] in TOLD,
+            alone=entry[:2] in ALONE,
         )
         for entry in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE)
     ]
