@@ -154,11 +154,31 @@ def test_a_device_is_revoked_and_readmitted_in_the_operators_name_and_the_broker
         assert f"{ldevid.certificate.serial_number:x}" in deny_file(site).read().serials
         assert site.store.device_revocations("dev-sn-cut")[0].by == "the-operator"
         assert json.loads(post(client, "/v1/devices/dev-sn-cut/readmit").body)["state"] == "active"
-        assert post(client, "/v1/devices/dev-sn-cut/readmit").code == "device-not-revoked"
+        assert post(client, "/v1/devices/dev-sn-cut/readmit").code == "illegal-move"
         denied = post(client, "/v1/denials", {"device_id": "dev-sn-cut", "reason": "stolen"})
         assert (denied.status, json.loads(denied.body)["devices"]) == (201, ["dev-sn-cut"])
         assert get(client, "/v1/denials")["items"][-1]["denied_by"] == "the-operator"
     assert b"certificate-revoked" in server.ask("GET", "/.well-known/est/nonce", by=ldevid).body
+
+
+def test_a_quarantined_device_finds_every_door_shut_until_it_is_restored(
+    server: Server, site: Installation, people: dict[Role, Leaf]
+) -> None:
+    tpm = site.listed_device("SN-ODD")
+    ldevid = server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-odd")
+    with server.connect(people[Role.OPERATOR]) as client:
+        assert post(client, "/v1/devices/dev-sn-odd/quarantine", {}).code == "malformed"
+        cut = json.loads(post(client, "/v1/devices/dev-sn-odd/quarantine", {"note": "odd traffic"}).body)
+        assert (cut["devices"], cut["certificates"], cut["broker"]) == (["dev-sn-odd"], 0, "")
+        assert deny_file(site).read().devices >= {"dev-sn-odd"}
+        assert server.ask("GET", "/.well-known/est/nonce", by=ldevid).status == 403
+        assert json.loads(post(client, "/v1/devices/dev-sn-odd/restore").body)["broker"] == ""
+        assert "dev-sn-odd" not in deny_file(site).read().devices
+        assert server.ask("GET", "/.well-known/est/nonce", by=ldevid).status == 200
+        retired = json.loads(post(client, "/v1/devices/dev-sn-odd/retire", {"note": "scrapped"}).body)
+        assert retired["certificates"] == 2
+    assert server.ask("GET", "/.well-known/est/nonce", by=ldevid).status == 403
+    assert [row.note for row in site.store.device_revocations("dev-sn-odd")] == ["odd traffic", "scrapped"]
 
 
 def test_what_is_denied_must_be_named(officer: Client) -> None:
