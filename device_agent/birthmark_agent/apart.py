@@ -8,15 +8,17 @@ Rules:
 - What `work` returns and raises is defined in light modules: the parent imports them to read the answer.
 - What else `work` changes in memory is lost. The parent alone writes to the disk.
 - The child dies with its parent, and takes no signal meant for it: an agent that is killed leaves no half of itself.
+- Whoever has something to serve says so (`meanwhile`): then a connected agent's messages go on while the child works.
 """
 
 import ctypes
 import os
 import pickle
+import select
 import signal
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn, TypeVar
 
 from birthmark_agent.errors import AgentError
@@ -27,6 +29,7 @@ _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _ends_with_us: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 _apart = False
+_serve: Callable[[int], None] | None = None
 
 
 class WorkLost(AgentError):
@@ -34,6 +37,20 @@ class WorkLost(AgentError):
 
     code = "work-lost"
     advice = "look into the kernel's log: it kills processes where memory is short"
+
+
+@contextmanager
+def meanwhile(serve: Callable[[int], None]) -> Iterator[None]:
+    """Have `serve` called again and again while a child works, for the length of a with block.
+
+    serve: given a file descriptor, serves what it has to, and returns soon once that one can be read.
+    """
+    global _serve
+    before, _serve = _serve, serve
+    try:
+        yield
+    finally:
+        _serve = before
 
 
 def apart(work: Callable[[], _T]) -> _T:
@@ -65,6 +82,8 @@ def _await_answer(child: int, reads: int) -> bytes:
     answer = b""
     try:
         with os.fdopen(reads, "rb") as pipe:
+            while _serve is not None and not select.select([reads], [], [], 0)[0]:
+                _serve(reads)
             answer = pipe.read()
     except BaseException:  # KeyboardInterrupt
         os.kill(child, signal.SIGKILL)

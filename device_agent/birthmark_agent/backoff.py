@@ -14,7 +14,7 @@ boot stands for the time since the last attempt, which it can only understate: t
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from random import SystemRandom
@@ -24,6 +24,7 @@ from birthmark_agent.errors import StorageFailed
 from birthmark_agent.files import Files
 
 _MOST_DOUBLINGS: Final = 32
+_MOST_HELD_S: Final = 100_000_000.0
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _RANDOM: Final = SystemRandom()  # seeded per device: images that boot alike must not draw alike
 
@@ -64,6 +65,7 @@ class _Past:
     failures: int
     boot_id: str
     begun_s: float
+    held_s: float = 0.0  # what the server asked for, with its jitter: so long from begun_s at least
 
 
 class Backoff:
@@ -92,16 +94,25 @@ class Backoff:
         return self._past.failures if self._past else 0
 
     def wait_s(self, *, retry_after_s: float = 0.0) -> float:
-        """Draw how long to wait before the next attempt. retry_after_s: what the server asked for, kept to, if any."""
+        """Draw how long to wait before the next attempt.
+
+        retry_after_s: what the server asked for, if anything; kept to, over restarts too.
+        """
         window_s = min(self._pace.most_s, self._pace.first_s * 2.0 ** min(self.failures, _MOST_DOUBLINGS))
         wait_s = self._random() * window_s
         if retry_after_s > 0:
             wait_s += retry_after_s  # added: a server that tells a fleet "in 120 s" does not mean all at once
+            self._hold(wait_s)
         return max(wait_s, self.floor_left_s())
 
     def floor_left_s(self) -> float:
-        """Return how long the floor forbids the next attempt; 0 or less where it does not."""
-        return self._pace.floor_s - self._since_begun_s()
+        """Return how long the floor, or the server's word, forbids the next attempt; 0 or less where nothing does."""
+        held_s = self._past.held_s if self._past else 0.0
+        return max(self._pace.floor_s, held_s) - self._since_begun_s()
+
+    def spread(self, wait_s: float) -> float:
+        """Return wait_s and up to half as much again: for what is asked again, where no attempt was made."""
+        return wait_s * (1.0 + self._random() / 2)
 
     def begin(self) -> None:
         """Note, durably, that an attempt begins; it counts as a failure until succeeded()."""
@@ -112,6 +123,10 @@ class Backoff:
         if self._past and self._past.failures:
             self._write(_Past(0, self._past.boot_id, self._past.begun_s))
 
+    def _hold(self, wait_s: float) -> None:
+        past = self._past or _Past(0, self._clock.boot_id(), self._clock.boot_time_s())
+        self._write(replace(past, held_s=self._since_begun_s() + wait_s if self._past else wait_s))
+
     def _since_begun_s(self) -> float:
         if self._past is None:
             return self._pace.floor_s
@@ -121,9 +136,8 @@ class Backoff:
     def _write(self, past: _Past) -> None:
         """Keep it in memory in any case: a full disk must not stop the device, nor set its pace free."""
         self._past = past
-        text = json.dumps({"failures": past.failures, "boot_id": past.boot_id, "begun_s": round(past.begun_s, 3)})
         try:
-            self._files.write(self._file, text.encode())
+            self._files.write(self._file, json.dumps(asdict(past)).encode())
         except StorageFailed:
             return
 
@@ -133,6 +147,8 @@ class Backoff:
             if members is None:
                 return None
             failures, begun_s = int(members["failures"]), float(members["begun_s"])
-            return _Past(failures, str(members["boot_id"]), begun_s) if failures >= 0 and isfinite(begun_s) else None
-        except (StorageFailed, ValueError, TypeError, KeyError, OverflowError):
+            held_s = float(members.get("held_s", 0.0))
+            sound = failures >= 0 and isfinite(begun_s) and 0 <= held_s <= _MOST_HELD_S
+            return _Past(failures, str(members["boot_id"]), begun_s, held_s) if sound else None
+        except (StorageFailed, ValueError, TypeError, KeyError, OverflowError, AttributeError):
             return None

@@ -263,19 +263,13 @@ def _enroll(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from birthmark_agent import log
     from birthmark_agent.run import Agent
     from birthmark_agent.status import hold_lock
     from birthmark_agent.systemd import Notifier
 
     identities = _identities(arguments)
-
-    def received(leaf: str, payload: bytes) -> None:
-        # Commands are obeyed only when signed (docs/adr/0062); nothing that arrives here is, yet.
-        log.debug("message-ignored", leaf=leaf, size=len(payload))
-
     with hold_lock(identities.settings.state):
-        agent = Agent(identities, notifier=Notifier(), on_message=received)
+        agent = Agent(identities, notifier=Notifier())
         signal.set_wakeup_fd(agent.wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
@@ -294,7 +288,7 @@ def _renew(arguments: argparse.Namespace) -> int:
     pid = running_pid(identities.settings.state)
     if pid is None:
         with hold_lock(identities.settings.state):
-            Agent(identities, notifier=Notifier({}), on_message=lambda *_: None).renew_once()
+            Agent(identities, notifier=Notifier({})).renew_once()
     else:
         _renew_running(identities, pid)
     status = read_status(identities)

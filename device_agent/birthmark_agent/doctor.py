@@ -6,6 +6,7 @@ others; they come in the order in which a person would mend them. A TPM that is 
 """
 
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from birthmark_agent.enrollment import verify_birth_chain
 from birthmark_agent.errors import AgentError, TpmError, TpmUnavailable
 from birthmark_agent.guest import knock
 from birthmark_agent.homecoming import Homecoming
+from birthmark_agent.hook import HookFailed
 from birthmark_agent.identity import Identities
 from birthmark_agent.status import Report, is_running, read_report, stamp
 from birthmark_agent.tls import shake_hands_with_itself
@@ -60,6 +62,8 @@ def examine(identities: Identities) -> list[Finding]:
         ("certificate", _slots),
         ("server", _server),
         ("broker", _broker),
+        ("applications", _applications),
+        ("hook", _hook),
         ("agent", _agent),
     ]
     found: list[Finding] = []
@@ -249,6 +253,46 @@ def _seen_by_the_agent(report: Report) -> Finding:
     again = f"; it tries again at {report.wait_until}" if report.wait_until else ""
     seen = f"the agent is not connected: {report.failure_code}: {report.failure_reason}{again}"
     return Finding("broker", Level.WRONG, seen, "`birthmark-agent trace` shows where it ends; an operator knows why")
+
+
+def _applications(identities: Identities) -> Iterator[Finding]:
+    applications = identities.settings.applications
+    if applications.socket is None:
+        return
+    if not applications.users:
+        advice = "name who may be which application in [applications.users]"
+        yield Finding("applications", Level.WARNING, f"nobody may use {applications.socket}", advice)
+        return
+    if not is_running(identities.settings.state):
+        yield Finding("applications", Level.WARNING, "not looked at: the agent does not run")
+        return
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(str(applications.socket))
+        except OSError as error:
+            seen = f"{applications.socket} can't be reached: {error.strerror}"
+            advice = (
+                "restart the agent; its unit's RuntimeDirectory makes the folder, which others must be able to enter"
+            )
+            yield Finding("applications", Level.WRONG, seen, advice)
+            return
+    who = ", ".join(read_report(identities).applications) or "none"
+    yield Finding("applications", Level.OK, f"{applications.socket} answers; connected: {who}")
+
+
+def _hook(identities: Identities) -> Iterator[Finding]:
+    command = identities.settings.hook.command
+    if command is None:
+        return
+    if not command.is_file() or not os.access(command, os.X_OK):
+        advice = "put an executable there, or empty hook.command"
+        yield Finding("hook", Level.WRONG, f"{command} is no file that we may execute", advice)
+    elif _mode(command) & 0o022:
+        yield Finding("hook", Level.WRONG, f"others may write {command}", f"chmod go-w {command}")
+    elif failure := read_report(identities).hook_failure:
+        yield Finding("hook", Level.WARNING, f"{command}: {failure}", HookFailed.advice)
+    else:
+        yield Finding("hook", Level.OK, str(command))
 
 
 def _agent(identities: Identities) -> Iterator[Finding]:

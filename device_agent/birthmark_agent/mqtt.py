@@ -28,7 +28,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from birthmark_agent.errors import AgentError
 from birthmark_agent.http import TlsFailed, Unreachable, explain_failure
-from birthmark_wire import PROTOCOL, topics
+from birthmark_agent.waitable import Waitable
+from birthmark_wire import topics
 from birthmark_wire.encoding import write_json
 
 WILL_DELAY_S: Final = 5
@@ -36,6 +37,7 @@ _MAX_INFLIGHT: Final = 100
 _POLL_MOST_S: Final = 5.0
 
 OnMessage = Callable[[str, bytes], None]
+OnPublished = Callable[["Session", int, bool], None]
 
 
 class BrokerRefused(AgentError):
@@ -71,9 +73,10 @@ class SessionState(StrEnum):
 
 
 class Session:
-    """One connection. on_message: called with the last topic level and the payload; the message is acknowledged to the
-    broker when it returns, unless acknowledge is False: then it comes again in a later connection. client_id: the
-    device id where it is empty."""
+    """One connection. on_message: called with the topic below `devices/ID/down/` and the payload; the message is
+    acknowledged to the broker when it returns, unless acknowledge is False: then it comes again in a later connection.
+    on_published: called with the session, what publish() returned as `.mid`, and whether the broker took it. client_id:
+    the device id where it is empty."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Session:
         session_expiry_s: int,
         connect_timeout_s: float,
         on_message: OnMessage,
+        on_published: OnPublished = lambda *_: None,
         client_id: str = "",
         acknowledge: bool = True,
         clean_start: bool = False,
@@ -100,6 +104,8 @@ class Session:
         self._session_expiry_s = session_expiry_s
         self._clean_start = clean_start
         self._on_message = on_message
+        self._on_published = on_published
+        self._below = len(topics.down(device_id, ""))
         self._last_error = ""
         self._client = paho.Client(
             CallbackAPIVersion.VERSION2,
@@ -115,6 +121,7 @@ class Session:
         self._client.on_connect = self._connected
         self._client.on_subscribe = self._subscribed
         self._client.on_message = self._received
+        self._client.on_publish = self._published
         self._client.on_disconnect = self._disconnected
         self._client.on_log = self._logged
 
@@ -142,6 +149,13 @@ class Session:
     def publish(self, leaf: str, payload: bytes) -> paho.MQTTMessageInfo:
         """Publish to our own `up` topic, QoS 1. `.is_published()` of the result: the broker has it."""
         return self._client.publish(topics.up(self.device_id, leaf), payload, qos=1)
+
+    def has(self, sent: paho.MQTTMessageInfo) -> bool:
+        """Return whether the broker has what publish() was given."""
+        try:
+            return bool(sent.is_published())
+        except (ValueError, RuntimeError):  # it was given while there was no connection
+            return False
 
     def close(self, *, announce: bool) -> None:
         """Say goodbye in order: no will is sent. announce: publish `offline` first, as a person's stop does."""
@@ -189,7 +203,10 @@ class Session:
             self.state = SessionState.LIVE
 
     def _received(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        self._on_message(message.topic.rpartition("/")[2], bytes(message.payload))
+        self._on_message(message.topic[self._below :], bytes(message.payload))
+
+    def _published(self, _client: Any, _data: Any, mid: int, code: ReasonCode, _p: Any) -> None:
+        self._on_published(self, mid, not code.is_failure)
 
     def _disconnected(self, _client: Any, _data: Any, flags: paho.DisconnectFlags, code: ReasonCode, _p: Any) -> None:
         by_broker = flags.is_disconnect_packet_from_server
@@ -231,8 +248,15 @@ class Session:
         return sock.fileno(), select.POLLIN | (select.POLLOUT if self._client.want_write() else 0)
 
 
-def drive(sessions: Sequence[Session], *, timeout_s: float, wake: socket.socket | None = None) -> None:
-    """Wait for events on all sessions and on `wake` (which is drained), handle them; return after timeout_s at most."""
+def drive(
+    sessions: Sequence[Session],
+    *,
+    timeout_s: float,
+    wake: socket.socket | None = None,
+    others: Sequence[Waitable] = (),
+) -> None:
+    """Wait for events on all sessions, on `others` and on `wake` (which is drained), handle them; return after
+    timeout_s at most."""
     poll = select.poll()
     by_fd: dict[int, Session] = {}
     for session in sessions:
@@ -242,6 +266,10 @@ def drive(sessions: Sequence[Session], *, timeout_s: float, wake: socket.socket 
             poll.register(*interest)
     if wake is not None:
         poll.register(wake.fileno(), select.POLLIN)
+    for other in others:
+        timeout_s = min(timeout_s, other.wait_s())
+        for fd, events in other.interests():
+            poll.register(fd, events)
     if any(session._pending() for session in by_fd.values()):
         timeout_s = 0.0
     ready = dict(poll.poll(max(0.0, min(timeout_s, _POLL_MOST_S)) * 1000))
@@ -249,10 +277,12 @@ def drive(sessions: Sequence[Session], *, timeout_s: float, wake: socket.socket 
         wake.recv(4096)
     for fd, session in by_fd.items():
         session._step(ready.get(fd, 0))
+    for other in others:
+        other.step(ready)
 
 
 def drive_until(
-    sessions: Sequence[Session], done: Callable[[], bool], *, timeout_s: float, wake: socket.socket | None = None
+    sessions: Sequence[Session], done: Callable[[], bool], *, timeout_s: float, others: Sequence[Waitable] = ()
 ) -> bool:
     """Drive until `done()` or until the time is over; return whether it was done."""
     deadline = time.monotonic() + timeout_s
@@ -260,30 +290,20 @@ def drive_until(
         left = deadline - time.monotonic()
         if left <= 0 or all(session.state is SessionState.CLOSED for session in sessions):
             return done()
-        drive(sessions, timeout_s=left, wake=wake)
+        drive(sessions, timeout_s=left, others=others)
     return True
 
 
-def wait_live(session: Session, *, timeout_s: float, beside: Sequence[Session] = ()) -> None:
+def wait_live(
+    session: Session, *, timeout_s: float, beside: Sequence[Session] = (), others: Sequence[Waitable] = ()
+) -> None:
     """Drive until `session` is LIVE, others beside it; raise what ended it, or Unreachable if nothing came in time."""
     ended = (SessionState.LIVE, SessionState.CLOSED)
-    drive_until([session, *beside], lambda: session.state in ended, timeout_s=timeout_s)
+    drive_until([session, *beside], lambda: session.state in ended, timeout_s=timeout_s, others=others)
     session.raise_failure()
     if session.state is not SessionState.LIVE:
         asked = "SUBSCRIBE" if session.state is SessionState.SUBSCRIBING else "CONNECT"
         raise Unreachable(f"{session.where}: no answer to {asked} in {timeout_s:g} s")
-
-
-def hello_payload(agent: str, *, serial: str, not_after: datetime) -> bytes:
-    """Return what `up/hello` says at each connect: who runs here, and which certificate it shows."""
-    return write_json(
-        {"agent": agent, "protocol": PROTOCOL, "serial": serial, "not_after": f"{not_after:%Y-%m-%dT%H:%M:%SZ}"}
-    )
-
-
-def active_payload(serial: str) -> bytes:
-    """Return what `up/active` says once a new certificate is in use and durably current."""
-    return write_json({"serial": serial})
 
 
 def status_payload(state: str, reason: str) -> bytes:

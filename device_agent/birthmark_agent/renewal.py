@@ -30,31 +30,54 @@ def obtain(
     anchor: x509.Certificate,
     again: bool,
     known: Sequence[bytes] = (),
-    job_id: str = "",
 ) -> Operational:
     """Make a new key in the TPM and get its certificate.
 
     client_certificate: the one that the EST connection shows, DER. again: simplereenroll (with a valid LDevID), else
-    simpleenroll (with the IDevID). known: CAs that may be the new one's, DER. job_id: of the command that asked for it;
-    empty when the device acts by itself.
+    simpleenroll (with the IDevID). known: CAs that may be the new one's, DER.
     Raises http's errors, TpmError, est.UnusableAnswer. Leaves nothing behind when it fails.
     """
     nonce = est.nonce()
     with open_tpm() as tpm:
         key_pem = tpm.create_operational_key()
-        with tpm.load(key_pem) as key, tpm.primary(tpm_templates.AK) as ak:
-            q = renewal_binding(
-                nonce=nonce,
-                device_id=device_id,
-                client_certificate_sha256=hashlib.sha256(client_certificate).digest(),
-                spki=key.spki,
-                subject=names.subject,
-                subject_alt_name=names.subject_alt_name,
-                job_id=job_id,
-            )
-            evidence = csr.KeyEvidence(Attestation(*tpm.certify(key, ak, q)), key.public)
-            request, spki = csr.build_request(key, names, evidence), key.spki
+        request, spki = build_request(
+            tpm,
+            key_pem,
+            nonce=nonce,
+            device_id=device_id,
+            client_certificate=client_certificate,
+            names=names,
+            job_id="",
+        )
     return Operational(est.enroll(request, spki=spki, anchor=anchor, again=again, known=known), key_pem)
+
+
+def build_request(
+    tpm: DeviceTpm[KeyT],
+    key_pem: bytes,
+    *,
+    nonce: bytes,
+    device_id: str,
+    client_certificate: bytes,
+    names: csr.Names,
+    job_id: str,
+) -> tuple[bytes, bytes]:
+    """Return a request for a key of this TPM, with the AK's evidence in it, and the key's SubjectPublicKeyInfo: DER.
+
+    client_certificate: the one that the device shows to whom the request goes, DER. Raise TpmError.
+    """
+    with tpm.load(key_pem) as key, tpm.primary(tpm_templates.AK) as ak:
+        q = renewal_binding(
+            nonce=nonce,
+            device_id=device_id,
+            client_certificate_sha256=hashlib.sha256(client_certificate).digest(),
+            spki=key.spki,
+            subject=names.subject,
+            subject_alt_name=names.subject_alt_name,
+            job_id=job_id,
+        )
+        evidence = csr.KeyEvidence(Attestation(*tpm.certify(key, ak, q)), key.public)
+        return csr.build_request(key, names, evidence), key.spki
 
 
 def names_of(leaf: bytes) -> csr.Names:

@@ -2,6 +2,7 @@
 
     life:      find an identity -> connect -> hello -> serve, until the connection ends or a person stops the agent
     rotation:  new certificate into the spare slot -> take the session over with it -> make it current -> say `active`
+               by itself over EST when it is time (here), or by a signed command over MQTT (jobs.py)
 
 One thread and no lock: the connection, the rotation beside it and the signals share one poll. Every exchange with the
 server has a time limit well below the keep-alive that the broker allows. Whatever fails, what worked before goes on
@@ -14,36 +15,32 @@ import random
 import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from birthmark_agent import log
+from birthmark_agent.apart import meanwhile
+from birthmark_agent.applications import Applications
 from birthmark_agent.backoff import Backoff, Pace
 from birthmark_agent.clock import ClockState
+from birthmark_agent.due import RenewalClock
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
-from birthmark_agent.http import ServerSaidNo, TlsFailed
+from birthmark_agent.hook import Hook
+from birthmark_agent.http import TlsFailed
 from birthmark_agent.identity import Identities
-from birthmark_agent.mqtt import (
-    BrokerRefused,
-    ConnectionLost,
-    OnMessage,
-    Session,
-    SessionState,
-    active_payload,
-    drive,
-    drive_until,
-    hello_payload,
-    wait_live,
-)
-from birthmark_agent.schedule import is_due, renew_at
+from birthmark_agent.job_work import retry_after_s
+from birthmark_agent.jobs import Jobs
+from birthmark_agent.life import LIVE_WITHIN_S, Life, take_over
+from birthmark_agent.mqtt import BrokerRefused, ConnectionLost, Session, drive, drive_until, wait_live
 from birthmark_agent.slots import Identity, Slot
 from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
 from birthmark_agent.version import AGENT
+from birthmark_agent.waitable import Readable
+from birthmark_wire import topics
+from birthmark_wire.rotation import Active, Hello
 
-_LIVE_WITHIN_S: Final = 15.0
 _FAREWELL_S: Final = 2.0
 _IDLE_S: Final = 5.0
 _PROMOTE_EVERY_S: Final = 30.0
@@ -57,35 +54,27 @@ class RenewalFailed(AgentError):
     advice = "nothing is lost: the old certificate works until its end; `birthmark-agent doctor` looks for the cause"
 
 
-@dataclass
-class _Life:
-    """A connection that is open, and the slot it was opened with. promoted: False while the disk did not take it."""
-
-    slot: Slot
-    session: Session
-    promoted: bool = True
-
-
 class Agent:
-    """The long-running agent. on_message: gets what the server sends to this device (last topic level, payload)."""
+    """The long-running agent."""
 
-    def __init__(self, identities: Identities, *, notifier: Notifier, on_message: OnMessage) -> None:
+    def __init__(self, identities: Identities, *, notifier: Notifier) -> None:
         retry, renewal = identities.settings.retry, identities.settings.renewal
         self._identities = identities
         self._notifier = notifier
-        self._on_message = on_message
         self._homecoming = Homecoming(identities)
         self._board = StatusBoard(identities.settings.state)
         self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
         self._renewing = Backoff("renew", Pace(retry.first_s, retry.most_s, renewal.floor_s), files=identities.files)
-        self._renew_not_before_s = 0.0
-        self._asked_for_time = False
+        self._jobs = Jobs(identities, self._homecoming, renewing=self._renewing)
+        self._applications = Applications(identities.settings.applications)
+        self._hook = Hook(identities.settings.hook)
+        self._beside = (self._applications, self._hook)
+        self._due = RenewalClock(identities, self._homecoming, renewing=self._renewing)
         self._hurried = 0
         self._skip_wait = False
         self._stop = False
         self._renew_now = False
         self._wait_no_longer = False
-        self._started_s = identities.clock.boot_time_s()
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -114,6 +103,7 @@ class Agent:
     def run(self) -> None:
         """Run until stop(). Raise Misconfigured: a person must change something; all else is waited for."""
         self._notifier.ready()  # whether anybody answers or not: systemd would kill what waits for a network
+        self._applications.open()
         first_wait_s = random.uniform(0.0, self._identities.settings.retry.start_s)  # noqa: S311  # spreads, hides nothing
         first_wait_s = max(first_wait_s, self._connecting.floor_left_s())
         self._pause(self._connecting.wait_s() if self._connecting.failures else first_wait_s)
@@ -127,6 +117,7 @@ class Agent:
                     self._fail(error)
         finally:
             self._notifier.stopping()
+            self._applications.close()
             self._board.phase(Phase.STOPPED, self._now())
             self._wake.close()
             self._waker.close()
@@ -134,9 +125,10 @@ class Agent:
     def renew_once(self) -> None:
         """Renew without staying: connect, rotate, disconnect. Raise what it failed with."""
         slot = self._homecoming.find()
-        life = _Life(slot, self._connect(slot))
+        life = Life(slot, self._connect(slot))
         self._rotate(life, patient=False)
         life.session.close(announce=True)
+        self._hook.finish()
 
     # -- one life of a connection
 
@@ -147,7 +139,7 @@ class Agent:
             self._identities.try_to_learn_time()
         slot = self._homecoming.find()
         try:
-            life = _Life(slot, self._connect(slot), promoted=slot.current)
+            life = Life(slot, self._connect(slot), promoted=slot.current)
         except AgentError as error:
             self._judge(slot.identity, error)
             raise
@@ -165,7 +157,7 @@ class Agent:
         self._enter(Phase.CONNECTING, broker=session.where, device_id=session.device_id)
         try:
             session.open()
-            wait_live(session, timeout_s=_LIVE_WITHIN_S)
+            wait_live(session, timeout_s=LIVE_WITHIN_S, others=self._beside)
             self._identities.has_a_session()
         except AgentError:
             session.close(announce=False)
@@ -183,12 +175,22 @@ class Agent:
             keepalive_s=settings.broker.keepalive_s,
             session_expiry_s=settings.broker.session_expiry_s,
             connect_timeout_s=settings.server.timeout_s,
-            on_message=self._on_message,
+            on_message=self._heard,
+            on_published=self._applications.published,
             clean_start=clean_start,
         )
 
-    def _serve(self, life: _Life) -> None:
+    def _serve(self, life: Life) -> None:
         """Stay connected, rotate when it is time, until stop() (returns) or until the connection ends (raises)."""
+        with meanwhile(lambda answer: self._wait_for(answer, life)):
+            self._stay(life)
+
+    def _wait_for(self, answer: int, life: Life) -> None:
+        """Serve session and applications while work is done apart. answer: can be read when it is done."""
+        self._notifier.alive()
+        drive([life.session], timeout_s=_IDLE_S, others=(*self._beside, Readable(answer)))
+
+    def _stay(self, life: Life) -> None:
         self._connected(life)
         promote_at_s = 0.0
         # What is cut sooner counts as failed: two agents with one identity, say, that take the session from each other.
@@ -201,53 +203,33 @@ class Agent:
             if not life.promoted and time.monotonic() >= promote_at_s:
                 promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
                 self._promote(life)
-            if self._renewal_due(life.slot.identity):
+            self._jobs.turn(life, lambda slot: self._take_over(life, slot))
+            if not self._jobs.under_way and (self._renew_now or self._due.due(life.slot.identity)):
                 self._rotate(life)
             self._notifier.alive()
-            drive([life.session], timeout_s=_IDLE_S, wake=self._wake)
+            self._board.beside(applications=self._applications.names, hook_failure=self._hook.result)
+            wait_s = min(_IDLE_S, self._jobs.wait_s())
+            drive([life.session], timeout_s=wait_s, wake=self._wake, others=self._beside)
+        drive_until([life.session], lambda: self._applications.all_sent, timeout_s=_FAREWELL_S)
         self._connecting.succeeded()
         life.session.close(announce=True)
 
-    def _connected(self, life: _Life) -> None:
+    def _connected(self, life: Life) -> None:
         identity, session = life.slot.identity, life.session
         self._enter(Phase.CONNECTED, session_present=session.session_present)
         log.info("connected", broker=session.where, serial=identity.serial_number, session=session.session_present)
-        session.publish("hello", hello_payload(AGENT, serial=identity.serial_number, not_after=identity.not_after))
+        self._jobs.load(session.device_id)
+        hello = Hello(AGENT, identity.serial_number, identity.not_after, *self._jobs.last)
+        session.publish("hello", hello.encode())
+        self._jobs.connected(life)
+        self._applications.attach(session)
         if (peer_not_after := session.peer_not_after()) is not None:
             self._identities.clock.persist(peer_not_after=peer_not_after)
         _give_memory_back()
 
     # -- rotation
 
-    def _renewal_due(self, identity: Identity) -> bool:
-        if self._renew_now:
-            return True
-        due = renew_at(
-            identity.chain[0],
-            not_before=identity.not_before,
-            not_after=identity.not_after,
-            renewal=self._identities.settings.renewal,
-        )
-        clock, obtained = self._identities.clock, self._homecoming.obtained
-        vouched = clock.state() is ClockState.SET
-        if not is_due(
-            due,
-            not_before=identity.not_before,
-            now=self._now(),
-            vouched=vouched,
-            held_s=clock.boot_time_s() - obtained.get(identity.serial_number, self._started_s),
-            obtained_here=identity.serial_number in obtained,
-        ):
-            return False
-        if not vouched and not self._asked_for_time:
-            self._asked_for_time = True  # once: a clock that runs ahead must not renew at every floor
-            self._identities.try_to_learn_time()
-            return False
-        if self._renew_not_before_s == 0.0:
-            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s()
-        return time.monotonic() >= self._renew_not_before_s
-
-    def _rotate(self, life: _Life, *, patient: bool = True) -> None:
+    def _rotate(self, life: Life, *, patient: bool = True) -> None:
         """Replace certificate and connection of `life`. Where that fails, the old ones stay as they are.
 
         patient: a failure is for the next attempt to make good; else it is raised.
@@ -255,32 +237,34 @@ class Agent:
         self._renew_now = self._wait_no_longer = False
         self._renewing.begin()
         self._enter(Phase.RENEWING)
-        successor = None
         try:
-            slot = self._homecoming.renew(life.slot)
-            successor = self._session(slot.identity)
-            successor.open()
-            wait_live(successor, timeout_s=_LIVE_WITHIN_S, beside=[life.session])
+            self._take_over(life, self._homecoming.renew(life.slot))
         except AgentError as error:
-            if successor is not None:
-                successor.close(announce=False)
-            self._renew_not_before_s = time.monotonic() + self._renewing.wait_s(retry_after_s=_retry_after_s(error))
+            self._due.wait(self._renewing.wait_s(retry_after_s=retry_after_s(error)))
             self._board.renewal_failed(error, self._now(), serial=life.slot.identity.serial_number)
             log.failed("renewal-failed", error)
             if not patient:
                 raise
             self._enter(Phase.CONNECTED)
-            return
-        pair = [life.session, successor]
-        drive_until(pair, lambda: life.session.state is SessionState.CLOSED, timeout_s=_FAREWELL_S)
-        life.session.close(announce=False)  # the broker cut it when the successor took over
-        life.slot, life.session, life.promoted = slot, successor, False
+
+    def _take_over(self, life: Life, slot: Slot) -> None:
+        """Let the identity of `slot` take the session of `life` over. Raise what failed: then `life` is as it was."""
+        old = life.slot.identity
+        take_over(life, slot, open_session=self._session, others=self._beside)
         self._renewing.succeeded()
-        self._renew_not_before_s = 0.0
+        self._due.renewed()
         self._promote(life)
         self._connected(life)
+        state = self._identities.settings.state
+        self._hook.rotated(
+            device_id=old.device_id,
+            old_serial=old.serial_number,
+            new_serial=slot.identity.serial_number,
+            identity=state / slot.name,
+            state=state,
+        )
 
-    def _promote(self, life: _Life) -> None:
+    def _promote(self, life: Life) -> None:
         """Make the slot in use current on disk, then tell the server. A full disk delays that, and nothing else."""
         serial = life.slot.identity.serial_number
         try:
@@ -290,9 +274,16 @@ class Agent:
             log.failed("promotion-failed", error, serial=serial)
             return
         life.promoted = True
-        life.session.publish("active", active_payload(serial))
+        if not self._jobs.promoted(life):
+            life.session.publish("active", Active(serial).encode())
         self._board.renewed(self._now(), serial=serial)
         log.info("renewed", serial=serial, not_after=stamp(life.slot.identity.not_after))
+
+    def _heard(self, leaf: str, payload: bytes) -> None:
+        if leaf.startswith(f"{topics.APPLICATIONS}/"):
+            self._applications.deliver(leaf, payload)
+        else:
+            self._jobs.heard(leaf, payload)
 
     # -- when something fails
 
@@ -331,7 +322,7 @@ class Agent:
         if self._skip_wait:
             self._skip_wait = False
             return
-        self._pause(self._connecting.wait_s(retry_after_s=_retry_after_s(error)))
+        self._pause(self._connecting.wait_s(retry_after_s=retry_after_s(error)))
 
     def _pause(self, wait_s: float) -> None:
         """Wait; stop() and request_renewal() end it."""
@@ -341,7 +332,7 @@ class Agent:
         end_at_s = time.monotonic() + wait_s
         while not (self._stop or self._wait_no_longer) and (left_s := end_at_s - time.monotonic()) > 0:
             self._notifier.alive()
-            drive([], timeout_s=left_s, wake=self._wake)
+            drive([], timeout_s=left_s, wake=self._wake, others=self._beside)
         self._wait_no_longer = False
 
     # -- small things
@@ -360,7 +351,3 @@ def _give_memory_back() -> None:
     gc.collect()
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _retry_after_s(error: AgentError) -> float:
-    return error.problem.retry_after_s if isinstance(error, ServerSaidNo) else 0.0

@@ -1,4 +1,4 @@
-"""A server's chain that came by another way than a handshake, judged as the handshake would judge it.
+"""A chain of our infrastructure that came by another way than a handshake, judged as a handshake would judge it.
 
 The same OpenSSL, and the same trust, flags and moment as a context's own: no second reading of RFC 5280 that could be
 more lenient than the first.
@@ -27,6 +27,18 @@ def verify_server_chain(context: TpmContext, chain: Sequence[bytes], *, host: st
 
     context: a client's, by its anchors and the moment at which it judges. Proves nothing about who sent the chain.
     """
+    _verify(context, chain, purpose=b"ssl_server", host=host)
+
+
+def verify_signer_chain(context: TpmContext, chain: Sequence[bytes]) -> None:
+    """Verify a chain (leaf first, DER) of who signs messages. Raise ChainRefused.
+
+    context: as above. Proves nothing about who sent the chain, nor what the leaf may sign: its key purpose says that.
+    """
+    _verify(context, chain, purpose=b"default")
+
+
+def _verify(context: TpmContext, chain: Sequence[bytes], *, purpose: bytes, host: str = "") -> None:
     library = openssl.shared()
     ssl_ctx = library.context_pointer(context)
     with ExitStack() as stack:
@@ -38,19 +50,26 @@ def verify_server_chain(context: TpmContext, chain: Sequence[bytes], *, host: st
         store_ctx = library.store_ctx_new()
         stack.callback(library.store_ctx_free, store_ctx)
         _done(library.store_ctx_init(store_ctx, library.ctx_get_cert_store(ssl_ctx), leaf, untrusted))
-        _ask_as_a_client(library, ssl_ctx, store_ctx, host)
+        _ask_as_a_client(library, ssl_ctx, store_ctx, purpose)
+        if host:
+            _ask_for_the_name(library, store_ctx, host)
         if library.verify_cert(store_ctx) != 1:
             reason = library.verify_error(library.store_ctx_get_error(store_ctx))
             library.take_reason()
             raise ChainRefused((reason or b"no reason given").decode("ascii", "replace"))
 
 
-def _ask_as_a_client(library: OpenSsl, ssl_ctx: int, store_ctx: int, host: str) -> None:
-    """What libssl does before it verifies a server (ssl_verify_cert_chain), and `ssl` for the name (_ssl.c)."""
+def _ask_as_a_client(library: OpenSsl, ssl_ctx: int, store_ctx: int, purpose: bytes) -> None:
+    """What libssl does before it verifies a peer (ssl_verify_cert_chain). purpose: of OpenSSL's own table."""
     param = library.store_ctx_get0_param(store_ctx)
     library.param_set_auth_level(param, library.ctx_get_security_level(ssl_ctx))
-    _done(library.store_ctx_set_default(store_ctx, b"ssl_server"))
+    _done(library.store_ctx_set_default(store_ctx, purpose))
     _done(library.param_set1(param, library.ctx_get0_param(ssl_ctx)))
+
+
+def _ask_for_the_name(library: OpenSsl, store_ctx: int, host: str) -> None:
+    """What `ssl` does for a server's name (_ssl.c)."""
+    param = library.store_ctx_get0_param(store_ctx)
     library.param_set_host_flags(param, openssl.NO_PARTIAL_WILDCARDS | openssl.NEVER_CHECK_SUBJECT)
     if _is_address(host):
         _done(library.param_set1_ip(param, host.encode()))

@@ -4,6 +4,8 @@ birthmark-agent.example.toml documents each key; a test holds the two together. 
 that was probably meant: a setting that is silently ignored is found months later, on a device far away.
 """
 
+import pwd
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from birthmark_wire.tpm_templates import EK_TEMPLATES
 
 DEFAULT_PATH: Final = Path("/etc/birthmark/agent.toml")
 PATH_VARIABLE: Final = "BIRTHMARK_AGENT_CONFIG"
+_APPLICATION: Final = re.compile(r"[a-z0-9-]{1,32}", re.ASCII)
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -63,6 +66,26 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class ApplicationSettings:
+    """Who on this device may share the connection. socket: None for nobody. users: application to the user ids that may
+    be it. queue: messages that wait for an application, and of one connection for the broker, at most."""
+
+    socket: Path | None
+    max_message_bytes: int
+    rate_per_s: float
+    queue: int
+    users: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """What runs at each rotation. command: an executable; None for nothing."""
+
+    command: Path | None
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All settings. ek_template: empty, or which EK to show for a TPM without EK certificates."""
 
@@ -74,6 +97,8 @@ class Settings:
     broker: Broker
     renewal: Renewal
     retry: Retry
+    applications: ApplicationSettings
+    hook: HookSettings
     log_level: str
 
 
@@ -97,6 +122,7 @@ def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
     server, tpm, state = root.section("server"), root.section("tpm"), root.section("state")
     clock, mqtt, renewal = root.section("clock"), root.section("mqtt"), root.section("renewal")
     retry, log = root.section("retry"), root.section("log")
+    applications, hook = root.section("applications"), root.section("hook")
     url_text = server.text("url")
     url, host, port = ("", "", 0) if server.missing() else _https(url_text)
     settings = Settings(
@@ -128,10 +154,21 @@ def parse_settings(document: Mapping[str, object], *, folder: Path) -> Settings:
             floor_s=retry.number("floor_s", 1.0, low=0.0, high=3600.0),
             start_s=retry.number("start_s", 0.0, low=0.0, high=3600.0),
         ),
+        applications=ApplicationSettings(
+            socket=_path(folder, applications.text("socket", "")),
+            max_message_bytes=applications.integer("max_message_bytes", 16_384, low=1, high=131_072),
+            rate_per_s=applications.number("rate_per_s", 100.0, low=0.1, high=10_000.0),
+            queue=applications.integer("queue", 100, low=1, high=10_000),
+            users=_users(applications.mapping("users")),
+        ),
+        hook=HookSettings(
+            command=_path(folder, hook.text("command", "")),
+            timeout_s=hook.number("timeout_s", 30.0, low=0.1, high=600.0),
+        ),
         log_level=log.choice("level", "info", _LEVELS),
     )
     # What is unknown first, as a misspelt key is missing too, and its right name is the better answer.
-    sections = (root, server, tpm, state, clock, mqtt, renewal, retry, log)
+    sections = (root, server, tpm, state, clock, mqtt, renewal, retry, applications, hook, log)
     if complaints := [line for section in sections for line in section.unknown()] or server.missing():
         raise Misconfigured("; ".join(complaints))
     return settings
@@ -163,6 +200,15 @@ class _Section:
         if not isinstance(value, dict):
             raise Misconfigured(f"{name}: want a table, [{name}]")
         return _Section(value, name)
+
+    def mapping(self, name: str) -> Mapping[str, object]:
+        """Return the table `name` below this one, whose keys are anybody's; an absent one is empty."""
+        value = self._take(name)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise Misconfigured(f"{self._key(name)}: want a table, [{self._key(name)}]")
+        return value
 
     def text(self, name: str, default: str | None = None) -> str:
         """Return a string; without a default the key must be there: its absence is noted, and `` returned."""
@@ -226,6 +272,31 @@ class _Section:
 
         close = difflib.get_close_matches(name, self._read, n=1)
         return f"; did you mean {self._key(close[0])}?" if close else f"; known here: {', '.join(sorted(self._read))}"
+
+
+def _path(folder: Path, text: str) -> Path | None:
+    return folder / text if text else None
+
+
+def _users(members: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
+    """Read [applications.users]: NAME = a user name, a user id, or an array of them."""
+    users = {}
+    for name, value in members.items():
+        if not _APPLICATION.fullmatch(name):
+            raise Misconfigured(f"applications.users: want names of 1 to 32 of a-z, 0-9 and '-'; got {name!r}")
+        users[name] = tuple(_user_id(name, one) for one in (value if isinstance(value, list) else [value]))
+    return users
+
+
+def _user_id(name: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    if not isinstance(value, str):
+        raise Misconfigured(f"applications.users.{name}: want a user name or id, or an array of them; got {value!r}")
+    try:
+        return pwd.getpwnam(value).pw_uid
+    except KeyError:
+        raise Misconfigured(f"applications.users.{name}: there is no user {value!r} here") from None
 
 
 def _https(url: str) -> tuple[str, str, int]:

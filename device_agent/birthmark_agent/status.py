@@ -17,6 +17,7 @@ from typing import Final
 
 from birthmark_agent.errors import AgentError, StorageFailed
 from birthmark_agent.identity import Identities
+from birthmark_agent.job import Job, read_job
 from birthmark_agent.schedule import renew_at
 from birthmark_agent.slots import Slot
 
@@ -49,7 +50,8 @@ class Report:
 
     wait_until: when WAITING ends. failure_*: the last failure since the start; current: until the next connection.
     renewal_*: the last attempt; result is `renewed` or the failure's code; serial: of the certificate in use after it,
-    empty where that is not on disk yet. renewals: how many of renewal_attempts succeeded since the start.
+    empty where that is not on disk yet. renewals: how many of renewal_attempts succeeded since the start. applications:
+    who is connected. hook_failure: how the last run of the hook failed.
     """
 
     phase: str = Phase.STARTING
@@ -69,6 +71,8 @@ class Report:
     renewal_serial: str = ""
     renewals: int = 0
     renewal_attempts: int = 0
+    applications: list[str] = field(default_factory=list)
+    hook_failure: str = ""
 
     @property
     def connected(self) -> bool:
@@ -89,6 +93,12 @@ class StatusBoard:
         if phase is Phase.CONNECTED:
             changes["failure_current"] = False
         self._change({"phase": phase.value, "since": stamp(now), "wait_until": "", **changes})
+
+    def beside(self, *, applications: list[str], hook_failure: str) -> None:
+        """Note what goes on beside the connection, where it differs from what is noted."""
+        seen = {"applications": applications, "hook_failure": hook_failure}
+        if any(getattr(self.report, name) != value for name, value in seen.items()):
+            self._change(seen)
 
     def failed(self, error: AgentError, now: datetime) -> None:
         """Note a failure."""
@@ -130,6 +140,19 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class LastCommand:
+    """The last command that was taken. state: taken, done or failed; code, detail: why it failed. reported: the broker
+    has the device's last word on it."""
+
+    job_id: str
+    sequence: int
+    state: str
+    code: str
+    detail: str
+    reported: bool
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything `status` knows. next_action, next_at: what happens next, and when (empty: now, or never by itself)."""
 
@@ -143,6 +166,7 @@ class Status:
     next_action: str
     next_at: str
     report: Report = field(default_factory=Report)
+    command: LastCommand | None = None
 
 
 def read_status(identities: Identities) -> Status:
@@ -153,8 +177,9 @@ def read_status(identities: Identities) -> Status:
     record = identities.birth_record_on_disk()
     current = certificates[0] if certificates else None
     next_action, next_at = _next(report, running=running, current=current)
+    device_id = record.device_id if record else report.device_id
     return Status(
-        device_id=record.device_id if record else report.device_id,
+        device_id=device_id,
         running=running,
         certificate=current,
         spare=certificates[1] if len(certificates) > 1 else None,
@@ -163,6 +188,7 @@ def read_status(identities: Identities) -> Status:
         now=stamp(now),
         next_action=next_action,
         next_at=next_at,
+        command=_last_command(read_job(identities.files, device_id)),
         report=report,
     )
 
@@ -245,6 +271,12 @@ def _certificate(identities: Identities, slot: Slot, now: datetime) -> Certifica
         slot=slot.name,
         renew_at=stamp(due),
     )
+
+
+def _last_command(job: Job | None) -> LastCommand | None:
+    if job is None:
+        return None
+    return LastCommand(job.job_id, job.sequence, job.state.value, job.code, job.detail, job.reported)
 
 
 def _next(report: Report, *, running: bool, current: Certificate | None) -> tuple[str, str]:

@@ -33,6 +33,15 @@ def status_lines(status: Status) -> list[str]:
     if report.renewal_at and _is_of(report, status.certificate):
         why = f": {report.renewal_reason}" if report.renewal_reason else ""
         lines.append(f"renewal      {report.renewal_result} at {report.renewal_at}{why}")
+    if status.command is not None:
+        command = status.command
+        why = f": {command.code}: {command.detail}" if command.code else ""
+        untold = "" if command.reported or command.state == "taken" else " (the broker does not know yet)"
+        lines.append(f"command      {command.job_id} {command.state}{why}{untold}")
+    if status.running and report.applications:
+        lines.append(f"applications {', '.join(report.applications)}")
+    if report.hook_failure:
+        lines.append(f"hook         {report.hook_failure}")
     if report.failure_at:
         title, state = ("failure     ", "") if report.failure_current else ("last failure", ", overcome")
         lines.append(f"{title} {report.failure_code} at {report.failure_at}{state}: {report.failure_reason}")

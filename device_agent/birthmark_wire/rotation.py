@@ -29,6 +29,9 @@ from birthmark_wire.est import NONCE_BYTES
 from birthmark_wire.time import read_time, write_time
 
 COMMAND_TYPE: Final = "birthmark-command"
+COMMAND_PURPOSE: Final = "1.2.840.113556.1.8000.2554.54930.25185.41001.16636.36913.12256681.987429.1.6"
+"""kp-command: the key purpose of who may command devices, and of nobody else (docs/adr/0010)."""
+
 MOST_SEQUENCE: Final = 2**53 - 1
 MAX_CSR_BYTES: Final = 8192
 MAX_CERTIFICATE_BYTES: Final = 8192

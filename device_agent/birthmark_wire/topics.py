@@ -1,10 +1,15 @@
-"""MQTT topics of one device. Up is from the device, down is to it; nobody else may use either."""
+"""MQTT topics of one device. Up is from the device, down is to it; nobody else may use either.
+
+Below `app/NAME/` of each branch the device's applications have their own; the server neither hears nor uses those: its
+subscription ends one level below `up`.
+"""
 
 from typing import Final
 
 UP: Final = ("hello", "status", "ack", "csr", "active")
 DOWN: Final = ("cmd", "nonce", "cert")
-SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/#"
+APPLICATIONS: Final = "app"
+SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/+"
 
 
 def up(device_id: str, leaf: str) -> str:

@@ -28,6 +28,7 @@ running=(
     libtss2-tcti-swtpm0
     mosquitto         # the broker
     mosquitto-clients # and a client nobody here wrote
+    socat             # an application in shell, on the agent's socket
     openssl curl      # EST and TLS clients nobody here wrote
     strongswan-pki    # `pki --est`: another one
     libstrongswan-standard-plugins

@@ -31,11 +31,16 @@ from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
-from birthmark_server.presence import open_link
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.roles import Role
-from birthmark_server.settings import RefusalSettings, Settings
+from birthmark_server.rotation.engine import Engine
+from birthmark_server.rotation.runner import CampaignRunner
+from birthmark_server.rotation.service import RotationPolicy, RotationService
+from birthmark_server.rotation.signer import CommandSigner
+from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
+from birthmark_server.store.campaign_protocol import CampaignStore
+from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api.desk import Desk
@@ -88,6 +93,9 @@ class Services:
     roots: TrustStore
     enrollment: EnrollmentService
     renewal: RenewalService
+    rotation: RotationService
+    jobs: JobStore
+    campaigns: CampaignStore
     crls: CrlPublisher
     ocsp: OcspResponder
     meters: Meters
@@ -125,6 +133,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     )
     renewal = RenewalService(
         store=store,
+        jobs=store.jobs,
         authority=authority,
         policy=RenewalPolicy(
             ldevid_lifetime=timedelta(seconds=settings.ca.ldevid_lifetime_s),
@@ -133,6 +142,21 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         ),
         refusals=refusals,
         now=now,
+        random=os.urandom,
+    )
+    rotation = RotationService(
+        store=store,
+        jobs=store.jobs,
+        renewal=renewal,
+        authority=authority,
+        signer=_command_signer(settings.broker),
+        policy=RotationPolicy(
+            nonce_ttl=timedelta(seconds=settings.est.nonce_ttl_s),
+            silence=timedelta(seconds=settings.rotation.silence_s),
+            most_under_way=settings.rotation.most_under_way,
+            spread=timedelta(seconds=settings.rotation.spread_s),
+        ),
+        refusals=refusals,
         random=os.urandom,
     )
     crls = CrlPublisher(
@@ -145,7 +169,15 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
     ocsp = OcspResponder(
         store=store, authority=authority, lifetime=timedelta(seconds=settings.ocsp.lifetime_s), now=now
     )
-    return Services(store, authority, roots, enrollment, renewal, crls, ocsp, meters)
+    return Services(
+        store, authority, roots, enrollment, renewal, rotation, store.jobs, store.campaigns, crls, ocsp, meters
+    )
+
+
+def _command_signer(broker: BrokerSettings) -> CommandSigner | None:
+    if not broker.command_certificate:
+        return None
+    return CommandSigner.load(Path(broker.command_certificate), Path(broker.command_key))
 
 
 def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
@@ -179,10 +211,8 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            link = None
-            if settings.broker.control:
-                link = open_link(settings.broker, anchors=Path(settings.ca.folder) / "root.pem", store=services.store)
-            heard = None if link is None else lambda: link.live
+            engine = _rotation_engine(settings, services) if settings.broker.control else None
+            heard = None if engine is None else lambda: engine.live
             gauges = FleetGauges(services.store, live=heard, now=utc_now)
             addresses = await _open_doors(settings, services, workers, stack, gauges)
             background = [
@@ -197,9 +227,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             if settings.broker.deny_file:
                 keeper = _deny_file_keeper(settings, services)
                 await stack.enter_async_context(_background(_repeat("deny file", DENY_POLL, keeper.refresh)))
-            if link is not None:
-                link.start()
-                stack.push_async_callback(asyncio.to_thread, link.stop)
+            if engine is not None:
+                engine.start()
+                stack.push_async_callback(asyncio.to_thread, engine.stop)
             log.info(
                 "serving",
                 extra={"fields": {"https": addresses.https, "crl": addresses.crl, "front": addresses.front}},
@@ -216,6 +246,19 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+
+
+def _rotation_engine(settings: Settings, services: Services) -> Engine:
+    return Engine(
+        broker=settings.broker,
+        anchors=Path(settings.ca.folder) / "root.pem",
+        store=services.store,
+        jobs=services.jobs,
+        service=services.rotation,
+        threads=settings.server.workers,
+        now=utc_now,
+        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+    )
 
 
 def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:

@@ -52,6 +52,7 @@ class CertificateProfile(StrEnum):
     SERVER = "server"
     BROKER = "broker"
     CONTROL = "control"
+    COMMAND = "command"
     STATION = "station"
     OPERATOR = "operator"
     """An operator without a role: from before there were roles, or from an Infra CA that can't certify them."""

@@ -1,7 +1,10 @@
 """How a device on record gets its next operational certificate: the core of EST, without HTTP.
 
     enroll()    with the birth certificate (IDevID): the first LDevID, and the way home when the last one has expired
-    reenroll()  with a living operational certificate: the same names, a new key
+    reenroll()  with a living operational certificate: the same names, a new key; also for a job, where the broker is
+                out of the device's reach
+
+renew_for_job() is the same over MQTT (rotation/service.py).
 
 A key is certified once: neither the birth key nor that of any earlier certificate, revoked ones included, will do. A
 client whose answer was lost makes another key; the certificate that nobody got expires.
@@ -16,7 +19,7 @@ the store for one-use of nonces and keys, for the quota and for revocation, whic
 """
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -42,6 +45,7 @@ from birthmark_server.domain import (
     Evidence,
 )
 from birthmark_server.errors import Refused
+from birthmark_server.jobs import Job, JobEvent, after
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import UnknownDevice
 from birthmark_server.store.protocol import Issuance
@@ -94,6 +98,14 @@ class RenewalStore(Protocol):
     def add_software_device(self, device: Device) -> None: ...
 
 
+class RenewalJobs(Protocol):
+    """The part of store.job_protocol.JobStore that a renewal for a job needs."""
+
+    def open_job(self, device_id: str) -> Job | None: ...
+
+    def commit_job_issuance(self, issuance: Issuance, job: Job, changed: Job) -> None: ...
+
+
 class RenewalService:
     """EST's operations. now: UTC. random: n -> n unpredictable bytes."""
 
@@ -101,6 +113,7 @@ class RenewalService:
         self,
         *,
         store: RenewalStore,
+        jobs: RenewalJobs,
         authority: Authority,
         policy: RenewalPolicy,
         refusals: RefusalBook,
@@ -108,6 +121,7 @@ class RenewalService:
         random: Callable[[int], bytes],
     ) -> None:
         self._store = store
+        self._jobs = jobs
         self._authority = authority
         self._policy = policy
         self._refusals = refusals
@@ -129,6 +143,29 @@ class RenewalService:
     def reenroll(self, request: bytes, caller: Caller) -> x509.Certificate:
         """simplereenroll: as enroll(), for the very subject and alternative names of the client certificate."""
         return self._recorded("simplereenroll", request, caller, self._check_same_names)
+
+    def renew_for_job(
+        self, request: bytes, device: Device, presented: CertificateRecord, *, job_id: str, nonce: bytes, now: datetime
+    ) -> tuple[x509.Certificate, Issuance]:
+        """Return the next LDevID for a job, and what is to be written before anybody gets it. Nothing is written here.
+
+        presented: the certificate that the evidence is bound to; the caller has checked that it stands. nonce: that of
+        the job, which the caller uses up with the issuance. Raise Malformed, Refused.
+        """
+        csr = verify_csr(request)
+        self._check_same_names(csr, device, presented)
+        evidence = None
+        if not self._goes_without_evidence(csr, device, presented):
+            evidence = verify_new_key(
+                csr,
+                ak_public=device.ak_public,
+                nonce=nonce,
+                device_id=device.device_id,
+                client_certificate=presented.der,
+                job_id=job_id,
+            ).evidence
+        certificate, record = self._issue(csr, device, now)
+        return certificate, self._issuance(device, record, None, evidence, now)
 
     def certify_software_device(
         self, device_id: str, request: bytes, *, model: str = "", operator: str
@@ -198,11 +235,29 @@ class RenewalService:
         now = self._now()
         csr = verify_csr(request)
         check_names(csr, device, presented)
-        nonce, evidence = self._verify_evidence(csr, device, presented, now)
+        nonce, evidence, job = self._verify_evidence(csr, device, presented, now)
         certificate, record = self._issue(csr, device, now)
-        most = self._policy.most_per_day
-        self._store.commit_issuance(Issuance(device.device_id, device.epoch, record, nonce, evidence, now, most))
+        issuance = self._issuance(device, record, nonce, evidence, now)
+        state = after(job.state, JobEvent.ISSUED) if job else None
+        if job and state:
+            changed = replace(
+                job, state=state, certificate_sha256=record.sha256, nonce=b"", nonce_expires_at=None, code="", detail=""
+            )
+            self._jobs.commit_job_issuance(issuance, job, changed)
+        else:
+            self._store.commit_issuance(issuance)
         return certificate
+
+    def _issuance(
+        self,
+        device: Device,
+        record: CertificateRecord,
+        nonce: bytes | None,
+        evidence: Evidence | None,
+        now: datetime,
+    ) -> Issuance:
+        most = self._policy.most_per_day
+        return Issuance(device.device_id, device.epoch, record, nonce, evidence, now, most)
 
     def _check_own_names(self, csr: VerifiedCsr, device: Device, _presented: CertificateRecord | None) -> None:
         """The certificate's names come from the record; what the request asks for may only agree with them."""
@@ -226,29 +281,36 @@ class RenewalService:
         if csr.subject_alt_name != alt_name.public_bytes():
             raise NamesChanged(f"want the subject alternative name of {device.device_id}'s certificate")
 
+    def _goes_without_evidence(self, csr: VerifiedCsr, device: Device, presented: CertificateRecord) -> bool:
+        """Return whether it is a software device that shows none. Raise EvidenceUnwanted, CsrEvidenceMissing."""
+        software = _is_software(device, presented)
+        if software and csr.statement is not None:
+            raise EvidenceUnwanted(f"{device.device_id} has no TPM on record")
+        if not software and csr.statement is None:
+            raise CsrEvidenceMissing(f"the keys of {device.device_id} live in a TPM: want id-aa-attestation")
+        return software
+
     def _verify_evidence(
         self,
         csr: VerifiedCsr,
         device: Device,
         presented: CertificateRecord,
         now: datetime,
-    ) -> tuple[bytes | None, Evidence | None]:
-        """Return the nonce that the evidence used up, and what to keep of it; both None for a software device."""
-        if _is_software(device, presented):
-            if csr.statement is not None:
-                raise EvidenceUnwanted(f"{device.device_id} has no TPM on record")
-            return None, None
-        if csr.statement is None:
-            raise CsrEvidenceMissing(f"the keys of {device.device_id} live in a TPM: want id-aa-attestation")
-        nonce = self._nonce_of(csr, csr.statement, device, presented, now)
+    ) -> tuple[bytes | None, Evidence | None, Job | None]:
+        """Return the nonce that the evidence used up, what to keep of it, and the device's job that it was made for;
+        all None for a software device."""
+        if self._goes_without_evidence(csr, device, presented) or csr.statement is None:
+            return None, None, None
+        nonce, job = self._nonce_of(csr, csr.statement, device, presented, now)
         verified = verify_new_key(
             csr,
             ak_public=device.ak_public,
             nonce=nonce,
             device_id=device.device_id,
             client_certificate=presented.der,
+            job_id=job.job_id if job else "",
         )
-        return nonce, verified.evidence
+        return nonce, verified.evidence, job
 
     def _nonce_of(
         self,
@@ -257,25 +319,20 @@ class RenewalService:
         device: Device,
         presented: CertificateRecord,
         now: datetime,
-    ) -> bytes:
-        """Return which of the device's living nonces the evidence claims to be over.
+    ) -> tuple[bytes, Job | None]:
+        """Return which of the device's living nonces the evidence claims to be over, and for which job, if any.
 
-        EST has no field that says so, so each is tried. A match proves nothing yet: the statement is verified after
-        this, and the nonce is consumed with the issuance.
+        EST has no field that says so, so each is tried: first without a job, as every renewal of a device's own is,
+        then with its open one, whose command came before its broker was out of reach. A match proves nothing yet: the
+        statement is verified after this, and the nonce is consumed with the issuance.
         """
         said = parse_attest(statement.attest).extra_data
-        for nonce in self._store.est_nonces(device.device_id, at=now):
-            binding = renewal_binding(
-                nonce=nonce,
-                device_id=device.device_id,
-                client_certificate_sha256=bytes.fromhex(presented.sha256),
-                spki=csr.spki,
-                subject=csr.subject,
-                subject_alt_name=csr.subject_alt_name,
-                job_id="",
-            )
-            if hmac.compare_digest(binding, said):
-                return nonce
+        nonces = self._store.est_nonces(device.device_id, at=now)
+        if (nonce := _matching(said, nonces, csr, device, presented, "")) is not None:
+            return nonce, None
+        job = self._jobs.open_job(device.device_id)
+        if job and (nonce := _matching(said, nonces, csr, device, presented, job.job_id)) is not None:
+            return nonce, job
         raise AttestBinding("the evidence is not over a living nonce of this device, this key, names and certificate")
 
     def _issue(self, csr: VerifiedCsr, device: Device, now: datetime) -> tuple[x509.Certificate, CertificateRecord]:
@@ -313,6 +370,30 @@ def _device_of(caller: Caller) -> tuple[Device, CertificateRecord]:
     if caller.device is None or caller.certificate is None:
         raise ValueError("EST's doors let only devices in")
     return caller.device, caller.certificate
+
+
+def _matching(
+    said: bytes,
+    nonces: Sequence[bytes],
+    csr: VerifiedCsr,
+    device: Device,
+    presented: CertificateRecord,
+    job_id: str,
+) -> bytes | None:
+    """Return the nonce with which the evidence's binding is what it `said`, None where there is none."""
+    for nonce in nonces:
+        binding = renewal_binding(
+            nonce=nonce,
+            device_id=device.device_id,
+            client_certificate_sha256=bytes.fromhex(presented.sha256),
+            spki=csr.spki,
+            subject=csr.subject,
+            subject_alt_name=csr.subject_alt_name,
+            job_id=job_id,
+        )
+        if hmac.compare_digest(binding, said):
+            return nonce
+    return None
 
 
 def _is_software(device: Device, presented: CertificateRecord) -> bool:

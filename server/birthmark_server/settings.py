@@ -126,6 +126,12 @@ class BrokerSettings(Section):
     )
     control_certificate: str = Field("", description="PEM file: the control certificate and its CA's.")
     control_key: str = Field("", description="PEM file: the control key.")
+    command_certificate: str = Field(
+        "",
+        description="PEM file: the certificate of the key that signs commands to devices, and its CA's. Empty: this "
+        "server commands nothing (docs/campaigns.md).",
+    )
+    command_key: str = Field("", description="PEM file: the key that signs commands, on P-256.")
     deny_file: str = Field(
         "",
         description="The gate's deny file, where the broker runs on this machine (`birthmark broker config` names it): "
@@ -166,6 +172,18 @@ class EstSettings(Section):
         24,
         ge=1,
         description="Certificates that one device may fetch in 24 hours: a renewal that loops must not fill the disk.",
+    )
+
+
+class RotationSettings(Section):
+    """How devices are told to rotate over the broker (docs/campaigns.md). Needs [broker] control and command_*."""
+
+    most_under_way: int = Field(
+        1000, ge=1, description="Devices that rotate at the same time; the others are told to come later."
+    )
+    spread_s: int = Field(120, ge=1, le=DAY_S, description="Those come back spread over this time.")
+    silence_s: int = Field(
+        20, ge=5, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
     )
 
 
@@ -253,6 +271,7 @@ class Settings(Section):
     broker: BrokerSettings
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
+    rotation: RotationSettings = RotationSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
     ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
@@ -272,7 +291,15 @@ _PATHS: Final = {
     "database": ("journal",),
     "ca": ("folder",),
     "tpm": ("roots",),
-    "broker": ("control_certificate", "control_key", "deny_file", "deny_certificate", "deny_key"),
+    "broker": (
+        "control_certificate",
+        "control_key",
+        "command_certificate",
+        "command_key",
+        "deny_file",
+        "deny_certificate",
+        "deny_key",
+    ),
     "front": ("listen",),
 }
 

@@ -1,5 +1,6 @@
 """Settings: what is known is read, what is not is refused by name."""
 
+import re
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_the_example_as_it_is_can_be_read() -> None:
         ({"server": {"url": "", "anchors": "r"}}, "server.url: want https://"),
         ({**LEAST, "mqtt": {"keep_alive_s": 5}}, "mqtt.keep_alive_s: no such key; did you mean mqtt.keepalive_s?"),
         ({**LEAST, "mqqt": {}}, "mqqt: no such key; did you mean mqtt?"),
-        ({**LEAST, "zzz": 1}, "zzz: no such key; known here: clock, log"),
+        ({**LEAST, "zzz": 1}, "zzz: no such key; known here: applications, clock, hook, log"),
         ({**LEAST, "mqtt": 7}, "mqtt: want a table"),
         ({**LEAST, "mqtt": {"port": 70_000}}, "mqtt.port: want an integer, 0 to 65535; got 70000"),
         ({**LEAST, "mqtt": {"port": True}}, "mqtt.port: want an integer"),
@@ -59,14 +60,27 @@ def test_the_example_as_it_is_can_be_read() -> None:
         ({**LEAST, "tpm": {"tcti": 1}}, "tpm.tcti: want a string, got 1"),
         ({**LEAST, "tpm": {"ek_template": "rsa4096"}}, "tpm.ek_template: want one of"),
         ({**LEAST, "clock": {"image_time": datetime(2026, 1, 1)}}, "clock.image_time: want a time with a zone"),  # noqa: DTZ001
+        ({**LEAST, "applications": {"users": {"Meter": 1}}}, "applications.users: want names of 1 to 32"),
+        ({**LEAST, "applications": {"users": {"m": "nobody-here"}}}, "applications.users.m: there is no user"),
+        ({**LEAST, "applications": {"users": {"m": [0, 1.5]}}}, "applications.users.m: want a user name or id"),
+        ({**LEAST, "applications": {"users": 1}}, "applications.users: want a table"),
+        ({**LEAST, "hook": {"timeout_s": 0}}, "hook.timeout_s: want a number"),
         ({"server": {"url": "http://enroll.example", "anchors": "r"}}, "server.url: want https://"),
         ({"server": {"url": "https://enroll.example/path", "anchors": "r"}}, "server.url: want https://"),
         ({"server": {"url": "https://enroll.example:port", "anchors": "r"}}, "server.url: "),
     ],
 )
 def test_what_is_wrong_is_named(document: dict[str, object], message: str) -> None:
-    with pytest.raises(Misconfigured, match=message.replace("?", r"\?")):
+    with pytest.raises(Misconfigured, match=re.escape(message)):
         parse(document)
+
+
+def test_applications_are_users_by_name_or_id_and_paths_are_relative_to_the_file() -> None:
+    users = {"meter": "root", "logger": ["root", 1001]}
+    settings = parse({**LEAST, "applications": {"socket": "apps", "users": users}, "hook": {"command": "/bin/true"}})
+    assert settings.applications.users == {"meter": (0,), "logger": (0, 1001)}
+    assert settings.applications.socket == Path("/etc/birthmark/apps")
+    assert settings.hook.command == Path("/bin/true")
 
 
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from birthmark_agent import log, status, status_text
 from birthmark_agent.errors import AgentError
-from birthmark_agent.mqtt import active_payload, hello_payload, status_payload
+from birthmark_agent.mqtt import status_payload
 from birthmark_agent.status import AlreadyRunning, Phase, StatusBoard, hold_lock, is_running, running_pid
 from birthmark_agent.systemd import Notifier
 
@@ -84,12 +84,7 @@ def test_one_agent_per_state_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_published_is_small_plain_json() -> None:
-    assert active_payload("ab") == b'{"serial":"ab"}'
     assert status_payload("offline", "lost") == b'{"state":"offline","reason":"lost"}'
-    hello = hello_payload("birthmark-agent/1", serial="ab", not_after=NOW)
-    assert hello == (
-        b'{"agent":"birthmark-agent/1","protocol":"birthmark/1","serial":"ab","not_after":"2026-03-01T12:00:00Z"}'
-    )
 
 
 @pytest.mark.parametrize(

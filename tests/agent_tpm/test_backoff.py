@@ -55,6 +55,28 @@ def test_floor_holds_after_success(tmp_path: Path) -> None:
     assert backoff.wait_s() == backoff.floor_left_s() == pytest.approx(20)
 
 
+def test_what_the_server_asked_for_holds_over_restarts_until_the_next_attempt(tmp_path: Path) -> None:
+    boot = _Boot()
+    before = _backoff(tmp_path, boot)
+    before.begin()
+    boot.at_s += 5
+    assert before.wait_s(retry_after_s=600) == pytest.approx(600)
+    after = _backoff(tmp_path, boot)
+    boot.at_s += 100
+    assert after.wait_s() == pytest.approx(500)
+    assert after.floor_left_s() == pytest.approx(500)
+    rebooted = _backoff(tmp_path, _Boot("boot-2", 50.0))
+    assert rebooted.floor_left_s() == pytest.approx(555)  # a reboot can only make it longer
+    after.begin()
+    assert after.floor_left_s() == pytest.approx(PACE.floor_s)
+
+
+def test_a_server_that_asks_before_any_attempt_is_kept_to_as_well(tmp_path: Path) -> None:
+    boot = _Boot()
+    assert _backoff(tmp_path, boot).wait_s(retry_after_s=60) == pytest.approx(60)
+    assert _backoff(tmp_path, boot).floor_left_s() == pytest.approx(60)
+
+
 def test_restart_keeps_failures_and_floor(tmp_path: Path) -> None:
     boot = _Boot()
     for _start in range(3):

@@ -141,6 +141,8 @@ def test_a_key_without_tpm_evidence_is_never_valid_under_the_residency_policy(
         (CertificateProfile.BROKER, "sslclient", False),
         (CertificateProfile.CONTROL, "sslclient", True),
         (CertificateProfile.CONTROL, "sslserver", False),
+        (CertificateProfile.COMMAND, "sslclient", False),
+        (CertificateProfile.COMMAND, "sslserver", False),
         (CertificateProfile.STATION, "sslclient", True),
         (CertificateProfile.OPERATOR, "sslclient", True),
         (CertificateProfile.OPERATOR, "sslserver", False),

@@ -41,7 +41,7 @@ def test_every_ca_is_as_its_golden_certificate(generator: ModuleType, kind: CaKi
     verify_ca(certificate, kind=kind, namespace=generator.NAMESPACE, root=root, now=generator.NOW)
 
 
-def test_an_infra_ca_from_before_there_were_roles_is_believed_and_certifies_all_but_roles(
+def test_an_infra_ca_from_before_roles_and_commands_is_believed_and_certifies_neither_them_nor_commands(
     generator: ModuleType,
 ) -> None:
     earlier = FOLDER / "without-roles"
@@ -50,7 +50,7 @@ def test_an_infra_ca_from_before_there_were_roles_is_believed_and_certifies_all_
     issuer = generator.issuer(CaKind.INFRA, folder=earlier)
     requests = generator.requests()
     assert issuer.prepare(requests[CertificateProfile.OPERATOR], now=generator.NOW).tbs
-    for profile in PROFILE_OF.values():
+    for profile in (*PROFILE_OF.values(), CertificateProfile.COMMAND):
         with pytest.raises(ProfileViolation, match="birthmark init --add infra"):
             issuer.prepare(requests[profile], now=generator.NOW)
 

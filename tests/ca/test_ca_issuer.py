@@ -183,6 +183,11 @@ def test_a_ca_never_certifies_its_own_key(pki: Pki) -> None:
         InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("elsewhere.example",)),
         InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("notfleet.example",)),
         InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("*.fleet.example", "bücher.example")),
+        InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("elsewhere.example\0.fleet.example",)),  # C ends there
+        InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("elsewhere.example .fleet.example",)),
+        InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("a@b.fleet.example",)),
+        InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("..fleet.example",)),
+        InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", ("a" * 64 + ".fleet.example",)),
         InfraRequest(CertificateProfile.SERVER, KEY, "srv-a", (), (ip_address("10.0.0.1"),)),
         InfraRequest(CertificateProfile.SERVER, KEY, "server", ("fleet.example",)),
         InfraRequest(CertificateProfile.OPERATOR, KEY, "srv-alice"),

@@ -226,6 +226,7 @@ def test_the_installations_own_certificates_are_on_record(birthmark: Birthmark) 
     records = json.loads(birthmark("certificate", "list", "--json").out)
     assert sorted(record["profile"] for record in records) == [
         "broker",
+        "command",
         "control",
         "deny-list",
         "security-officer",

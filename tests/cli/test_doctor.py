@@ -36,6 +36,17 @@ def test_everything_that_init_made_is_well(birthmark: Birthmark) -> None:
         assert [finding["state"] for finding in findings(birthmark, what)] == ["well"], what
 
 
+def test_an_installation_that_lacks_the_operators_it_needs(birthmark: Birthmark, tmp_path: Path) -> None:
+    birthmark("operator", "revoke", "alice", "--reason", "superseded")
+    (finding,) = findings(birthmark, "operators")
+    assert (finding["state"], "a board swap needs two" in finding["seen"]) == ("soon", True)
+    birthmark("operator", "add", "carol", "--role", "operator", "--folder", str(tmp_path))
+    assert findings(birthmark, "operators")[0]["state"] == "well"
+    birthmark("operator", "revoke", "bob", "--reason", "superseded")
+    (finding,) = findings(birthmark, "operators")
+    assert (finding["state"], "none of them a security officer" in finding["seen"]) == ("soon", True)
+
+
 def test_a_key_that_others_may_read(birthmark: Birthmark, installation: Path) -> None:
     (installation / "server.key").chmod(0o640)
     (finding,) = findings(birthmark, "file modes")

@@ -62,7 +62,7 @@ def test_two_machines_make_one_installation(birthmark: Birthmark, root: Path, pa
     assert done.status == 0, done.err
     listed = birthmark("certificate", "list", "--json", config=folder / "birthmark.toml")
     profiles = sorted(record["profile"] for record in json.loads(listed.out))
-    assert profiles == ["broker", "control", "deny-list", "security-officer", "server"]
+    assert profiles == ["broker", "command", "control", "deny-list", "security-officer", "server"]
     assert not (folder / "ca" / "root").exists()
 
 

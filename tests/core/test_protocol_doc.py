@@ -19,8 +19,9 @@ from birthmark_server.errors import BirthmarkError, Busy, Malformed, Refused
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import BORN, Door
 from birthmark_server.web.problems import status_of
-from birthmark_wire import tpm_templates
+from birthmark_wire import topics, tpm_templates
 from birthmark_wire.binding import enrollment_binding, renewal_binding
+from birthmark_wire.encoding import unb64
 from birthmark_wire.enrollment import (
     Attestation,
     Challenge,
@@ -29,12 +30,32 @@ from birthmark_wire.enrollment import (
     EnrollResult,
 )
 from birthmark_wire.est import BASE_PATH
+from birthmark_wire.jws import signing_input
+from birthmark_wire.rotation import (
+    COMMAND_PURPOSE,
+    COMMAND_TYPE,
+    Ack,
+    AckState,
+    Action,
+    Active,
+    Command,
+    Hello,
+    JobAnswer,
+    JobNonce,
+    JobRequest,
+)
 from birthmark_wire.time import SERVER_PURPOSE, TimeAnswer, TimeQuestion
 from support.routes import every_route
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 MARKED = re.compile(r"<!-- ([a-z-]+) -->.*?<!-- /\1 -->", re.DOTALL)
-ELSEWHERE = ("birthmark_server.broker", "birthmark_server.cli", "birthmark_server.ca.signer")
+ELSEWHERE = (
+    "birthmark_server.broker",
+    "birthmark_server.campaigns",
+    "birthmark_server.ca.signer",
+    "birthmark_server.cli",
+    "birthmark_server.rotation",
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,6 +166,35 @@ def renewal_q() -> str:
     )
 
 
+COMMAND = Command(
+    Action.ROTATE,
+    "dev-1",
+    "5d0c9f7a1e3b4c55",
+    7,
+    datetime(2026, 11, 27, 22, 0, 0, tzinfo=UTC),
+    datetime(2026, 11, 28, 22, 0, 0, tzinfo=UTC),
+)
+JOB = COMMAND.job_id
+
+
+def jws_header() -> str:
+    header, _payload = signing_input(b"", message_type=COMMAND_TYPE, chain=(b"leaf", b"CA")).decode().split(".")
+    return shown(unb64(header, field="header"))
+
+
+def mqtt_topics() -> str:
+    up = ", ".join(f"`{leaf}`" for leaf in topics.UP)
+    down = ", ".join(f"`{leaf}`" for leaf in topics.DOWN)
+    rows = [
+        (f"`{topics.up('ID', '')}`", "from the device", up),
+        (f"`{topics.down('ID', '')}`", "to the device", down),
+        (f"`{topics.up('ID', topics.APPLICATIONS)}/NAME/`", "from an application", "its own (docs/agent.md)"),
+        (f"`{topics.down('ID', topics.APPLICATIONS)}/NAME/`", "to an application", "its own"),
+        (f"`{topics.SERVER_SUBSCRIPTION}`", "what the server hears", "all replicas share it"),
+    ]
+    return table(["topic", "", ""], rows)
+
+
 def states() -> str:
     lines = ["stateDiagram-v2", f"    [*] --> {State.CHALLENGED.value}: begun"]
     for (before, event), after in TRANSITIONS.items():
@@ -182,6 +232,16 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "enrollment-q": lambda: f"\n{enrollment_q()}\n",
     "renewal-q": lambda: f"\n{renewal_q()}\n",
     "time": lambda: f"\n{shown(QUESTION.encode())}\n{shown(TIME.encode())}\n",
+    "topics": lambda: f"\n{mqtt_topics()}\n",
+    "jws-header": lambda: f"\n{jws_header()}\n",
+    "command": lambda: f"\n{shown(COMMAND.encode())}\n",
+    "kp-command": lambda: f"`{COMMAND_PURPOSE}`",
+    "ack": lambda: f"\n{shown(Ack(JOB, AckState.LATER, 'storage-failed', 'the disk is full', 60).encode())}\n",
+    "job-nonce": lambda: f"\n{shown(JobNonce(JOB, bytes(range(32)), 300).encode())}\n",
+    "job-request": lambda: f"\n{shown(JobRequest(JOB, '4f9a01', b'PKCS #10').encode())}\n",
+    "job-answer": lambda: f"\n{shown(JobAnswer(JOB, (b'LDevID', b'CA')).encode())}\n",
+    "active": lambda: f"\n{shown(Active('4f9a02', JOB).encode())}\n",
+    "hello": lambda: f"\n{shown(Hello('agent/1', '4f9a01', COMMAND.expires_at, JOB, 7).encode())}\n",
     "csrattrs": lambda: f"\n{code_block(csr_attributes().hex())}\n",
     "states": lambda: f"\n{states()}\n",
     "codes": lambda: f"\n{codes()}\n",

@@ -40,7 +40,7 @@ WORKERS = 2
 SUCCESS, NOT_AUTHORIZED = 0, 135
 ASAN = {
     # Mosquitto forgets some memory of its own at its end, so leaks are looked at by whoever reads the log.
-    "ASAN_OPTIONS": "detect_leaks=1:fast_unwind_on_malloc=0:exitcode=0:abort_on_error=1:handle_abort=0",
+    "ASAN_OPTIONS": "detect_leaks=1:exitcode=0:abort_on_error=1:handle_abort=0",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
 VALGRIND = (
@@ -153,9 +153,11 @@ def run_cut(folder: Path, connected: int, revocations: int, entries: int) -> Cut
             broker.wait_log("version 2 in force", timeout_s=30)
         control = stack.enter_context(_control(pki, broker))  # first: paho's select() takes no descriptor above 1023
         leaves = [pki.device(f"dev-{number}") for number in range(connected)]
-        sockets = [stack.enter_context(dial(broker.port, pki.client_context(leaf))) for leaf in leaves]
-        for number, tls in enumerate(sockets):
-            if mqtt_connect(tls, f"dev-{number}") != SUCCESS:
+        sockets = []
+        for number, leaf in enumerate(leaves):
+            # One after the other: Mosquitto gives a connection a minute to say CONNECT.
+            sockets.append(stack.enter_context(dial(broker.port, pki.client_context(leaf))))
+            if mqtt_connect(sockets[-1], f"dev-{number}") != SUCCESS:
                 raise RuntimeError(f"dev-{number} was not let in")
         if len(control.connections()) != connected + 1:
             raise RuntimeError("not everybody is connected")
@@ -270,8 +272,11 @@ def _rss_kib(broker: Broker) -> int:
 def _how(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.valgrind:
         return {"under": VALGRIND}
-    if not arguments.asan:
-        return {}
+    return asan() if arguments.asan else {}
+
+
+def asan() -> dict[str, Any]:
+    """Return how a broker is run under AddressSanitizer."""
     runtime = subprocess.run(["cc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout
     preload = {"LD_PRELOAD": str(Path(runtime.strip()).resolve())}
     return {"plugin": build_gate("asan/birthmark_gate.so"), "environment": {**ASAN, **preload}}

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark_agent.mqtt import hello_payload
 from birthmark_server.domain import CertificateProfile
-from birthmark_server.presence import agent_in
 from birthmark_wire import topics
+from birthmark_wire.rotation import Hello
 from support.mosquitto import free_port, running_broker
 from support.mqtt_client import connected
 from support.server import Installation
@@ -52,8 +51,8 @@ def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
                 client.paho.publish(topics.up("dev-sn-alive", "hello"), b"{}", qos=1)
                 while site.store.get_device("dev-sn-alive").last_seen_at == born and time.monotonic() < until:
                     time.sleep(0.05)
-                hello = hello_payload("birthmark-agent/9.9", serial="1", not_after=datetime(2027, 1, 1, tzinfo=UTC))
-                client.paho.publish(topics.up("dev-sn-alive", "hello"), hello, qos=1)
+                hello = Hello(agent="birthmark-agent/9.9", serial="1", not_after=datetime(2027, 1, 1, tzinfo=UTC))
+                client.paho.publish(topics.up("dev-sn-alive", "hello"), hello.encode(), qos=1)
                 while not agent_on_record(site) and time.monotonic() < until:
                     time.sleep(0.05)
             assert site.store.get_device("dev-sn-alive").last_seen_at != born
@@ -62,13 +61,6 @@ def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
 
 def agent_on_record(site: Installation) -> str:
     return site.store.device_facts(["dev-sn-alive"])["dev-sn-alive"].agent
-
-
-@pytest.mark.parametrize(
-    "payload", [b"", b"{}", b"[]", b'{"agent": 1}', b'{"agent": "' + b"x" * 65 + b'"}', b'{"agent": "[2J"}']
-)
-def test_a_hello_that_says_nothing_of_its_agent_is_a_hello_all_the_same(payload: bytes) -> None:
-    assert agent_in(payload) == ""
 
 
 def test_a_broker_that_is_down_keeps_nobody_from_enrolling(tmp_path: Path) -> None:

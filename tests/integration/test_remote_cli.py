@@ -1,6 +1,7 @@
 """The command line at a real server's doors: the same commands as on its own machine, the same answers and statuses."""
 
 import json
+import select
 import socket
 import ssl
 import threading
@@ -194,6 +195,53 @@ def test_who_asks_too_often_is_told_later_and_waits(run: Run, site: Installation
         add_context(run, site, "slow", leaf, slow.port)
         assert [run("--context", "slow", "status").status for _ in range(4)] == [0, 0, 0, 0]
         assert "code=too-many-requests" in slow.log
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_and_the_act_done_once(
+    run: Run, site: Installation, server: Server, tmp_path: Path
+) -> None:
+    leaf, before = person(site.infra(PROFILE_OF[Role.FACTORY], "cut-off"), tmp_path), len(granted(server))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=lose_the_first_answer, args=(listening, server.port), daemon=True)
+        thread.start()
+        add_context(run, site, "lossy", leaf, listening.getsockname()[1])
+        words = ("batch", "open", "ONCE", "--model", "model-a", "--quota", "1", "--for", "1h")
+        done = run("--context", "lossy", *words)
+        thread.join(10)
+    assert done.status == 0, done.err
+    assert len(granted(server)) == before + 2
+    assert [b.opened_by for b in site.store.list_batches() if b.name == "ONCE"] == ["cut-off"]
+
+
+def granted(server: Server) -> list[str]:
+    """The log's lines of batches that were opened, or said to be."""
+    wanted = ("method=POST", "path=/v1/batches ", "status=201")
+    return [line for line in server.log.splitlines() if all(word in line for word in wanted)]
+
+
+def lose_the_first_answer(listening: socket.socket, port: int) -> None:
+    """Pass two connections on to `port`. The first is cut when the server answers the request: its first words are the
+    handshake's, and the next that it says after the client's are the answer (TLS 1.3 without tickets)."""
+    for number in range(2):
+        client = listening.accept()[0]
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            heard, asked = False, False
+            while True:
+                ready, _, _ = select.select([client, server], [], [], 10)
+                for source, sink in ((client, server), (server, client)):
+                    if source not in ready:
+                        continue
+                    data = source.recv(65_536)
+                    if source is server and asked and number == 0:
+                        data = b""
+                    if not data:
+                        break
+                    heard, asked = heard or source is server, asked or (heard and source is client)
+                    sink.sendall(data)
+                else:
+                    if ready:
+                        continue
+                break
 
 
 def test_another_installations_server_is_not_believed(run: Run, site: Installation, tmp_path: Path) -> None:

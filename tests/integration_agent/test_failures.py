@@ -75,7 +75,7 @@ class FillableDisk(PosixDisk):
 
 @contextmanager
 def running(identities: Identities) -> Iterator[Agent]:
-    agent = Agent(identities, notifier=Notifier({}), on_message=lambda *_: None)
+    agent = Agent(identities, notifier=Notifier({}))
     thread = threading.Thread(target=agent.run)
     thread.start()
     try:

@@ -13,6 +13,7 @@ import pytest
 
 from birthmark_agent.slots import Slots
 from support.agent_site import AgentSite, Device, environment
+from support.rotation_peer import RotationPeer
 
 pytestmark = [pytest.mark.parts, pytest.mark.timeout(300)]
 
@@ -46,14 +47,27 @@ settings = load_settings(Path(sys.argv[1]))
 identities = Identities(settings, files=Files(Dying(settings.state)))
 if sys.argv[2] == "birth":
     Homecoming(identities).find()
-else:
-    Agent(identities, notifier=Notifier({}), on_message=lambda *_: None).renew_once()
+elif sys.argv[2] == "rotate":
+    Agent(identities, notifier=Notifier({})).renew_once()
+else:  # obey a command: until its job is over and the server has heard so
+    from threading import Thread
+    from time import sleep
+    from birthmark_agent.job import read_job
+    agent = Agent(identities, notifier=Notifier({}))
+    def watch():
+        job = None
+        while job is None or not job.reported or job.job_id != sys.argv[5]:
+            sleep(0.02)
+            job = read_job(Files.at(settings.state), sys.argv[4])
+        agent.stop()
+    Thread(target=watch, daemon=True).start()
+    agent.run()
 """
 
 
-def work(device: Device, what: str, *, dies_at: int) -> bool:
+def work(device: Device, what: str, *more: str, dies_at: int) -> bool:
     """Return whether the work came to its end."""
-    command = [sys.executable, "-c", WORK, str(device.config), what, str(dies_at)]
+    command = [sys.executable, "-c", WORK, str(device.config), what, str(dies_at), *more]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode in (0, -9), done.stderr
     return done.returncode == 0
@@ -88,3 +102,26 @@ def test_a_rotation_that_is_killed_at_any_write_leaves_a_working_identity(site: 
                 assert after[0].identity != before.identity
                 break
     assert step > 15
+
+
+@pytest.mark.timeout(900)  # some forty starts of an agent
+def test_a_command_that_is_killed_at_any_write_is_finished_after_the_restart(site: AgentSite) -> None:
+    device = site.device("KILL-3")
+    with site.server(), RotationPeer.running(site) as peer:
+        device.cli("enroll")
+        for step in itertools.count():
+            before = device.identities().slots.best()
+            assert before is not None
+            job = peer.order(device)
+            finished = work(device, "obey", device.device_id, job, dies_at=step)
+            held = [slot.identity for slot in device.identities().slots.candidates()]
+            assert before.identity in held  # nothing is lost before the next rotation
+            if not finished:
+                assert work(device, "obey", device.device_id, job, dies_at=1_000_000)
+            active = peer.wait_active(device, job)
+            after = device.identities().slots.best()
+            assert after is not None
+            assert after.identity.serial_number == active.serial != before.identity.serial_number
+            if finished:
+                break
+    assert step > 25

@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,10 +17,8 @@ from birthmark_agent.mqtt import (
     OnMessage,
     Session,
     SessionState,
-    active_payload,
     drive,
     drive_until,
-    hello_payload,
     wait_live,
 )
 from support.broker_pki import BrokerPki, Leaf
@@ -122,16 +119,9 @@ def connect(one: Session, *, beside: tuple[Session, ...] = ()) -> Session:
 def test_a_session_comes_to_life_and_says_hello(pki: BrokerPki, broker: Broker, control: Control) -> None:
     one = session(pki, broker.port, pki.device(DEVICE))
     connect(one)
-    not_after = datetime(2027, 1, 1, tzinfo=UTC)
-    sent = one.publish("hello", hello_payload("birthmark-agent/0", serial="ab", not_after=not_after))
+    sent = one.publish("hello", b'{"any": "thing"}')
     assert drive_until([one], sent.is_published, timeout_s=5)
-    hello = json.loads(control.wait_for(f"devices/{DEVICE}/up/hello")[0])
-    assert hello == {
-        "agent": "birthmark-agent/0",
-        "protocol": "birthmark/1",
-        "serial": "ab",
-        "not_after": "2027-01-01T00:00:00Z",
-    }
+    assert control.wait_for(f"devices/{DEVICE}/up/hello") == [b'{"any": "thing"}']
     one.close(announce=True)
     assert json.loads(control.wait_for(f"devices/{DEVICE}/up/status")[0]) == {"state": "offline", "reason": "stopped"}
 
@@ -151,7 +141,7 @@ def test_a_take_over_loses_no_message_and_announces_no_death(pki: BrokerPki, bro
             new = session(pki, broker.port, pki.device(device), device=device, heard=lambda _l, p: heard.append(int(p)))
             connect(new, beside=(current,))
             assert new.session_present
-            new.publish("active", active_payload("ab"))
+            new.publish("active", b"{}")
             drive_until([current], lambda old=current: old.state is SessionState.CLOSED, timeout_s=2)  # type: ignore[misc]
             assert isinstance(current.failure, ConnectionLost)
             current = new

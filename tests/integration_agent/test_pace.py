@@ -30,7 +30,7 @@ def failures(device: Device) -> int:
 
 @contextmanager
 def running(identities: Identities, notifier: Notifier) -> Iterator[Agent]:
-    agent = Agent(identities, notifier=notifier, on_message=lambda *_: None)
+    agent = Agent(identities, notifier=notifier)
     thread = threading.Thread(target=agent.run)
     thread.start()
     try:

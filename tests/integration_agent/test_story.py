@@ -41,12 +41,15 @@ def test_a_device_is_born_connects_rotates_and_stops_in_order(site: AgentSite, s
     assert sorted(profiles) == [CertificateProfile.IDEVID, CertificateProfile.LDEVID, CertificateProfile.LDEVID]
 
 
-def test_rotations_lose_no_message_of_a_stream(site: AgentSite, server: Server) -> None:
+def test_rotations_lose_no_message_of_a_stream(
+    site: AgentSite, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     device = site.device("STORY-2")
     identities = device.identities()
     Homecoming(identities).find()
     heard: list[int] = []
-    agent = Agent(identities, notifier=Notifier({}), on_message=lambda _leaf, payload: heard.append(int(payload)))
+    agent = Agent(identities, notifier=Notifier({}))
+    monkeypatch.setattr(agent, "_heard", lambda _leaf, payload: heard.append(int(payload)))
     running = threading.Thread(target=agent.run)
     stop = threading.Event()
     with site.control() as control:
@@ -103,7 +106,9 @@ def test_renew_without_a_running_agent_connects_rotates_and_leaves(site: AgentSi
     before = json.loads(device.cli("enroll", "--json").stdout)["certificate"]["serial"]
     with site.control() as control:
         after = json.loads(device.cli("renew", "--json").stdout)["certificate"]["serial"]
-        assert control.wait_for(up(device.device_id, "active")) == [{"serial": after}]
+        assert control.wait_for(up(device.device_id, "active")) == [
+            {"protocol": "birthmark/1", "serial": after, "job_id": ""}
+        ]
     assert after != before
 
 

@@ -82,7 +82,7 @@ def test_messages_that_wait_for_the_device_go_on_waiting(site: AgentSite, server
         control.client.publish(f"devices/{waiting.device_id}/down/cmd", b"later", qos=1).wait_for_publish(5)
         assert trace(waiting)["ok"]
         with waiting.running() as agent:
-            agent.wait_log("message-ignored")
+            agent.wait_log("message-unreadable")
 
 
 def test_while_the_agent_runs_its_session_is_its_own(site: AgentSite, server: Server) -> None:

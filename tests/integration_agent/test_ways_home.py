@@ -173,8 +173,8 @@ def test_a_new_board_takes_the_old_ones_place_and_hears_nothing_that_was_meant_f
         with board.running() as agent:
             control.wait_for(f"devices/{old.device_id}/up/hello")
             control.client.publish(f"devices/{old.device_id}/down/cmd", b"for the new board", qos=1)
-            agent.wait_log("message-ignored")
-            assert agent.log.count("message-ignored") == 1
+            agent.wait_log("message-unreadable")
+            assert agent.log.count("message-unreadable") == 1
         with board.running() as agent:
             control.wait_for(f"devices/{old.device_id}/up/hello", 2)
             agent.wait_log("session=True")  # from now on the session is its own

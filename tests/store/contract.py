@@ -2,8 +2,10 @@
 
 from store.contract_admission import AdmissionContract
 from store.contract_births import BirthContract, HomecomingContract
+from store.contract_campaigns import CampaignContract
 from store.contract_denials import DenialContract, SwapContract
 from store.contract_fleet import FleetContract
+from store.contract_jobs import JobContract, RetirementContract
 from store.contract_life import DeviceContract, IssuanceContract, RefusalContract, RevocationContract
 from store.contract_races import RaceContract
 from store.contract_restore import RestoreContract
@@ -23,6 +25,9 @@ class StoreContract(
     RevocationContract,
     RefusalContract,
     FleetContract,
+    JobContract,
+    RetirementContract,
+    CampaignContract,
     RaceContract,
     RestoreContract,
     StateContract,

@@ -269,6 +269,14 @@ class HomecomingContract:
         again = come_home(store, replace(new_board, epoch=now_known.epoch), "b", swap=swap, certificate=new)
         refused(store, again, SwapNotApproved)
 
+    def test_another_devices_swap_to_the_same_board_is_not_this_ones(self, store: Store) -> None:
+        """Begun under a swap of this device that expired meanwhile; now the board was given to another device."""
+        first, second = bear(store, 1), bear(store, 2)
+        swap = approved_swap(store, second, ek(50))
+        new = certificate("new board", first.device_id, profile=CertificateProfile.IDEVID)
+        home = come_home(store, on_new_board(first), "swap", swap=swap, certificate=new)
+        refused(store, home, SwapNotApproved)
+
     def test_a_swap_admits_neither_another_ek_nor_a_late_one(self, store: Store) -> None:
         known = bear(store, 1)
         swap = approved_swap(store, known, ek(50))

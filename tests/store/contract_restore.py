@@ -155,6 +155,73 @@ class RestoreContract:
         restored.replay(told(world))
         assert restored.get_device(known.device_id).state is DeviceState.REVOKED
 
+    @pytest.mark.parametrize("late", ["there", "here"])
+    def test_two_revocations_of_one_epoch_are_two(
+        self, store: Store, world: World, other_world: World, late: str
+    ) -> None:
+        """Each history gave its revocation the same epoch; lifting one leaves the other, whichever is told last."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        restored.revoke_device(known.device_id, reason=UNSPECIFIED, at=NOW + DAY, by="bob")
+        restored.readmit_device(known.device_id, at=NOW + DAY, by="bob")
+        store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
+        theirs: list[Entry] = [
+            DeviceRevoked(known.device_id, 2, UNSPECIFIED, NOW + DAY, "bob"),
+            RevocationLifted(known.device_id, 2, NOW + DAY, "bob"),
+            restored.get_device(known.device_id),
+        ]
+        where = restored
+        if late == "there":
+            restored.replay(told(world))
+        else:
+            where = store  # type: ignore[assignment]
+            store.replay(theirs)
+        assert where.get_device(known.device_id).state is DeviceState.REVOKED
+        assert {one.by for one in where.device_revocations(known.device_id)} == {"alice", "bob"}
+        before = record(where)
+        assert where.replay(told(world) if late == "there" else theirs) == 0
+        assert record(where) == before
+        where.readmit_device(known.device_id, at=NOW + 2 * DAY, by="carol")
+        assert where.replay(told(world)) == 0
+        assert where.get_device(known.device_id).state is DeviceState.ACTIVE
+
+    def test_a_certificate_from_before_a_lifted_revocation_stays_nobodys(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """It was issued in the history that was lost, so whoever revoked the device could not revoke it."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        lost = certificate("lost", known.device_id, issued_at=NOW + HOUR)
+        store.commit_issuance(issuance(known, "lost", None, certificate=lost, at=NOW + HOUR))
+        restored.revoke_device(known.device_id, reason=COMPROMISE, at=NOW + DAY, by="alice")
+        restored.readmit_device(known.device_id, at=NOW + DAY, by="alice")
+        again = restored.get_device(known.device_id)
+        since = certificate("since", known.device_id, issued_at=NOW + 2 * DAY)
+        restored.commit_issuance(issuance(again, "since", None, certificate=since, at=NOW + 2 * DAY))
+        restored.replay(told(world))
+        assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
+        living = [one for one in restored.device_certificates(known.device_id) if one.revoked_at is None]
+        assert [one.sha256 for one in living] == [since.sha256]
+        assert restored.replay(told(world)) == 0
+
+    def test_a_certificate_of_the_old_board_does_not_come_back_after_the_swap(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        lost = certificate("lost", known.device_id, issued_at=NOW - HOUR)
+        store.commit_issuance(issuance(known, "lost", None, certificate=lost))
+        swap = approved_swap(restored, known, ek(50))
+        again = restored.get_device(known.device_id)
+        new = certificate("new board", known.device_id, profile=CertificateProfile.IDEVID)
+        restored.commit_birth(come_home(restored, on_new_board(again), "b", certificate=new, swap=swap))
+        restored.replay(told(world))
+        living = [one for one in restored.device_certificates(known.device_id) if one.revoked_at is None]
+        assert [one.sha256 for one in living] == [new.sha256]
+
     @pytest.mark.parametrize("rekeys", [1, 2, 5])
     def test_a_replicas_quarantine_counts_however_late_its_journal_comes(
         self, store: Store, world: World, other_world: World, rekeys: int

@@ -116,6 +116,26 @@ def test_trouble_that_undoes_the_transaction_is_everybodys(store: SqlStore) -> N
     assert not store.list_devices()
 
 
+def test_trouble_while_reading_that_undoes_the_transaction_is_everybodys_too(store: SqlStore, tmp_path: Path) -> None:
+    """A savepoint outside a transaction begins one, and its release commits it: before the journal, and alone."""
+
+    def broken(tx: database.Transaction) -> None:
+        tx.command("ROLLBACK")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    def births_around_it() -> None:
+        with store.together():
+            bear(store, 1)
+            with pytest.raises(StoreFailed, match="I/O"):
+                store._database.read(broken)
+            with pytest.raises(StoreFailed, match="another's trouble"):
+                bear(store, 2, "b")
+
+    with pytest.raises(StoreFailed):
+        births_around_it()
+    assert not store.list_devices()
+
+
 def test_a_writer_elsewhere_is_waited_for_once(store: SqlStore, tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "birthmark.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -17,7 +17,12 @@ def leaf_of(pki: Pki, profile: CertificateProfile) -> Leaf:
             return pki.infra(
                 profile, f"srv-{profile}", dns_names=("server.fleet.example",), ip_addresses=("127.0.0.1",)
             )
-        case CertificateProfile.CONTROL | CertificateProfile.DENY_LIST | CertificateProfile.OCSP:
+        case (
+            CertificateProfile.CONTROL
+            | CertificateProfile.COMMAND
+            | CertificateProfile.DENY_LIST
+            | CertificateProfile.OCSP
+        ):
             return pki.infra(profile, f"srv-{profile}")
         case _:
             return pki.infra(profile, f"{profile}-1")

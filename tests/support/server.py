@@ -155,6 +155,16 @@ class Installation:
         self.store.add_infrastructure_certificate(leaf.record, by="alice")
         return leaf
 
+    def broker_lines(self, port: int, *, replica: str = "server") -> str:
+        """Lines of [broker] for a server that is connected to one at `port`, and commands devices."""
+        lines = f'port = {port}\ncontrol = true\ncontrol_replica = "{replica}"\n'
+        for profile in (CertificateProfile.CONTROL, CertificateProfile.COMMAND):
+            if not (self.folder / f"{profile}.pem").exists():
+                self.infra(profile, f"srv-{profile}").write(self.folder, profile.value)
+            at = self.folder / profile
+            lines += f'{profile}_certificate = "{at}.pem"\n{profile}_key = "{at}.key"\n'
+        return lines
+
     # -- the server
 
     def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:
@@ -190,9 +200,9 @@ host = "localhost"
         return path
 
     @contextmanager
-    def services(self, clock: "Clock", *, extra: str = "") -> "Iterator[Services]":
+    def services(self, clock: "Clock", *, extra: str = "", broker: str = "") -> "Iterator[Services]":
         """What stands behind the doors, in this process, with a clock that the test sets."""
-        services = app.open_services(settings_file.load(self.settings(extra=extra)), now=clock)
+        services = app.open_services(settings_file.load(self.settings(extra=extra, broker=broker)), now=clock)
         try:
             yield services
         finally:

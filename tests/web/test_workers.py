@@ -136,3 +136,36 @@ def test_the_end_waits_for_what_is_queued() -> None:
 
     asyncio.run(story())
     assert sorted(done) == list(range(50))
+
+
+class Panic(BaseException):
+    """As `pyo3_runtime.PanicException`, by which a bug in the Rust of `cryptography` shows: no Exception."""
+
+
+def panic() -> None:
+    raise Panic("index out of bounds")
+
+
+def test_a_panic_in_one_request_is_its_own_answer_and_ends_no_worker() -> None:
+    async def story() -> list[object]:
+        with Workers(1, together=nothing) as workers:
+            async with asyncio.timeout(5):
+                first = await asyncio.gather(*map(workers.run, (panic, lambda: 1)), return_exceptions=True)
+                return [*first, await workers.run(lambda: 2)]
+
+    first, *others = asyncio.run(story())
+    assert isinstance(first, RuntimeError)
+    assert isinstance(first.__cause__, Panic)
+    assert others == [1, 2]
+
+
+def test_an_exception_that_a_future_cannot_hold_keeps_nobody_waiting() -> None:
+    async def story() -> list[object]:
+        with Workers(1, together=nothing) as workers:
+            async with asyncio.timeout(5):
+                works = (lambda: next(iter(())), lambda: 1)
+                return await asyncio.gather(*map(workers.run, works), return_exceptions=True)
+
+    first, second = asyncio.run(story())
+    assert isinstance(first, RuntimeError)
+    assert second == 1

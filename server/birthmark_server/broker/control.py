@@ -115,16 +115,8 @@ class MosquittoControl:
         return self._link.ask(f"kick {device_id}").integer("kicked", low=0, high=_COUNT_MOST)
 
     def connections(self) -> list[Connection]:
-        """See BrokerControl. Asks page by page."""
-        found: list[Connection] = []
-        cursor = 0
-        while True:
-            answer = self._link.ask(f"list {cursor}")
-            found += [_connection(one) for one in answer.members("connections", most=_PAGE_MOST)]
-            following = answer.integer("next", low=0, high=_COUNT_MOST)
-            if following <= cursor:  # 0: that was the last page
-                return found
-            cursor = following
+        """See BrokerControl."""
+        return gate_connections(self._link)
 
     def health(self) -> BrokerHealth:
         """See BrokerControl."""
@@ -133,6 +125,19 @@ class MosquittoControl:
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """See BrokerControl."""
         self._link.publish(topic, payload, expires_s=expires_s)
+
+
+def gate_connections(link: GateLink) -> list[Connection]:
+    """Ask the gate who is connected, page by page. Whoever is so during the whole call is in the list."""
+    found: list[Connection] = []
+    cursor = 0
+    while True:
+        answer = link.ask(f"list {cursor}")
+        found += [_connection(one) for one in answer.members("connections", most=_PAGE_MOST)]
+        following = answer.integer("next", low=0, high=_COUNT_MOST)
+        if following <= cursor:  # 0: that was the last page
+            return found
+        cursor = following
 
 
 def gate_health(link: GateLink) -> BrokerHealth:

@@ -36,8 +36,10 @@ from birthmark_wire.errors import DecodeError
 RECONNECT_MIN_S: Final = 1
 RECONNECT_MAX_S: Final = 60
 KEEPALIVE_S: Final = 60
-SESSION_EXPIRY_S: Final = 86_400
-"""How long messages wait for a server that is away. A replica that never comes back holds its share no longer."""
+SESSION_EXPIRY_S: Final = 15
+"""How long messages wait for a server that is away: longer than a restart takes, and no longer, for Mosquitto goes on
+giving a replica that was killed its share of the devices' messages until then. What is lost is said again: by the
+server to a device that is silent (rotation/round.py), by a device at its next hello."""
 
 _MAX_INFLIGHT: Final = 1000
 _log: Final = logging.getLogger(__name__)

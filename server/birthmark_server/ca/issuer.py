@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark_server.ca import oids
 from birthmark_server.ca.der import bit_string, sequence
 from birthmark_server.ca.errors import ProfileViolation, TokenSpent, UntrustedCertificate
 from birthmark_server.ca.extensions import key_identifier, leaf_constants
@@ -99,6 +100,7 @@ class Issuer:
         self.crl_url = namespace.crl_url(name)
         self.key_id = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
         self._policies = _policies(certificate)
+        self._purposes = _purposes(certificate)
         self._random = random
         self._algorithm = algorithm_for(signer.public_key().curve)
         self._templates = {
@@ -172,6 +174,12 @@ class Issuer:
                 f"{name}: the certificate of {self.name} lacks the policies that this role is; "
                 f"make another CA: birthmark init --add {self.kind}"
             )
+        # A CA's key purposes say what its certificates are for; speaking for the CA itself is none of them (ADR 0014).
+        if not (self._purposes | {oids.OCSP_SIGNING}).issuperset(profile.key_purposes):
+            raise ProfileViolation(
+                f"{name}: the certificate of {self.name} lacks the key purposes that this role is; "
+                f"make another CA: birthmark init --add {self.kind}"
+            )
         if isinstance(request, InfraRequest):
             self._check_hosts(profile, alt_name)
         return profile, subject, alt_name
@@ -227,6 +235,11 @@ def _policies(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]
     """Return which policies hold below a CA: any other that a leaf asserts is void there (RFC 5280 §6.1.3)."""
     policies = certificate.extensions.get_extension_for_class(x509.CertificatePolicies).value
     return frozenset(policy.policy_identifier for policy in policies)
+
+
+def _purposes(certificate: x509.Certificate) -> frozenset[x509.ObjectIdentifier]:
+    """Return what keys below a CA may be for: RFC 5280 leaves it open, verifiers hold the leaf to it."""
+    return frozenset(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
 
 
 def _asked(request: LeafRequest, namespace: Namespace) -> tuple[CertificateProfile, str, list[x509.GeneralName]]:

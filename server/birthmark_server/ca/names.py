@@ -1,5 +1,6 @@
 """Which name a certificate of each profile may carry, and which hosts an installation may certify."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
@@ -15,10 +16,17 @@ RESERVED: Final = (
     CertificateProfile.SERVER,
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
+    CertificateProfile.COMMAND,
     CertificateProfile.DENY_LIST,
     CertificateProfile.OCSP,
 )
 """The profiles whose names begin with `srv-`, and no others."""
+
+_HOST: Final = re.compile(
+    r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*",
+    re.ASCII | re.IGNORECASE,
+)
+"""RFC 5280 §4.2.1.6: the preferred name syntax of RFC 1034 §3.5, its leftmost label a wildcard perhaps (RFC 6125)."""
 
 
 def check_name(name: str, profile: CertificateProfile) -> None:
@@ -42,8 +50,11 @@ def check_name(name: str, profile: CertificateProfile) -> None:
 
 def host_permitted(name: x509.GeneralName, namespace: Namespace) -> bool:
     """Return whether the Infra CA's constraints cover the name (RFC 5280 §4.2.1.10): a domain covers itself and what is
-    below it, an address lies within a network. Any other form of name is not covered."""
+    below it, an address lies within a network. Any other form of name is not covered, nor is a domain name that is
+    none: a verifier in C reads it up to its first NUL."""
     if isinstance(name, x509.DNSName):
+        if not _HOST.fullmatch(name.value):
+            return False
         return any(name.value == domain or name.value.endswith(f".{domain}") for domain in namespace.dns_domains)
     if isinstance(name, x509.IPAddress) and not isinstance(name.value, IPv4Network | IPv6Network):
         return any(name.value in network for network in namespace.ip_networks)

@@ -32,6 +32,7 @@ KP_BROKER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.2")
 KP_CONTROL: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.3")
 KP_STATION: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.4")
 KP_OPERATOR: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.5")
+KP_COMMAND: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.6")
 KP_DENY_LIST: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.1.7")
 
 # Certificate policies (BIRTHMARK_ARC.2): what we did before we issued.

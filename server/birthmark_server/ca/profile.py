@@ -161,6 +161,16 @@ PROFILES: Final = MappingProxyType(
             _host(CertificateProfile.SERVER, oids.KP_SERVER),
             _host(CertificateProfile.BROKER, oids.KP_BROKER),
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
+            Profile(
+                name=CertificateProfile.COMMAND,
+                issued_by=(CaKind.INFRA,),
+                lifetime=_YEAR,
+                most=_YEAR,
+                subject=NameOID.COMMON_NAME,
+                alt_name=AltName.ABSENT,
+                key_purposes=(oids.KP_COMMAND,),  # no clientAuth: it signs messages, and opens no door (docs/adr/0080)
+                policies=(oids.CP_INFRASTRUCTURE,),
+            ),
             _client(CertificateProfile.STATION, oids.KP_STATION),
             _client(CertificateProfile.OPERATOR, oids.KP_OPERATOR),
             _client(CertificateProfile.VIEWER, oids.KP_OPERATOR, oids.CP_VIEWER),
@@ -220,6 +230,7 @@ CA_PROFILES: Final = MappingProxyType(
                     oids.KP_CONTROL,
                     oids.KP_STATION,
                     oids.KP_OPERATOR,
+                    oids.KP_COMMAND,
                     oids.KP_DENY_LIST,
                 ),
                 policies=(oids.CP_INFRASTRUCTURE, *_ROLES),
@@ -233,15 +244,15 @@ EARLIER_CA_PROFILES: Final = MappingProxyType(
         CaKind.INFRA: (
             replace(
                 CA_PROFILES[CaKind.INFRA],
-                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-1],
+                key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-2],
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
         )
     }
 )
 """How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
-An Infra CA from before operators had roles and deny lists signers certifies all but those
-(docs/adr/0026-roles-are-policies.md)."""
+An Infra CA from before there were commands, signed deny lists and roles of operators certifies all but those
+(docs/adr/0026-roles-are-policies.md, docs/adr/0080-commands-are-signed-apart.md)."""
 
 CRITICAL: Final = MappingProxyType(
     {

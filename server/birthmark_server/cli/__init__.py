@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from birthmark_server.cli import (
     batch,
     broker,
+    campaign,
     certificate,
     config,
     context,
@@ -121,6 +122,7 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(manifest.app, name="manifest", rich_help_panel=looking)
     app.add_typer(batch.app, name="batch", rich_help_panel=looking)
     app.add_typer(device.app, name="device", rich_help_panel=looking)
+    app.add_typer(campaign.app, name="campaign", rich_help_panel=looking)
     app.add_typer(certificate.app, name="certificate", rich_help_panel=looking)
     app.add_typer(certificate.app, name="cert", hidden=True)
     app.add_typer(group.app, name="group", rich_help_panel=looking)

@@ -82,7 +82,8 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
 def _file_modes(settings: Settings, config: Path) -> Findings:
     ca = Path(settings.ca.folder)
     private = [Path(settings.server.key), *sorted(ca.glob("*.key")), Path(settings.database.journal)]
-    private += [Path(path) for path in (settings.broker.control_key, settings.broker.deny_key) if path]
+    keys = (settings.broker.control_key, settings.broker.command_key, settings.broker.deny_key)
+    private += [Path(path) for path in keys if path]
     kind, _, place = settings.ca.passphrase.partition(":")
     private += [Path(place)] if kind == "file" else []
     open_to_others = [path for path in private if path.exists() and path.stat().st_mode & 0o077]
@@ -318,6 +319,15 @@ def _broker(settings: Settings, now: datetime) -> Findings:
         )
         return
     yield from _leaf("control certificate", broker.control_certificate, now, [])
+    if broker.command_certificate:
+        yield from _leaf("command certificate", broker.command_certificate, now, [])
+    else:
+        yield Finding(
+            State.SOON,
+            "commands",
+            "no command certificate is set: devices can be told nothing",
+            "birthmark certificate issue command command, then set [broker] command_*",
+        )
     where = f"{broker.control_host or broker.host}:{broker.control_port or broker.port}"
     answer = broker_check.ask_broker(settings)
     if answer.connected:

@@ -1,4 +1,4 @@
-"""Certificates of the installation's own: server, broker, control, stations, operators; each with a key made here.
+"""Certificates of the installation's own: servers, broker, stations, operators; each with a key made here.
 
 The record is in the database before a file is written: a certificate that nobody remembers could not be revoked.
 """
@@ -35,6 +35,7 @@ ROLES: Final = (
     CertificateProfile.SERVER,
     CertificateProfile.BROKER,
     CertificateProfile.CONTROL,
+    CertificateProfile.COMMAND,
     CertificateProfile.STATION,
     *PROFILE_OF.values(),
     CertificateProfile.DENY_LIST,
@@ -80,9 +81,9 @@ def issue_infrastructure(
 ) -> Issued:
     """Make a P-256 key, have the Infra CA certify it, and put the certificate on record.
 
-    name: without the `srv-` that the names of the server's own begin with; it is put there. hosts: DNS names and IP
-    addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that the
-    installation may not certify.
+    name: without the `srv-` that the names of the server's own begin with (names.RESERVED); it is put there. hosts: DNS
+    names and IP addresses, for server and broker only. by: who has it issued. Raises ProfileViolation for names that
+    the installation may not certify.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     request = InfraRequest(

@@ -226,6 +226,7 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
             (CertificateProfile.BROKER, [plan.broker_name], plan.folder / "broker"),
             (CertificateProfile.CONTROL, [], plan.folder),
             (CertificateProfile.DENY_LIST, [], plan.folder),
+            (CertificateProfile.COMMAND, [], plan.folder),
         ):
             if not (place / f"{profile}.pem").exists():
                 files.make_folder(place)
@@ -267,5 +268,7 @@ def _settings(plan: _Plan) -> str:
             "broker.control_key": "control.key",
             "broker.deny_certificate": "deny-list.pem",
             "broker.deny_key": "deny-list.key",
+            "broker.command_certificate": "command.pem",
+            "broker.command_key": "command.key",
         }
     )

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark_server.ca import files
 from birthmark_server.cli.infrastructure import Issued, write_person
 from birthmark_server.cli.output import Column, Json, Limit, moment, parts, print_json, say, show, who
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
@@ -56,6 +57,7 @@ def add(
     for ending in ("pem", "p12"):
         if (folder / f"{name}.{ending}").exists():
             raise FileExistsError(17, "is there already; nothing was overwritten", str(folder / f"{name}.{ending}"))
+    files.make_folder(folder)  # before anything is issued that could then not be kept
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
     asked = NewOperator(name=name, role=role, csr=request.public_bytes(Encoding.PEM).decode())

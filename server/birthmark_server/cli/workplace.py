@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,6 +28,9 @@ from birthmark_server.roles import Role, require
 from birthmark_server.settings import Settings
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api.desk import Desk
+
+if TYPE_CHECKING:
+    from birthmark_server.store.sql.store import SqlStore
 
 SYSTEM_CONFIG: Final = Path("/etc/birthmark/birthmark.toml")
 LOCAL_CONFIG: Final = Path("birthmark.toml")
@@ -123,6 +126,13 @@ class Workplace:
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store
 
+    @contextmanager
+    def sql_store(self) -> "Iterator[SqlStore]":
+        """As store(), with what only the database itself offers: jobs and campaigns."""
+        settings = self.settings()
+        with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
+            yield store
+
     def actor(self, store: Store, operator: Path | None, *, allowed: frozenset[Role], what: str) -> str:
         """Return under which name what follows is recorded: a proven operator's, or the Unix user's. Raise
         RoleNotAllowed for an operator whose role does not cover it."""
@@ -145,7 +155,7 @@ def _open_authority(settings: Settings, with_keys: bool) -> Authority:
 
 
 @contextmanager
-def open_database(url: str, *, journal: Path, create: bool = False) -> Iterator[Store]:
+def open_database(url: str, *, journal: Path, create: bool = False) -> "Iterator[SqlStore]":
     """Open a database for the length of a with block. create: make it, or bring it up to this version."""
     # Only here: SQLAlchemy takes longer to load than all the rest, and help and shell completion need none of it.
     from birthmark_server.store.open import open_store

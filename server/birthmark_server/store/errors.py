@@ -72,6 +72,18 @@ class UnknownSwap(NotFound):
     code = "unknown-swap"
 
 
+class UnknownJob(NotFound):
+    """No job of that id."""
+
+    code = "unknown-job"
+
+
+class UnknownCampaign(NotFound):
+    """No campaign of that name."""
+
+    code = "unknown-campaign"
+
+
 class NonceUnknown(NotFound):
     """The EST nonce is not there, was used, has expired, or belongs to another device."""
 

@@ -42,7 +42,12 @@ class SharedCommit:
 
     def read(self, work: "Callable[[Transaction], T]") -> T:
         """Run `work`, which sees what was written here before."""
-        return work(self._transaction)
+        try:
+            return work(self._transaction)
+        except self._back_end.error as error:
+            if self._begun:  # the trouble may have undone all; a savepoint would then begin, and commit, one of its own
+                self._broken = error
+            raise
 
     def write(self, work: "Callable[[Transaction], T]") -> T:
         """Run `work` behind a savepoint; what it raises undoes it alone. Raise StoreFailed if the rest is lost."""

@@ -7,7 +7,9 @@ HTTP's shell.
 
 The hop (workers.py): a request's work is a few TPM checks and one or two durable commits. On the loop, every commit
 would stop all other connections for as long as the disk takes; in a worker, the next handshake is computed meanwhile.
-Answers that come from memory (cacerts, health, CRLs) stay on the loop.
+Answers that come from memory (cacerts, health, CRLs) stay on the loop. What reaches beyond the database, as a
+revocation does to the broker, has a thread of its own: each of its writes is durable when the store returns, so the
+broker hears of nothing that may not last, and neither a batch nor the database's lock waits for it.
 """
 
 import asyncio
@@ -113,6 +115,8 @@ class HttpShell:
                 call = replace(call, body=await self._read_body(request, route.most_body_bytes))
             if route.cheap:
                 answer, source = self._work(route, call)
+            elif route.alone:
+                answer, source = await asyncio.to_thread(self._work, route, call)
             else:
                 answer, source = await self._workers.run(partial(self._work, route, call))
         except Exception as error:  # whatever it is: the table says what becomes of it, and a client sees no trace
@@ -187,10 +191,11 @@ def address_from_tcp(request: web.BaseRequest) -> str:
 
 
 def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
-    """Return the client certificate that this connection's handshake verified."""
+    """Return the client certificate that this connection's handshake verified. Raise Malformed if the connection is
+    gone: who left is not one who showed none."""
     transport = request.transport
     if transport is None:
-        return None
+        raise Malformed("the connection ended with the request")
     tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
     return None if tls is None else tls.getpeercert(binary_form=True)
 

@@ -101,6 +101,7 @@ class Route:
     est: errors are worded as RFC 7030 wants them.
     cheap: answered from memory, on the event loop; all others run in a worker. A cheap one is public.
     most_body_bytes: more than the settings' limit; the door is then looked at before the body is read. 0: that limit.
+    alone: acts on more than the store, which must have it on its disk before: not part of a batch (workers.py).
     contract: what goes in and comes out, for who writes to it (openapi.py); None where docs/protocol.md says so.
     """
 
@@ -111,6 +112,7 @@ class Route:
     est: bool = False
     cheap: bool = field(default=False, kw_only=True)
     most_body_bytes: int = field(default=0, kw_only=True)
+    alone: bool = field(default=False, kw_only=True)
     contract: Contract | None = field(default=None, kw_only=True)
 
 

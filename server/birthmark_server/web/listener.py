@@ -1,9 +1,12 @@
 """Connections that speak HTTP: aiohttp's low-level protocol, told when to end and how to word what is not HTTP."""
 
 import asyncio
+import fcntl
 import itertools
 import logging
 import secrets
+import struct
+import termios
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -12,6 +15,7 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from birthmark_server.errors import BirthmarkError, Malformed
+from birthmark_server.web import tls_transport
 from birthmark_server.web.doors import Answer
 from birthmark_server.web.problems import answer_for
 from birthmark_server.web.shortcut import Shortcut
@@ -91,7 +95,17 @@ class Listener:
 class _Connection(RequestHandler):
     """aiohttp's HTTP protocol, held to the listener's limits, with problem documents for what is not HTTP."""
 
-    __slots__ = ("_address", "_heard", "_held", "_observer", "_refused", "_request_ids", "_shortcut", "_timeout_s")
+    __slots__ = (
+        "_address",
+        "_heard",
+        "_held",
+        "_look_again",
+        "_observer",
+        "_refused",
+        "_request_ids",
+        "_shortcut",
+        "_timeout_s",
+    )
 
     def __init__(
         self,
@@ -112,6 +126,7 @@ class _Connection(RequestHandler):
         self._observer = observer
         self._address = ""
         self._refused = False
+        self._look_again: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read, unless the observer does not let the peer in."""
@@ -122,6 +137,7 @@ class _Connection(RequestHandler):
                 self._refused = True
                 transport.abort()  # type: ignore[attr-defined]  # a selector's transport
                 return
+            self._hang_up_if_stalled(transport, 0)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -163,8 +179,23 @@ class _Connection(RequestHandler):
         if self._refused:
             return
         super().connection_lost(exc)
+        if self._look_again is not None:
+            self._look_again.cancel()
         if self._observer is not None:
             self._observer.closed(self._address)
+
+    def _hang_up_if_stalled(self, transport: Any, before: int) -> None:
+        """Cut off a peer that has taken nothing since the last look: asyncio's transports wait for ever, even closed.
+        Ours sees to that itself. before: what was unsent or not acknowledged then, in bytes."""
+        unsent = transport.get_write_buffer_size()
+        if unsent:
+            unsent += _unacknowledged(transport.get_extra_info("socket"))
+            if unsent == before:
+                transport.abort()
+                return
+        self._look_again = self._loop.call_later(
+            tls_transport.STALL_TIMEOUT_S, self._hang_up_if_stalled, transport, unsent
+        )
 
     def handle_error(
         self,
@@ -185,6 +216,12 @@ class _Connection(RequestHandler):
         response = to_response(answer_for(error, request_id=request_id), request_id)
         response.force_close()
         return response
+
+
+def _unacknowledged(sock: Any) -> int:
+    """Return how much the kernel still holds of what was sent (SIOCOUTQ): a slow peer's progress shows here first."""
+    (length,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))
+    return int(length)
 
 
 def to_response(answer: Answer, request_id: str) -> web.Response:

@@ -89,8 +89,18 @@ class Workers:
 def _try(job: _Job) -> _Outcome:
     try:
         return _Outcome(job, job.work())
+    except StopIteration as error:  # no future takes one
+        return _Outcome(job, error=_bug(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's
         return _Outcome(job, error=error)
+    except BaseException as error:  # noqa: BLE001 - a panic in Rust is one, and must end neither thread nor server
+        return _Outcome(job, error=_bug(error))
+
+
+def _bug(error: BaseException) -> Exception:
+    bug = RuntimeError(f"a request ended by {type(error).__name__}: {error}")
+    bug.__cause__ = error
+    return bug
 
 
 def _settle(outcomes: list[_Outcome]) -> None:

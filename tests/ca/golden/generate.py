@@ -47,6 +47,7 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.SERVER: InfraRequest(CertificateProfile.SERVER, P256, "srv-server", *hosts),
         CertificateProfile.BROKER: InfraRequest(CertificateProfile.BROKER, P256, "srv-broker", *hosts),
         CertificateProfile.CONTROL: InfraRequest(CertificateProfile.CONTROL, P256, "srv-control"),
+        CertificateProfile.COMMAND: InfraRequest(CertificateProfile.COMMAND, P256, "srv-command"),
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
         **{profile: InfraRequest(profile, P384, "alice") for profile in OPERATOR_PROFILES},
         CertificateProfile.DENY_LIST: InfraRequest(CertificateProfile.DENY_LIST, P256, "srv-deny-list"),

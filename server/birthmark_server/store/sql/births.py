@@ -122,7 +122,7 @@ def _bring_home(tx: Transaction, birth: Birth) -> Device:
     _require_same_identity(known, birth)
     new_key = known.birth_spki_sha256 != birth.device.birth_spki_sha256
     if birth.swap is not None:
-        use_swap(tx, birth.swap, ek_sha256=birth.device.ek_sha256, at=birth.at)
+        use_swap(tx, known.device_id, ek_sha256=birth.device.ek_sha256, at=birth.at)
         drop_endorsements(tx, known)
         claims = kept_claims(birth.device.other_ek_sha256, proven=birth.device.ek_sha256)
         take_endorsements(tx, replace(birth.device, other_ek_sha256=claims))

@@ -3,7 +3,7 @@
 Entries of one journal are in order. Journals of several replicas are merged by clocks that agree only roughly, so an
 entry may come before what it rests on (a revocation before its certificate, a certificate before its device): it
 waits, and what still waits at the end is reported. Devices are told whole: the highest epoch wins, whatever the order.
-Last of all what was revoked or denied is held against the outcome (settlement.py).
+Last of all what was revoked or denied is held against the outcome (settlement.py, late_certificates.py).
 """
 
 import logging
@@ -32,6 +32,7 @@ from birthmark_server.store.journal_entries import (
 )
 from birthmark_server.store.sql import certificates, crl, denials, devices, revocation, setup, swaps
 from birthmark_server.store.sql.births import count_again
+from birthmark_server.store.sql.late_certificates import revoke_late
 from birthmark_server.store.sql.settlement import settle
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def replay(database: Database, entries: Iterable[Entry]) -> int:
             _log.warning("replay: %d journal entries rest on something in no journal, first %r", len(still), still[0])
             break
         waiting = still
-    return applied + database.replay(settle)
+    return applied + database.replay(settle) + database.replay(revoke_late)
 
 
 def _apply_all(tx: Transaction, page: list[Entry]) -> tuple[int, list[Entry]]:

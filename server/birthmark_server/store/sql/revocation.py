@@ -5,6 +5,7 @@ lifted. Where the device stands follows from its state alone; the rows say who d
 what it reads was lifted since.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -115,11 +116,21 @@ def revoke_certificate(
 
 
 def put_revocation(tx: Transaction, entry: DeviceRevoked) -> bool:
-    """Return True if this revocation was not on record."""
+    """Return True if this revocation was not on record.
+
+    Where another one has its epoch, from another history or because a commit failed, it gets one below 0, which no
+    device has: a readmission that lifts the other must not be taken to have lifted this one.
+    """
     revocation = DeviceRevocation(
         entry.device_id, entry.epoch, entry.reason, entry.at, entry.by, state=entry.state, note=entry.note
     )
-    return tx.run(_INSERT, **revocation_values(revocation)) == 1
+    if tx.run(_INSERT, **revocation_values(revocation)) == 1:
+        return True
+    known = device_revocations(tx, entry.device_id)
+    if any((each.at, each.reason, each.state) == (entry.at, entry.reason, entry.state) for each in known):
+        return False
+    below = min(0, *(each.epoch for each in known)) - 1
+    return tx.run(_INSERT, **revocation_values(replace(revocation, epoch=below))) == 1
 
 
 def lift_revocation(tx: Transaction, entry: RevocationLifted) -> bool:

@@ -49,6 +49,8 @@ from birthmark_server.store.sql import (
     status,
     swaps,
 )
+from birthmark_server.store.sql.campaign_store import SqlCampaigns
+from birthmark_server.store.sql.job_store import SqlJobs
 from birthmark_server.store.sql.replay import replay
 
 
@@ -57,6 +59,8 @@ class SqlStore(Store):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.jobs = SqlJobs(database)
+        self.campaigns = SqlCampaigns(database)
         self._read = database.read
         self._write = database.write
 

@@ -124,11 +124,11 @@ def approve_swap(
     return approved
 
 
-def use_swap(tx: Transaction, swap: BoardSwap, *, ek_sha256: str, at: datetime) -> None:
+def use_swap(tx: Transaction, device_id: str, *, ek_sha256: str, at: datetime) -> None:
     """Take the approved swap of this device to this EK; raise SwapNotApproved if there is none any more."""
-    row = tx.row(_USE, key=swap.device_id, ek=ek_sha256, now=to_us(at))
+    row = tx.row(_USE, key=device_id, ek=ek_sha256, now=to_us(at))
     if row is None:
-        raise SwapNotApproved(f"no approved swap of {swap.device_id} to EK {ek_sha256} is open")
+        raise SwapNotApproved(f"no approved swap of {device_id} to EK {ek_sha256} is open")
     tx.tell(swap_from(row))
 
 

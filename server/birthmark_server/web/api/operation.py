@@ -56,9 +56,17 @@ class Operations:
     answers: AnswerBook
 
     def route(
-        self, method: str, path: str, roles: frozenset[Role], contract: Contract, act: Act, *, most_body_bytes: int = 0
+        self,
+        method: str,
+        path: str,
+        roles: frozenset[Role],
+        contract: Contract,
+        act: Act,
+        *,
+        most_body_bytes: int = 0,
+        alone: bool = False,
     ) -> Route:
-        """Return the route of one operation, whose door is for these roles."""
+        """Return the route of one operation, whose door is for these roles. most_body_bytes, alone: see Route."""
 
         def handle(call: Call, caller: Caller) -> Answer:
             who, role = _operator(caller)
@@ -75,7 +83,8 @@ class Operations:
                 return answer()
             return self.answers.once(who, call, f"{method} {path}", answer)
 
-        return Route(method, path, for_roles(roles), handle, contract=contract, most_body_bytes=most_body_bytes)
+        door = for_roles(roles)
+        return Route(method, path, door, handle, contract=contract, most_body_bytes=most_body_bytes, alone=alone)
 
 
 def _operator(caller: Caller) -> tuple[str, Role]:

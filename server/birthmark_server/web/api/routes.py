@@ -213,10 +213,28 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
+ALONE: Final = frozenset(
+    ("POST", path)
+    for path in (
+        "/v1/devices/{id}/revoke",
+        "/v1/devices/{id}/swap/approval",
+        "/v1/denials",
+        "/v1/certificates/{id}/revoke",
+        "/v1/models",
+    )
+)
+"""Durable before anybody hears of it (Route.alone): the desk tells the broker of the first four, and enrollments
+remember what a model demands."""
+
+
 def operator_routes(open_desk: OpenDesk, store: FleetStore, *, now: Callable[[], datetime]) -> list[Route]:
     """Return the routes of operators. A room beside this one (campaigns) makes its own with the same `Operations`."""
     operations = Operations(open_desk, AnswerBook(store, now))
     return [
-        operations.route(*entry, most_body_bytes=MANIFEST_BYTES if entry[:2] == ("POST", "/v1/manifest") else 0)
+        operations.route(
+            *entry,
+            most_body_bytes=MANIFEST_BYTES if entry[:2] == ("POST", "/v1/manifest") else 0,
+            alone=entry[:2] in ALONE,
+        )
         for entry in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE)
     ]

@@ -1,0 +1,152 @@
+"""What has to be done now and then, by any server: send what is due, end what is late, retire what is proven.
+
+Any number of servers do a round at the same time: what one has claimed the others pass over, for as long as it takes to
+send it (store/job_protocol.py). A server that dies in between has sent it or not; after that time another one sends it
+again, which a device that has it already answers as it did.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from birthmark_server.broker.control import Connection
+from birthmark_server.broker.errors import BrokerUnavailable
+from birthmark_server.broker.policy import Role
+from birthmark_server.domain import CertificateRecord
+from birthmark_server.jobs import Job, JobEvent, JobState, Retirement, after
+from birthmark_server.rotation.hearing import Publisher, Together
+from birthmark_server.rotation.service import RotationService
+from birthmark_server.store.errors import UnknownCertificate, UnknownDevice
+from birthmark_server.store.job_protocol import JobStore
+
+MOST_AT_ONCE: Final = 500
+_FIRST_AGAIN: Final = timedelta(seconds=15)
+_LAST_AGAIN: Final = timedelta(hours=1)
+_FIRST_LOOK: Final = timedelta(seconds=2)
+_LAST_LOOK: Final = timedelta(minutes=10)
+_log: Final = logging.getLogger(__name__)
+
+LATE: Final = {
+    JobState.WAITING: ("not-accepted", "the device did not accept before the deadline"),
+    JobState.ACCEPTED: ("no-request", "the device accepted, and sent no request that could be granted"),
+    JobState.ISSUED: ("not-used", "the device was issued a certificate, and did not say that it uses it"),
+    JobState.ACTIVE: ("not-seen", "the device says that it uses its certificate; the broker never showed it"),
+}
+"""Why a job expired, by where it stood, if nothing worse was noted before."""
+
+
+class Broker(Protocol):
+    """The part of BrokerControl and its link that a round needs."""
+
+    @property
+    def live(self) -> bool: ...
+
+    def connections(self) -> list[Connection]: ...
+
+
+class Cut(Protocol):
+    """Tells the broker which serial numbers are not to come back. May raise OSError."""
+
+    def __call__(self, serials: Collection[str]) -> None: ...
+
+
+class Round:
+    """One server's share of the work. cut: None where revocations reach the broker by CRL only."""
+
+    def __init__(
+        self,
+        *,
+        store: Together,
+        jobs: JobStore,
+        service: RotationService,
+        publisher: Publisher,
+        broker: Broker,
+        cut: Cut | None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._service = service
+        self._publisher = publisher
+        self._broker = broker
+        self._cut = cut
+        self._now = now
+
+    def run(self) -> int:
+        """Do what is due; return how much was done. 0: come back in a second."""
+        done = self.end_late()
+        if self._broker.live:
+            done += self.send_due() + self.retire_proven()
+        return done
+
+    def end_late(self) -> int:
+        """End the jobs whose deadline has passed."""
+        at = self._now()
+        late = self._jobs.due_deadlines(at=at, limit=MOST_AT_ONCE)
+        if not late:
+            return 0
+        with self._store.together():
+            return sum(self._jobs.change_job(job, expired(job, at)) for job in late)
+
+    def send_due(self) -> int:
+        """Send the commands that are due."""
+        at = self._now()
+        claimed = self._jobs.claim_due(at=at, limit=MOST_AT_ONCE, following=lambda job: _again(job, at))
+        for job in claimed:
+            said = self._service.reminder(job, at=at)
+            try:
+                if said is not None:
+                    self._publisher.publish(said.topic, said.payload, expires_s=said.expires_s)
+            except BrokerUnavailable as error:
+                _log.warning("commands not sent", extra={"fields": {"count": len(claimed), "reason": str(error)}})
+                return 0
+        return len(claimed)
+
+    def retire_proven(self) -> int:
+        """Retire the older certificates of devices that the broker shows with their new ones."""
+        at = self._now()
+        waiting = self._jobs.claim_retirements(at=at, limit=MOST_AT_ONCE, following=lambda one: _look_again(one, at))
+        if not waiting:
+            return 0
+        try:
+            shown = self._broker.connections()
+        except BrokerUnavailable as error:
+            _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
+            return 0
+        live = {(one.identity, one.serial) for one in shown if one.role is Role.DEVICE}
+        proven = [one for one in waiting if (one.device_id, one.serial_number) in live]
+        revoked: list[CertificateRecord] = []
+        with self._store.together():
+            for one in proven:
+                try:
+                    revoked += self._jobs.retire(one, at=at, by=f"device:{one.device_id}")
+                except (UnknownDevice, UnknownCertificate) as error:
+                    _log.error("not retired", extra={"fields": {"device": one.device_id, "reason": str(error)}})
+        if revoked and self._cut is not None:
+            try:
+                self._cut({record.serial_number for record in revoked})
+            except OSError as error:
+                # They are revoked all the same, and nobody uses them; the next CRL carries them.
+                _log.error("broker not told", extra={"fields": {"count": len(revoked), "reason": str(error)}})
+        return len(proven)
+
+
+def expired(job: Job, at: datetime) -> Job:
+    """Return the job as its deadline leaves it."""
+    state = after(job.state, JobEvent.TIMED_OUT)
+    if state is None:
+        raise ValueError(f"a job that is {job.state} has no deadline")
+    code, detail = (job.code, job.detail) if job.code else LATE[job.state]
+    return replace(
+        job, state=state, nonce=b"", nonce_expires_at=None, send_at=None, code=code, detail=detail, ended_at=at
+    )
+
+
+def _again(job: Job, at: datetime) -> datetime:
+    return at + min(_FIRST_AGAIN * 4.0 ** min(job.sends, 6), _LAST_AGAIN)
+
+
+def _look_again(retirement: Retirement, at: datetime) -> datetime:
+    return at + min(_FIRST_LOOK * 2.0 ** min(retirement.looks, 10), _LAST_LOOK)

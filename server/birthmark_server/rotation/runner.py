@@ -1,0 +1,82 @@
+"""Campaigns in a running server: one look after the other, and the outside checks.
+
+Any number of servers run this. A look is one transaction of the store (CampaignStore.step), so a server that is killed
+in one has done nothing and the next one takes over at once. A check is asked in a thread of its own, so that one that
+hangs holds nothing up; it is leased, so that one server asks it, and another one after that if the first is gone.
+"""
+
+import logging
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+
+from birthmark_server.campaigns import Campaign, CampaignEvent, NotNow
+from birthmark_server.rotation.plan import decide
+from birthmark_server.store.campaign_protocol import CampaignStore
+
+CHECK_LEASE: Final = timedelta(seconds=30)
+CHECK_TIMEOUT_S: Final = 10.0
+CHECKED_BY: Final = "check"
+_MOST_CHECKS: Final = 4
+_log: Final = logging.getLogger(__name__)
+
+
+class CampaignRunner:
+    """See engine.Work. lease: how long until a check that gave no leave is asked again."""
+
+    def __init__(
+        self, *, campaigns: CampaignStore, now: Callable[[], datetime], lease: timedelta = CHECK_LEASE
+    ) -> None:
+        self._campaigns = campaigns
+        self._now = now
+        self._lease = lease
+        self._checks: list[threading.Thread] = []
+
+    def run(self) -> int:
+        """Look at each open campaign once, about; return how much was done."""
+        self._start_checks()
+        done, began = 0, self._now()
+        while (here := self._campaigns.step(partial(decide, now=began), at=began)) is not None:
+            done += here
+        return done
+
+    def _start_checks(self) -> None:
+        self._checks = [check for check in self._checks if check.is_alive()]
+        while len(self._checks) < _MOST_CHECKS:
+            campaign = self._campaigns.claim_check(at=self._now(), lease=self._lease)
+            if campaign is None:
+                return
+            check = threading.Thread(target=self._check, args=(campaign,), name="campaign_check", daemon=True)
+            check.start()
+            self._checks.append(check)
+
+    def _check(self, campaign: Campaign) -> None:
+        """Ask; approve on 2xx. Whatever else comes, or nothing, the campaign goes on holding, and asks again."""
+        said = ask(campaign)
+        _log.info("campaign check", extra={"fields": {"campaign": campaign.campaign_id, "said": said or "go on"}})
+        if said:
+            return
+        try:
+            self._campaigns.happen(campaign.campaign_id, CampaignEvent.APPROVED, by=CHECKED_BY, at=self._now())
+        except NotNow:
+            pass  # somebody was faster, or aborted it
+        except Exception:  # noqa: BLE001 - a thread of its own: the next check may do better
+            _log.exception("campaign not approved", extra={"fields": {"campaign": campaign.campaign_id}})
+
+
+def ask(campaign: Campaign) -> str:
+    """GET the campaign's check with its id and next stage; return why it may not go on, empty where it may."""
+    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 1})
+    url = campaign.strategy.check_url
+    try:
+        with urllib.request.urlopen(  # noqa: S310 - the scheme was checked when the campaign was started
+            f"{url}{'&' if '?' in url else '?'}{query}", timeout=CHECK_TIMEOUT_S
+        ) as answer:
+            return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        return str(error) or type(error).__name__

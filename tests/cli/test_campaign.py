@@ -1,0 +1,198 @@
+"""`birthmark campaign`, on a database with devices and no server: what is planned, kept, shown and refused."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from birthmark_server.campaigns import BadCampaign, CampaignEvent, Decision, Hold, Rate, Strategy, Window
+from birthmark_server.cli.campaign_options import moment_of, strategy
+from birthmark_server.domain import CertificateProfile
+from birthmark_server.errors import Refused
+from birthmark_server.jobs import JobState
+from birthmark_server.store.protocol import Issuance
+from cli.conftest import Birthmark, Ran
+from cli.test_operators import open_database, put_on_record
+from store.values import certificate
+
+
+@pytest.fixture
+def fleet(installation: Path) -> list[str]:
+    """Three devices with an operational certificate each, and one without."""
+    ids = [put_on_record(installation, number) for number in range(4)]
+    store = open_database(installation)
+    at = datetime.now(UTC)
+    for device_id in ids[:3]:
+        record = replace(
+            certificate(device_id, device_id, profile=CertificateProfile.LDEVID_SOFTWARE),
+            issued_at=at,
+            not_after=at + timedelta(days=30),
+        )
+        store.commit_issuance(Issuance(device_id, 1, record, None, None, at))
+    store.close()
+    return ids
+
+
+def told(ran: Ran) -> dict[str, object]:
+    assert ran.status == 0, ran.err
+    found: dict[str, object] = json.loads(ran.out)
+    return found
+
+
+def test_a_plan_says_who_and_who_not_and_keeps_nothing(birthmark: Birthmark, fleet: list[str]) -> None:
+    dry = told(birthmark("campaign", "plan", "--canaries", "1", "--json"))
+    stages = dry["stages"]
+    assert isinstance(stages, list)
+    assert sorted(one for stage in stages for one in stage) == fleet[:3]
+    assert [len(stage) for stage in stages] == [1, 2]
+    assert dry["left_out"] == {
+        fleet[3]: "unsupported: it has no operational certificate that stands; it comes home over EST"
+    }
+    words = birthmark("campaign", "plan", "--canaries", "1")
+    assert "left out, and why" in words.out
+    assert "load by the hour" in words.out
+    assert json.loads(birthmark("campaign", "list", "--json").out) == []
+
+
+def test_a_campaigns_life(birthmark: Birthmark, fleet: list[str], installation: Path) -> None:
+    started = birthmark("campaign", "start", "winter", "--canaries", "1", "--approval", "--json")
+    assert "birthmark campaign watch winter" in started.err
+    assert birthmark("campaign", "start", "winter").status != 0
+    for verb in ("pause", "resume"):
+        assert birthmark("campaign", verb, "winter", "--reason", "storm").status == 0
+    again = birthmark("campaign", "resume", "winter")
+    assert (again.status != 0, "a campaign that is running can't be resumed" in again.err) == (True, True)
+    assert birthmark("campaign", "approve", "winter").status != 0
+    store = open_database(installation)
+    store.campaigns.happen("winter", CampaignEvent.HELD, by="", at=datetime.now(UTC))
+    store.close()
+    assert birthmark("campaign", "approve", "winter").status == 0
+    assert birthmark("campaign", "retry", "winter").status == 0
+    assert birthmark("campaign", "abort", "winter", "--reason", "wrong CA").status == 0
+    assert birthmark("campaign", "retry", "winter").status != 0
+    shown = told(birthmark("campaign", "show", "winter", "--json"))
+    happenings = shown["happenings"]
+    assert isinstance(happenings, list)
+    assert [one["event"] for one in happenings] == [
+        *("started", "paused", "resumed", "held", "approved", "retried", "aborted")
+    ]
+    assert all(one["by"].startswith("local:") for one in happenings if one["event"] != "held")
+    assert happenings[-1]["reason"] == "wrong CA"
+    words = birthmark("campaign", "show", "winter", "--state", "skipped").out
+    assert "aborted by local:" in words
+    assert all(one in words for one in fleet[:3])
+    assert fleet[3] not in words
+    assert "winter" in birthmark("campaign", "list").out
+
+
+def test_watch_ends_with_its_campaign(birthmark: Birthmark, fleet: list[str], installation: Path) -> None:
+    birthmark("campaign", "start", "one", "--device", fleet[0])
+    birthmark("campaign", "abort", "one", "--reason", "enough")
+    lines = [json.loads(line) for line in birthmark("campaign", "watch", "one", "--json").out.splitlines()]
+    assert [line["campaign"]["state"] for line in lines] == ["aborted"]
+    drawn = birthmark("campaign", "watch", "one").out
+    assert "one: aborted" in drawn
+    assert "enough" in drawn
+
+
+def test_a_device_is_in_one_campaign(birthmark: Birthmark, fleet: list[str], installation: Path) -> None:
+    birthmark("campaign", "start", "one", "--device", fleet[0])
+    store = open_database(installation)
+    store.campaigns.step(lambda _: Decision(start=1), at=datetime.now(UTC))
+    job = store.jobs.open_job(fleet[0])
+    assert job is not None
+    assert job.state is JobState.WAITING
+    store.close()
+    refused = birthmark("campaign", "start", "two", "--device", fleet[0])
+    assert refused.status != 0
+    assert "busy: campaign one" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "none-such"], "the selection is empty"),
+        (["--device", "sw-99"], "sw-99"),
+        (["--device", "sw-3"], "can be told now: unsupported"),
+        (["--issued-by", "fleet-1999"], "fleet-1999"),
+        (["--expiring-before", "soon"], "--expiring-before"),
+        (["--stages", "10,50"], "rise to 100"),
+        (["--stages", "a"], "--stages"),
+        (["--rate", "1,2"], "--rate"),
+        (["--window", "25:00-26:00"], "window"),
+        (["--window", "noon"], "--window"),
+        (["--window", "someday 08:00-09:00"], "someday"),
+        (["--at-once", "0"], "most_at_once"),
+        (["--success", "101"], "success_percent: want 0 to 100, got 101"),
+        (["--deadline", "0h"], "--deadline"),
+        (["--check", "file:///etc/passwd"], "http"),
+        (["--check", "http://x", "--approval"], "not for both"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_nothing_is_kept(
+    birthmark: Birthmark, fleet: list[str], words: list[str], said: str
+) -> None:
+    refused = birthmark("campaign", "start", "bad", *words)
+    assert refused.status != 0
+    assert said in refused.err
+    assert refused.err.count("\n") == 1
+    assert json.loads(birthmark("campaign", "list", "--json").out) == []
+
+
+def test_what_is_not_there_is_said(birthmark: Birthmark) -> None:
+    for verb in ("show", "watch", "pause", "resume", "approve", "abort", "retry"):
+        refused = birthmark("campaign", verb, "none")
+        assert (refused.status != 0, "no campaign 'none'" in refused.err) == (True, True)
+
+
+# -- words to values
+
+PLAIN = {
+    "canaries": 0,
+    "stages": "100",
+    "rate": "",
+    "window": None,
+    "at_once": 500,
+    "success": 95,
+    "abort_at": 20,
+    "abort_sample": 10,
+    "approval": False,
+    "check": "",
+    "late_joiners": False,
+    "deadline": "24h",
+}
+
+
+def test_without_words_a_strategy_is_as_its_defaults() -> None:
+    assert strategy(**PLAIN) == Strategy()  # type: ignore[arg-type]
+
+
+def test_words_become_a_strategy() -> None:
+    words = {
+        **PLAIN,
+        "stages": "10,100",
+        "rate": "10,1.5,500",
+        "window": ["sat,sun 08:00-20:30", "22:00-04:00"],
+        "approval": True,
+        "deadline": "7d",
+    }
+    assert strategy(**words) == Strategy(  # type: ignore[arg-type]
+        stages=(10, 100),
+        rate=Rate(10, 1.5, 500),
+        windows=(Window(480, 1230, (5, 6)), Window(1320, 240)),
+        hold=Hold.APPROVAL,
+        deadline_s=7 * 86_400,
+    )
+
+
+def test_a_time_is_a_date_or_a_span() -> None:
+    assert moment_of("") is None
+    assert moment_of("2026-12-31") == datetime(2026, 12, 31, tzinfo=UTC)
+    until = moment_of("7d")
+    assert until is not None
+    assert timedelta(days=6, hours=23) < until - datetime.now(UTC) <= timedelta(days=7)
+    with pytest.raises(BadCampaign):
+        moment_of("tomorrow")
+    assert issubclass(BadCampaign, Refused)
