@@ -242,6 +242,19 @@ class RestoreContract:
         assert restored.replay(told(world)) == 0
         assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
 
+    def test_a_certificate_from_before_a_lifted_quarantine_is_good(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """A quarantine takes no certificate away, so none that comes to light after it either."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.commit_issuance(issuance(known, "lost", None, at=NOW))
+        restored.quarantine_device(known.device_id, at=NOW + DAY, by="alice")
+        restored.restore_device(known.device_id, at=NOW + DAY, by="alice")
+        restored.replay(told(world))
+        assert [one.revoked_at for one in restored.device_certificates(known.device_id)] == [None, None]
+
     def test_a_quarantine_told_late_does_not_soften_a_revocation(
         self, store: Store, world: World, other_world: World
     ) -> None:
