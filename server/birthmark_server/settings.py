@@ -200,6 +200,17 @@ class CrlSettings(Section):
     )
 
 
+class OcspSettings(Section):
+    """OCSP answers, by plain HTTP where the CRLs are: POST and GET at {public_url}/ocsp."""
+
+    lifetime_s: int = Field(
+        3600,
+        ge=600,
+        le=DAY_S,
+        description="nextUpdate of an answer, from its making: how long a verifier may go by it after a revocation.",
+    )
+
+
 class RefusalSettings(Section):
     """The book of refusals (`birthmark refusal list`): how much of it stays in the database."""
 
@@ -262,6 +273,7 @@ class Settings(Section):
     est: EstSettings = EstSettings.model_validate({})
     rotation: RotationSettings = RotationSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
+    ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})

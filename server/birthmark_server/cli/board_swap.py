@@ -6,13 +6,12 @@ from typing import Annotated
 import typer
 
 from birthmark_server.cli.broker_told import require_told
+from birthmark_server.cli.device_standing import DeviceId
 from birthmark_server.cli.output import moment, say
 from birthmark_server.cli.workplace import workplace
 from birthmark_server.errors import Malformed
 from birthmark_server.web.api.bodies import SwapApproval, SwapRequest
 from birthmark_server.web.api.desk import Desk
-
-DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
 
 
 def swap_board(
