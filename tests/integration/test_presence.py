@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark_server import settings as settings_file
+from birthmark_server.cli.broker_check import ask_broker
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.presence import open_errand
 from birthmark_server.settings import BrokerSettings
@@ -22,6 +24,25 @@ pytestmark = pytest.mark.parts
 def control_lines(site: Installation, port: int) -> str:
     chain, key = site.infra(CertificateProfile.CONTROL, "srv-control").write(site.folder, "control")
     return f'port = {port}\ncontrol = true\ncontrol_certificate = "{chain}"\ncontrol_key = "{key}"\n'
+
+
+def test_doctor_finds_a_broker_by_another_address_than_the_name_in_its_certificate(tmp_path: Path) -> None:
+    with Installation.create(tmp_path) as site:
+        chain, key = site.pki.broker().write(tmp_path, "broker")
+        authority = site.pki.authority
+        with running_broker(
+            tmp_path / "mosquitto",
+            certificate=chain,
+            key=key,
+            roots=[authority.root],
+            fleet=[authority.fleet.certificate],
+            infra=[authority.infra.certificate],
+            trust_domain=authority.namespace.trust_domain,
+            signer=site.pki.deny_signer(),
+        ) as broker:
+            lines = control_lines(site, broker.port) + 'control_host = "127.0.0.1"\n'
+            answer = ask_broker(settings_file.load(site.settings(broker=lines)))
+    assert answer.connected, answer
 
 
 def test_a_devices_hello_is_a_sign_of_life(tmp_path: Path) -> None:
