@@ -28,7 +28,8 @@ def control_lines(site: Installation, port: int) -> str:
 
 def test_doctor_finds_a_broker_by_another_address_than_the_name_in_its_certificate(tmp_path: Path) -> None:
     with Installation.create(tmp_path) as site:
-        chain, key = site.pki.broker().write(tmp_path, "broker")
+        named = site.pki.infra(CertificateProfile.BROKER, "srv-broker", dns_names=("localhost",))
+        chain, key = named.write(tmp_path, "broker")
         authority = site.pki.authority
         with running_broker(
             tmp_path / "mosquitto",
