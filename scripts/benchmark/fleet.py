@@ -13,8 +13,8 @@ from typing import Final
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_agent.csr import device_names
-from birthmark_server.app import Services
 from birthmark_server.domain import Caller, ManifestEntry
+from birthmark_server.services import Services
 from birthmark_wire import ids
 from birthmark_wire.enrollment import Challenge, EnrollResult
 from support.server import MODEL, Client, Clock, Identity, Installation, Server, now, sha256_hex

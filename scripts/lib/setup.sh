@@ -35,6 +35,7 @@ running=(
     libstrongswan-extra-plugins
     postgresql        # the store's other back end
     softhsm2          # PKCS#11: CA keys in a token
+    gnutls-bin        # ocsptool, certtool: OCSP and CRL clients nobody here wrote
     haproxy           # a TLS front before the server
     nginx libnginx-mod-http-js # another one
 )

@@ -5,17 +5,20 @@ second; the command that follows it makes a second into milliseconds, and may fa
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from birthmark_server.broker.control import tell_gate
 from birthmark_server.broker.denyfile import DenyList
 from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
-from birthmark_server.denials import ON_THE_BROKER, open_deny_file
+from birthmark_server.ca.authority import Authority
+from birthmark_server.denials import ON_THE_BROKER, open_deny_file, write_denials
 from birthmark_server.domain import CertificateRecord
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_errand
 from birthmark_server.settings import Settings
+from birthmark_server.store.protocol import Store
 
 _CONNECT_TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
@@ -31,7 +34,8 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
     if not serials and not denied_ids:
         return
     if not settings.broker.deny_file:
-        raise BrokerNotTold("the broker is not told: set [broker] deny_file, or give it the next CRL")
+        or_else = "" if denied_ids else ", or give it the next CRL"
+        raise BrokerNotTold(f"the broker is not told: set [broker] deny_file{or_else}")
     try:
         denied = open_deny_file(settings.broker).add(devices=denied_ids, serials=serials)
     except (OSError, DenyFileMalformed, Misconfigured) as error:
@@ -42,13 +46,54 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
         _run_ahead(settings, denied, devices=denied_ids, serials=serials)
 
 
-def try_cut_off(settings: Settings, revoked: Iterable[CertificateRecord], denied_ids: Iterable[str]) -> str:
-    """As `cut_off`; return an empty text, or why the broker is not told."""
+def let_back(
+    settings: Settings, store: Store, device_id: str, *, authority: Callable[[], Authority], now: datetime
+) -> None:
+    """Take a device's id off the deny file, if it is there: the file is written anew, as the database has it. The gate
+    sees it within a second or two.
+
+    authority: opens the CA folder. Raises BrokerNotTold. Call it last, as cut_off.
+    """
+    if not settings.broker.deny_file:
+        return  # then it was never told to shut the device out
     try:
-        cut_off(settings, revoked, denied_ids=tuple(denied_ids))
-    except BrokerNotTold as error:
-        return str(error)
-    return ""
+        deny_file = open_deny_file(settings.broker)
+        if device_id in deny_file.read().devices:
+            write_denials(deny_file, store, authority(), now=now)
+    except (OSError, DenyFileMalformed, Misconfigured) as error:
+        raise BrokerNotTold(
+            f"the broker still shuts {device_id} out: {settings.broker.deny_file}: {error}; mend that, then: "
+            "birthmark broker sync"
+        ) from None
+
+
+class Messenger:
+    """Tells the broker what was decided, for the desk (web/api/store_desk.py): returns an empty text, or why it could
+    not. authority: opens the CA folder."""
+
+    def __init__(
+        self, settings: Settings, store: Store, *, authority: Callable[[], Authority], now: Callable[[], datetime]
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._authority = authority
+        self._now = now
+
+    def cut_off(self, revoked: Iterable[CertificateRecord], device_ids: Collection[str] = ()) -> str:
+        """As `cut_off`."""
+        try:
+            cut_off(self._settings, revoked, denied_ids=device_ids)
+        except BrokerNotTold as error:
+            return str(error)
+        return ""
+
+    def let_back(self, device_id: str) -> str:
+        """As `let_back`."""
+        try:
+            let_back(self._settings, self._store, device_id, authority=self._authority, now=self._now())
+        except BrokerNotTold as error:
+            return str(error)
+        return ""
 
 
 def _run_ahead(settings: Settings, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None:

@@ -1,12 +1,13 @@
 """What the database denies on the broker, and the deny file that carries it there.
 
 The database decides; the file only carries its word. By serial number, so that a device that is let in again comes back
-with its next certificate; by id only for one that is denied for good.
+with its next certificate; by id only for one that is denied for good, and for one in quarantine, whose certificates
+shall be good again.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -67,11 +68,19 @@ def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> 
         for record in store.revoked_certificates(issuer_sha256, at=now)
         if record.profile in ON_THE_BROKER
     }
-    devices, after = set[str](), ""
-    while page := store.list_devices(state=DeviceState.DENIED, after=after, limit=_PAGE):
-        devices |= {device.device_id for device in page}
-        after = page[-1].device_id
+    devices = {
+        device.device_id
+        for state in (DeviceState.DENIED, DeviceState.QUARANTINED)
+        for device in _standing(store, state)
+    }
     return Denials(devices=devices, serials=serials)
+
+
+def _standing(store: DenialStore, state: DeviceState) -> Iterator[Device]:
+    after = ""
+    while page := store.list_devices(state=state, after=after, limit=_PAGE):
+        yield from page
+        after = page[-1].device_id
 
 
 def _issuers(authority: Authority) -> list[str]:
@@ -90,8 +99,9 @@ class DenyFileKeeper:
     """Keeps the deny file true and its lease fresh, so that the gate goes on letting devices in. `refresh` is to be
     called every POLL, by each process of a server beside the broker: whoever comes first does what is due.
 
-    What any process revoked, on whatever machine, is added within a second or two; entries only ever leave by
-    write_denials(). A file that is missing or damaged is written anew, as the database has it.
+    What any process revoked, on whatever machine, is added within a second or two, and so is who is in quarantine;
+    entries only ever leave by write_denials(): here, once a quarantine ends that was seen here. A file that is missing
+    or damaged is written anew, as the database has it.
     """
 
     def __init__(
@@ -110,6 +120,7 @@ class DenyFileKeeper:
         self._stopwatch = stopwatch
         self._rested = stopwatch()
         self._revoked = -1
+        self._quarantined: Mapping[str, int] = {}
         self._said = ""
 
     def refresh(self) -> None:
@@ -150,13 +161,22 @@ class DenyFileKeeper:
         if began < self._rested:
             return
         revoked = sum(self._store.count_revoked(issuer_sha256) for issuer_sha256 in _issuers(self._authority))
-        if revoked == self._revoked:
+        # A quarantine revokes nothing. By epoch too: one that ended and began anew meanwhile is another one.
+        quarantined = {device.device_id: device.epoch for device in _standing(self._store, DeviceState.QUARANTINED)}
+        if revoked != self._revoked or quarantined != self._quarantined:
+            self._add(let_back=not self._quarantined.keys() <= quarantined.keys())
+        # Both were looked at before the denials were read: what came meanwhile is found the next time.
+        self._revoked, self._quarantined = revoked, quarantined
+        self._rested = self._stopwatch() + REST * (self._stopwatch() - began)
+
+    def _add(self, *, let_back: bool) -> None:
+        if let_back:
+            denied = write_denials(self._deny_file, self._store, self._authority, now=self._now())
+            log.info("deny list written anew", extra={"fields": {"version": denied.version, "because": "let back"}})
             return
         wanted = read_denials(self._store, self._authority, now=self._now())
         before = self._deny_file.read()
         denied = self._deny_file.add(devices=wanted.devices, serials=wanted.serials)
-        self._revoked = revoked  # counted before it was read: what came meanwhile is found the next time
-        self._rested = self._stopwatch() + REST * (self._stopwatch() - began)
         if denied.version != before.version:
             added = len(denied.entries) - len(before.entries)
             log.info("deny list added to", extra={"fields": {"version": denied.version, "added": added}})

@@ -5,13 +5,14 @@ SubjectPublicKeyInfo (DER), so `openssl pkey -pubin -outform DER | sha256sum` fi
 lower-case hex without leading zeros. Certificates are DER.
 
 Who did something is a name: an operator's, as their certificate says it; `local:USER` for a Unix user at the command
-line; `device:ID` for a device whose own enrollment had the effect. UNKNOWN is what was done before names were kept.
+line; `device:ID` for a device whose own enrollment had the effect; `service:NAME` for what the server does by itself.
+UNKNOWN is what was done before names were kept.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 UNKNOWN: Final = ""
 """Who did it is not on record."""
@@ -24,6 +25,8 @@ class DeviceState(StrEnum):
     """A device's standing. Only an active one is ever issued anything."""
 
     ACTIVE = "active"
+    QUARANTINED = "quarantined"
+    """Shut out for the time being: its certificates are not revoked, and are good again once it is restored."""
     REVOKED = "revoked"
     DENIED = "denied"
     RETIRED = "retired"
@@ -58,6 +61,8 @@ class CertificateProfile(StrEnum):
     FLEET_OPERATOR = "fleet-operator"
     SECURITY_OFFICER = "security-officer"
     DENY_LIST = "deny-list"
+    OCSP = "ocsp"
+    """Signs OCSP answers for one issuing CA; its key never leaves the server's memory."""
 
 
 class RevocationReason(StrEnum):
@@ -165,9 +170,36 @@ class CertificateRecord:
     revoked_by: str = UNKNOWN
 
 
+RevokedEntry: TypeAlias = tuple[str, int, str]
+"""One line of a CRL: the certificate's serial number, when it was revoked (us since 1970, UTC), and the
+RevocationReason. Plain, as the database gives it: a list may have a million."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrlIssue:
+    """The right to make one CRL. number: above all earlier ones of its issuer. previous_at: when the one before was
+    made, by whatever process; None where that is not known."""
+
+    number: int
+    previous_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStatus:
+    """What an OCSP answer says of a certificate that was issued here: revoked when and why, or neither."""
+
+    revoked_at: datetime | None
+    reason: RevocationReason | None
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceRevocation:
-    """One revocation of a device. epoch: the device's from then on. lifted_at, lifted_by: by a readmission."""
+    """One revocation, retirement or quarantine of a device: `state` says which.
+
+    epoch: the device's from then on. reason: what its certificates were revoked for; unspecified for a quarantine,
+    which revokes none. lifted_at, lifted_by: by a readmission, or the end of the quarantine. note: why, in the
+    operator's words; may be empty.
+    """
 
     device_id: str
     epoch: int
@@ -176,6 +208,8 @@ class DeviceRevocation:
     by: str
     lifted_at: datetime | None = None
     lifted_by: str = UNKNOWN
+    state: DeviceState = DeviceState.REVOKED
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

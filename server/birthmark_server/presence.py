@@ -1,6 +1,7 @@
 """The server's ear on the broker: its connection, made from the settings. Who listens is rotation/engine.py."""
 
 import os
+import secrets
 from pathlib import Path
 
 from cryptography import x509
@@ -18,8 +19,9 @@ def open_link(broker: BrokerSettings, *, anchors: Path, on_message: MessageHandl
 
 
 def open_errand(broker: BrokerSettings, *, anchors: Path) -> BrokerLink:
-    """Return a connection for a few commands of this process, beside the server's own; else as open_link()."""
-    return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}", on_message=None)
+    """Return a connection for a few commands, beside all others of this process: a server does several at once; else as
+    open_link()."""
+    return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}-{secrets.token_hex(4)}", on_message=None)
 
 
 def _open(broker: BrokerSettings, *, anchors: Path, suffix: str, on_message: MessageHandler | None) -> BrokerLink:

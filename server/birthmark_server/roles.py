@@ -19,7 +19,7 @@ class Role(StrEnum):
     FACTORY = "factory"
     """Reads, and sets up who may enroll: manifests and batches."""
     OPERATOR = "operator"
-    """Reads, and looks after the fleet: models, tags, groups, campaigns, revoking and readmitting devices."""
+    """Reads, and looks after the fleet: models, tags, groups, campaigns, and where devices stand."""
     SECURITY_OFFICER = "security-officer"
     """All of that, and who is an operator."""
 

@@ -176,7 +176,7 @@ class EstSettings(Section):
 
 
 class RotationSettings(Section):
-    """How devices are told to rotate over the broker (docs/campaigns.md). Needs [broker] control and command_*."""
+    """How devices are told to rotate over the broker (docs/campaigns.md)."""
 
     most_under_way: int = Field(
         1000, ge=1, description="Devices that rotate at the same time; the others are told to come later."
@@ -197,6 +197,17 @@ class CrlSettings(Section):
         ge=1,
         description="A new list is made this often, at once after a restart, always well before nextUpdate, and within "
         "seconds of a revocation.",
+    )
+
+
+class OcspSettings(Section):
+    """OCSP answers, by plain HTTP where the CRLs are: POST and GET at {public_url}/ocsp."""
+
+    lifetime_s: int = Field(
+        3600,
+        ge=600,
+        le=DAY_S,
+        description="nextUpdate of an answer, from its making: how long a verifier may go by it after a revocation.",
     )
 
 
@@ -262,6 +273,7 @@ class Settings(Section):
     est: EstSettings = EstSettings.model_validate({})
     rotation: RotationSettings = RotationSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
+    ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})

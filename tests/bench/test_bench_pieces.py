@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, func, select
 
-from benchmark import bare, growth, load
+from benchmark import bare, crl, growth, load, ocsp
 from benchmark.device_cost import Agent, Handshake
 from benchmark.report import Figures, RenewFront, lines, table
 from benchmark.server_cost import Enroll
@@ -115,3 +115,15 @@ def test_copies_of_a_device_are_devices_of_their_own(tmp_path: Path) -> None:
             ]
         engine.dispose()
     assert counts == [50, 100]
+
+
+def test_both_crls_are_made_and_say_the_same() -> None:
+    cost = crl.measure_crl(2_000)  # which compares them
+    assert cost.entries == 2_000
+    assert min(cost.seconds, cost.cpu_seconds, cost.openssl_seconds, cost.peak_mib, cost.openssl_peak_mib) > 0
+
+
+@pytest.mark.parts
+def test_both_responders_are_asked() -> None:
+    rate = ocsp.measure_ocsp(120)
+    assert min(rate.per_s, rate.signed_per_s, rate.openssl_per_s) > 0

@@ -19,6 +19,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "certificates.md"
 NAMES = {
     ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth",
     ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth",
+    ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
     NameOID.COMMON_NAME: "CN",
     NameOID.SERIAL_NUMBER: "serialNumber",
     **{
@@ -44,7 +45,7 @@ def drawn() -> dict[str, str]:
     leaves = [
         [
             f"`{profile.name}`",
-            profile.issued_by,
+            ", ".join(profile.issued_by),
             str(profile.lifetime.days) + " days" if profile.lifetime else "99991231235959Z",
             f"O, {NAMES[profile.subject]}",
             profile.alt_name.value,

@@ -16,7 +16,7 @@ from spiffe import SpiffeId, X509Svid
 from birthmark_server.ca.authority import read_certificate
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.domain import CertificateProfile, RevocationReason
-from support.leaves import leaf_of
+from support.leaves import entry_of, leaf_of
 from support.pki import Pki
 
 JUSTIFIED = {
@@ -88,7 +88,7 @@ def test_pkilint_finds_nothing_in_the_cas(pki: Pki) -> None:
 def test_pkilint_finds_nothing_in_the_crls(pki: Pki) -> None:
     next_update = pki.now + timedelta(days=7)
     revoked = [
-        replace(pki.device(f"device-{n}").record, revoked_at=pki.now, reason=reason)
+        entry_of(replace(pki.device(f"device-{n}").record, revoked_at=pki.now, reason=reason))
         for n, reason in enumerate(RevocationReason)
     ]
     assert lint_crl(pki.authority.root_crl) == set()

@@ -61,7 +61,7 @@ class Draft:
 
 
 def template_of(pki: Pki, profile: CertificateProfile) -> Template:
-    for issuer in pki.authority.issuers:
+    for issuer in reversed(pki.authority.issuers):  # the Infra CA first: who signs OCSP answers has three
         if profile in issuer._templates:
             return issuer._templates[profile]
     raise LookupError(profile)
@@ -148,7 +148,7 @@ CHANGES: dict[str, tuple[Callable[[Draft], None], str]] = {
     "a CA": (put(x509.BasicConstraints(ca=True, path_length=None), critical=True), "2.5.29.19 differs"),
     "another key's identifier": (put(x509.SubjectKeyIdentifier(bytes(20))), "2.5.29.14 differs"),
     "key purposes": (put(x509.ExtendedKeyUsage([x509.OID_CLIENT_AUTH])), "2.5.29.37 differs"),
-    "an unknown extension": (put(x509.OCSPNoCheck()), "unknown"),
+    "an unknown extension": (put(x509.PrecertPoison()), "unknown"),
     "the wrong criticality": (put(x509.BasicConstraints(ca=False, path_length=None)), "wrong criticality"),
 }
 

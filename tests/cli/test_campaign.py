@@ -14,7 +14,7 @@ from birthmark_server.errors import Refused
 from birthmark_server.jobs import JobState
 from birthmark_server.store.protocol import Issuance
 from cli.conftest import Birthmark, Ran
-from cli.test_operators import open_database, put_on_record
+from cli.on_record import open_database, put_on_record
 from store.values import certificate
 
 

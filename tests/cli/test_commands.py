@@ -276,7 +276,7 @@ def test_a_bug_is_one_sentence_and_70(birthmark: Birthmark, monkeypatch: pytest.
 
 def test_the_database_and_the_journal_are_found_well(birthmark: Birthmark) -> None:
     assert birthmark("database", "upgrade").status == 0
-    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 6
+    assert json.loads(birthmark("journal", "check", "--json").out)["lines"] == 7
     assert json.loads(birthmark("journal", "replay", "--json").out)["applied"] == 0
 
 

@@ -14,12 +14,13 @@ import pytest
 from birthmark_server.broker.denyfile import DenyFile, Lease, encode
 from birthmark_server.ca.authority import Authority
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
-from birthmark_server.domain import Device
+from birthmark_server.domain import Device, DeviceState, RevocationReason
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import Settings, load
 from birthmark_server.store.open import open_store
 from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
+from cli.on_record import AT, open_database, put_on_record
 
 
 @pytest.fixture
@@ -145,10 +146,30 @@ def test_denials_are_not_read_again_while_none_is_new(
     keeper: DenyFileKeeper, deny_file: DenyFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper.refresh()
-    reads = list[int]()
-    monkeypatch.setattr(SqlStore, "list_devices", lambda self, **page: reads.append(1))
+    reads = set[object]()
+    monkeypatch.setattr(SqlStore, "list_devices", lambda self, **page: reads.add(page["state"]))
+    monkeypatch.setattr(SqlStore, "revoked_certificates", lambda self, issuer, **page: reads.add(issuer))
     keeper.refresh()
-    assert reads == []
+    assert reads == {DeviceState.QUARANTINED}
+
+
+def test_a_quarantine_that_another_machine_began_is_added_and_taken_out_when_it_ends(
+    keeper: DenyFileKeeper, deny_file: DenyFile, installation: Path
+) -> None:
+    device, store = put_on_record(installation, 42), open_database(installation)
+    keeper.refresh()
+    store.quarantine_device(device, at=AT, by="alice", note="odd traffic")
+    keeper.refresh()
+    assert deny_file.read().devices == {device}
+    store.restore_device(device, at=AT, by="alice")
+    keeper.refresh()
+    assert deny_file.read().devices == frozenset()
+    store.quarantine_device(device, at=AT, by="alice", note="again")
+    keeper.refresh()
+    store.revoke_device(device, reason=RevocationReason.UNSPECIFIED, at=AT, by="alice")
+    keeper.refresh()
+    assert deny_file.read().devices == frozenset()
+    store.close()
 
 
 def test_reading_very_many_denials_is_followed_by_a_rest(
@@ -157,9 +178,10 @@ def test_reading_very_many_denials_is_followed_by_a_rest(
     deny_file.create()
     reads, count = list[int](), itertools.count()
 
-    def slow(self: SqlStore, **page: object) -> list[Device]:
-        reads.append(1)
-        clock.elapsed_s += 2
+    def slow(self: SqlStore, *, state: DeviceState, **page: object) -> list[Device]:
+        if state is DeviceState.DENIED:
+            reads.append(1)
+            clock.elapsed_s += 2
         return []
 
     monkeypatch.setattr(SqlStore, "list_devices", slow)

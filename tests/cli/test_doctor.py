@@ -12,7 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark_server.ca.authority import Authority
 from birthmark_server.cli import checks
+from birthmark_server.cli.workplace import open_database
 from birthmark_server.settings import load
 from cli.conftest import Birthmark
 from support.tpm_vendor import VendorCa
@@ -166,3 +168,19 @@ def test_keys_whose_passphrase_only_the_service_gets_are_not_opened(
     (finding,) = findings(birthmark, "CA keys")
     assert (finding["state"], "keys were not" in finding["seen"]) == ("well", True)
     assert findings(birthmark, "root CRL")
+
+
+def test_a_crl_that_grows_stale(birthmark: Birthmark, installation: Path) -> None:
+    settings = load(installation / "birthmark.toml")
+    authority = Authority.load(Path(settings.ca.folder), passphrase=None, now=datetime.now(UTC))
+    name = authority.fleet.name
+    (finding,) = findings(birthmark, f"CRL of {name}")
+    assert (finding["state"], finding["seen"]) == ("soon", "none was made yet")
+    with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
+        store.next_crl(authority.fleet.sha256, at=datetime.now(UTC) - timedelta(days=3))
+        (finding,) = findings(birthmark, f"CRL of {name}")
+        assert finding["state"] == "well"
+        store.next_crl(authority.fleet.sha256, at=datetime.now(UTC) - timedelta(days=4))
+    (finding,) = findings(birthmark, f"CRL of {name}")
+    assert finding["state"] == "wrong"
+    assert "grows stale" in finding["seen"]

@@ -13,41 +13,13 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.passphrase import read
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
 from birthmark_server.denials import open_deny_file
-from birthmark_server.domain import Assurance, CertificateProfile, Device, DeviceState
+from birthmark_server.domain import CertificateProfile, Device
 from birthmark_server.settings import load
-from birthmark_server.store.open import open_store
 from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
+from cli.on_record import open_database, put_on_record
 
 NEW_EK = "ab" * 32
-AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-def open_database(installation: Path) -> SqlStore:
-    data = installation / "data"
-    return open_store(f"sqlite:///{data}/birthmark.db", journal=data / "journal")
-
-
-def put_on_record(installation: Path, number: int, *, ek_sha256: str = "") -> str:
-    store = open_database(installation)
-    store.add_software_device(
-        Device(
-            device_id=f"sw-{number}",
-            serial=f"SN-{number}",
-            model="EDGE-7",
-            batch="",
-            state=DeviceState.ACTIVE,
-            epoch=1,
-            assurance=Assurance.NONE,
-            ek_sha256=ek_sha256,
-            other_ek_sha256=(),
-            ak_public=b"",
-            birth_spki_sha256="",
-            enrolled_at=AT,
-        )
-    )
-    store.close()
-    return f"sw-{number}"
 
 
 @pytest.fixture
@@ -233,7 +205,7 @@ def test_a_revocation_that_does_not_reach_the_broker_says_so_by_its_status(
     config.write_text(config.read_text().replace('deny_file = "deny"', ""))
     done = birthmark(*revoke)
     assert (done.status, "set [broker] deny_file" in done.err) == (3, True)
-    config.write_text(config.read_text().replace("[broker]", '[broker]\ndeny_file = "deny"'))
+    config.write_text(config.read_text().replace("\n[broker]\n", '\n[broker]\ndeny_file = "deny"\n'))
     assert birthmark("broker", "sync").status == 0
     assert birthmark(*revoke).status == 0
     assert deny_file.read().serials == {replica["serial_number"]}
@@ -350,3 +322,65 @@ def test_devices_are_shown_where_the_ca_folder_is_gone(birthmark: Birthmark, ins
     assert birthmark("device", "list").status == 0
     assert birthmark("device", "show", device).status == 0
     assert birthmark("device", "list", "--issued-by", "fleet-2026").status != 0
+
+
+def test_a_quarantine_keeps_the_certificates_and_shuts_the_device_out_until_it_is_restored(
+    birthmark: Birthmark, deny_file: DenyFile, device: str, tmp_path: Path
+) -> None:
+    replica = issue_replica(birthmark, tmp_path)
+    assert birthmark("cert", "revoke", replica["sha256"], "--reason", "superseded").status == 0
+    assert birthmark("device", "quarantine", device).status == 64  # without a word why
+    done = birthmark("device", "quarantine", device, "--note", "odd traffic", "--json")
+    assert (done.status, json.loads(done.out)["device"]["state"]) == (0, "quarantined")
+    assert deny_file.read().devices == {device}
+    shown = json.loads(birthmark("device", "show", device, "--json").out)
+    assert [record["revoked_at"] for record in shown["certificates"]] == [None] * len(shown["certificates"])
+    assert (shown["revocations"][0]["state"], shown["revocations"][0]["note"]) == ("quarantined", "odd traffic")
+    assert birthmark("broker", "sync").status == 0
+    assert deny_file.read().devices == {device}
+    done = birthmark("device", "restore", device, "--json")
+    assert (done.status, json.loads(done.out)["device"]["state"]) == (0, "active")
+    assert deny_file.read().devices == frozenset()
+    assert deny_file.read().serials == {replica["serial_number"]}
+    words = birthmark("device", "show", device).out
+    assert all(part in words for part in ("quarantine", "odd traffic", "restored by"))
+    assert birthmark("device", "restore", device).status == 73
+
+
+def test_a_quarantined_device_that_is_revoked_and_readmitted_is_off_the_deny_file(
+    birthmark: Birthmark, deny_file: DenyFile, device: str
+) -> None:
+    assert birthmark("device", "quarantine", device, "--note", "odd traffic").status == 0
+    assert birthmark("device", "revoke", device, "--reason", "keyCompromise").status == 0
+    assert deny_file.read().devices == {device}
+    assert birthmark("device", "readmit", device).status == 0
+    assert deny_file.read().devices == frozenset()
+
+
+def test_a_retired_device_says_so_and_can_be_readmitted(birthmark: Birthmark, deny_file: DenyFile, device: str) -> None:
+    done = birthmark("device", "retire", device, "--note", "scrapped", "--json")
+    told = json.loads(done.out)
+    assert (done.status, told["device"]["state"]) == (0, "retired")
+    assert (told["certificates"], told["broker"]) == (0, "")
+    assert all(part in birthmark("device", "show", device).out for part in ("retirement", "scrapped"))
+    assert birthmark("device", "readmit", device).status == 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason"), [("revoke", "superseded"), ("revoke", "certificateHold"), ("retire", "keyCompromise")]
+)
+def test_a_verb_takes_only_the_reasons_that_it_can_have(
+    birthmark: Birthmark, device: str, verb: str, reason: str
+) -> None:
+    assert birthmark("device", verb, device, "--reason", reason).status == 64
+
+
+def test_a_restoration_that_the_broker_can_not_be_told_of_says_so(
+    birthmark: Birthmark, deny_file: DenyFile, device: str
+) -> None:
+    assert birthmark("device", "quarantine", device, "--note", "odd traffic").status == 0
+    deny_file.path.write_text("lost")
+    done = birthmark("device", "restore", device)
+    assert (done.status, "birthmark broker sync" in done.err) == (3, True)
+    assert birthmark("broker", "sync").status == 0
+    assert deny_file.read().devices == frozenset()

@@ -12,7 +12,8 @@ from birthmark_server.cli.output import layout
 from birthmark_server.domain import Batch
 from birthmark_server.web.api.views import BatchView
 from cli.conftest import Birthmark
-from cli.test_operators import AT, NEW_EK, operator, put_on_record
+from cli.on_record import AT, put_on_record
+from cli.test_operators import NEW_EK, operator
 
 
 @pytest.fixture

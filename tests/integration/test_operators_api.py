@@ -161,17 +161,55 @@ def test_a_device_is_revoked_and_readmitted_in_the_operators_name_and_the_broker
     ldevid = server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-cut")
     with server.connect(people[Role.OPERATOR]) as client:
         cut = json.loads(post(client, "/v1/devices/dev-sn-cut/revoke", {"reason": "keyCompromise"}).body)
-        assert (cut["devices"], cut["certificates"], cut["by"], cut["broker"]) == (
-            ["dev-sn-cut"], 2, "the-operator", "",
+        assert (cut["device"]["state"], cut["certificates"], cut["by"], cut["broker"]) == (
+            "revoked", 2, "the-operator", "",
         )  # fmt: skip
         assert f"{ldevid.certificate.serial_number:x}" in deny_file(site).read().serials
         assert site.store.device_revocations("dev-sn-cut")[0].by == "the-operator"
-        assert json.loads(post(client, "/v1/devices/dev-sn-cut/readmit").body)["state"] == "active"
-        assert post(client, "/v1/devices/dev-sn-cut/readmit").code == "device-not-revoked"
+        assert json.loads(post(client, "/v1/devices/dev-sn-cut/readmit").body)["device"]["state"] == "active"
+        assert post(client, "/v1/devices/dev-sn-cut/readmit").code == "illegal-move"
         denied = post(client, "/v1/denials", {"device_id": "dev-sn-cut", "reason": "stolen"})
         assert (denied.status, json.loads(denied.body)["devices"]) == (201, ["dev-sn-cut"])
         assert get(client, "/v1/denials")["items"][-1]["denied_by"] == "the-operator"
     assert b"certificate-revoked" in server.ask("GET", "/.well-known/est/nonce", by=ldevid).body
+
+
+def test_a_quarantine_shuts_every_door_and_the_broker_and_its_end_opens_them(
+    server: Server, site: Installation, people: dict[Role, Leaf]
+) -> None:
+    tpm = site.listed_device("SN-ODD")
+    ldevid = server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-odd")
+    with server.connect(people[Role.OPERATOR]) as client:
+        assert post(client, "/v1/devices/dev-sn-odd/quarantine", {}).code == "malformed"  # without a word why
+        done = json.loads(post(client, "/v1/devices/dev-sn-odd/quarantine", {"note": "odd traffic"}).body)
+        assert (done["device"]["state"], done["certificates"], done["broker"]) == ("quarantined", 0, "")
+        assert done["device"]["health"]["next_action"] == "operator-restores"
+        assert "dev-sn-odd" in deny_file(site).read().devices
+        assert b"owner-not-active" in server.ask("GET", "/.well-known/est/nonce", by=ldevid).body
+        done = json.loads(post(client, "/v1/devices/dev-sn-odd/restore").body)
+        assert (done["device"]["state"], done["by"], done["broker"]) == ("active", "the-operator", "")
+        assert "dev-sn-odd" not in deny_file(site).read().devices
+        assert server.ask("GET", "/.well-known/est/nonce", by=ldevid).status == 200
+        assert post(client, "/v1/devices/dev-sn-odd/restore").code == "illegal-move"
+        (quarantine,) = get(client, "/v1/devices/dev-sn-odd")["revocations"]
+    assert (quarantine["state"], quarantine["note"], quarantine["lifted_by"]) == (
+        "quarantined", "odd traffic", "the-operator",
+    )  # fmt: skip
+
+
+def test_a_device_is_retired_for_the_reasons_that_a_retirement_can_have(
+    server: Server, site: Installation, people: dict[Role, Leaf]
+) -> None:
+    server.enroll(site.listed_device("SN-OLD"))
+    with server.connect(people[Role.OPERATOR]) as client:
+        assert post(client, "/v1/devices/dev-sn-old/retire", {"reason": "keyCompromise"}).code == "malformed"
+        assert post(client, "/v1/devices/dev-sn-old/revoke", {"reason": "cessationOfOperation"}).code == "malformed"
+        done = json.loads(post(client, "/v1/devices/dev-sn-old/retire", {"note": "scrapped"}).body)
+        assert (done["device"]["state"], done["certificates"]) == ("retired", 1)
+        shown = get(client, "/v1/devices/dev-sn-old")
+        assert (shown["revocations"][0]["state"], shown["revocations"][0]["note"]) == ("retired", "scrapped")
+        assert {one["reason"] for one in shown["certificates"]} == {"cessationOfOperation"}
+        assert json.loads(post(client, "/v1/devices/dev-sn-old/readmit").body)["device"]["state"] == "active"
 
 
 def test_what_is_denied_must_be_named(officer: Client) -> None:

@@ -127,6 +127,17 @@ def test_errors_from_afar_have_the_sentence_and_the_status_that_they_have_here(r
         assert there.status == status, (words, there.err)
 
 
+def test_a_device_is_moved_from_afar_as_here(run: Run) -> None:
+    operator = ("--context", "operator")
+    here = run(*operator, "device", "quarantine", "dev-sn-2", "--note", "odd traffic", "--json")
+    # This server's settings name no deny file.
+    assert (here.status, json.loads(here.out)["device"]["state"], "deny_file" in here.err) == (3, "quarantined", True)
+    assert "quarantine" in run("--context", "viewer", "device", "show", "dev-sn-2").out
+    assert told(run, *operator, "device", "restore", "dev-sn-2")["device"]["state"] == "active"
+    assert run(*operator, "device", "restore", "dev-sn-2").status == 73
+    assert run(*operator, "device", "retire", "dev-sn-2", "--reason", "keyCompromise").status == 64
+
+
 def test_a_role_that_does_not_cover_it_ends_with_77(run: Run) -> None:
     done = run("--context", "viewer", "device", "revoke", "dev-sn-2")
     assert (done.status, "is worth a viewer's" in done.err) == (77, True)

@@ -10,6 +10,7 @@ from store.contract_life import DeviceContract, IssuanceContract, RefusalContrac
 from store.contract_races import RaceContract
 from store.contract_restore import RestoreContract
 from store.contract_setup import SetupContract
+from store.contract_states import StateContract
 
 
 class StoreContract(
@@ -29,5 +30,6 @@ class StoreContract(
     CampaignContract,
     RaceContract,
     RestoreContract,
+    StateContract,
 ):
     """Needs two fixtures: `world`, an empty database, and `store`, the first opening of it, holding MODEL."""

@@ -9,7 +9,7 @@ from birthmark_server.domain import BoardSwap, Device, DeviceState, RevocationRe
 from birthmark_server.store.errors import (
     AlreadyExists,
     DeviceNotActive,
-    DeviceNotRevoked,
+    IllegalMove,
     SameOperator,
     SwapNotApproved,
     UnknownDevice,
@@ -89,7 +89,7 @@ class DenialContract:
     def test_a_denied_device_can_be_neither_readmitted_nor_made_merely_revoked(self, store: Store) -> None:
         known = bear(store, 1)
         store.deny(denial(device_id=known.device_id))
-        with pytest.raises(DeviceNotRevoked):
+        with pytest.raises(IllegalMove):
             store.readmit_device(known.device_id, at=NOW, by="alice")
         assert store.revoke_device(known.device_id, reason=RevocationReason.UNSPECIFIED, at=NOW, by="alice") == []
         assert store.get_device(known.device_id).state is DeviceState.DENIED

@@ -1,12 +1,15 @@
 """The contract: operational certificates, devices, revocation, CRLs, refusals."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from birthmark_server.domain import (
     Assurance,
     CertificateProfile,
+    CertificateStatus,
+    CrlIssue,
     DeviceRevocation,
     DeviceState,
     Refusal,
@@ -15,9 +18,9 @@ from birthmark_server.domain import (
 from birthmark_server.store.errors import (
     AlreadyExists,
     DeviceNotActive,
-    DeviceNotRevoked,
     DuplicateDevice,
     EpochChanged,
+    IllegalMove,
     KeyUsedBefore,
     NonceUnknown,
     TooManyCertificates,
@@ -42,6 +45,7 @@ from store.values import (
 )
 
 COMPROMISE = RevocationReason.KEY_COMPROMISE
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class IssuanceContract:
@@ -184,6 +188,7 @@ class DeviceContract:
         assert store.list_devices(batch="lot-1") == []
         assert store.count_devices() == {
             DeviceState.ACTIVE: 2,
+            DeviceState.QUARANTINED: 0,
             DeviceState.REVOKED: 1,
             DeviceState.DENIED: 0,
             DeviceState.RETIRED: 0,
@@ -233,7 +238,7 @@ class RevocationContract:
 
     def test_a_readmitted_device_is_active_and_its_certificates_stay_revoked(self, store: Store) -> None:
         known = bear(store, 1)
-        with pytest.raises(DeviceNotRevoked):
+        with pytest.raises(IllegalMove):
             store.readmit_device(known.device_id, at=NOW, by="alice")
         store.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="alice")
         assert store.readmit_device(known.device_id, at=NOW, by="bob") == replace(known, epoch=3)
@@ -271,15 +276,19 @@ class RevocationContract:
             "living": certificate("living"),
             "revoked": certificate("revoked"),
             "just expired": certificate("just expired", not_after=NOW - DAY),
-            "long expired": certificate("long expired", not_after=NOW - 31 * DAY),
+            "long expired": certificate("long expired", not_after=NOW - DAY - MINUTE),
             "of another": certificate("of another", issuer_sha256="16" * 32),
         }
         for name, record in records.items():
             store.add_infrastructure_certificate(record, by="alice")
             if name != "living":
                 store.revoke_certificate(record.sha256, reason=COMPROMISE, at=NOW, by="alice")
-        listed = {record.subject for record in store.revoked_certificates(ISSUER, at=NOW)}
-        assert listed == {"CN=revoked", "CN=just expired"}
+        listed = [records[name].serial_number for name in ("revoked", "just expired")]
+        since = (NOW - EPOCH) // timedelta(microseconds=1)
+        entries = [(serial, since, COMPROMISE.value) for serial in sorted(listed)]
+        assert list(store.revoked_entries(ISSUER, since=NOW - DAY)) == entries
+        assert [record.subject for record in store.revoked_certificates(ISSUER, at=NOW)] == ["CN=revoked"]
+        assert list(store.revoked_entries("17" * 32, since=NOW)) == []
         assert list(store.revoked_certificates("17" * 32, at=NOW)) == []
 
     def test_the_number_of_revoked_certificates_rises_with_each_revocation(self, store: Store) -> None:
@@ -292,9 +301,25 @@ class RevocationContract:
             counts.append(store.count_revoked(ISSUER))
         assert counts == [0, 1, 1, 1, 2]
 
+    def test_the_status_of_a_certificate_is_found_by_issuer_and_serial_number(self, store: Store) -> None:
+        good, revoked = certificate("good"), certificate("revoked")
+        for record in (good, revoked):
+            store.add_infrastructure_certificate(record, by="alice")
+        store.revoke_certificate(revoked.sha256, reason=COMPROMISE, at=NOW, by="alice")
+        assert store.certificate_status(ISSUER, good.serial_number) == CertificateStatus(None, None)
+        assert store.certificate_status(ISSUER, revoked.serial_number) == CertificateStatus(NOW, COMPROMISE)
+        assert store.certificate_status(ISSUER, "1") is None
+        assert store.certificate_status("16" * 32, good.serial_number) is None
+
     def test_crl_numbers_count_up_for_each_issuer(self, store: Store) -> None:
-        assert [store.next_crl_number(ISSUER) for _ in range(3)] == [1, 2, 3]
-        assert store.next_crl_number("16" * 32) == 1
+        assert store.crl_made_at(ISSUER) is None
+        assert [store.next_crl(ISSUER, at=NOW + i * DAY) for i in range(3)] == [
+            CrlIssue(1, None),
+            CrlIssue(2, NOW),
+            CrlIssue(3, NOW + DAY),
+        ]
+        assert store.crl_made_at(ISSUER) == NOW + 2 * DAY
+        assert store.next_crl("16" * 32, at=NOW) == CrlIssue(1, None)
 
 
 class RefusalContract:

@@ -58,7 +58,7 @@ class RestoreContract:
         entries = told(world)
         assert restored.replay(entries) == len(entries)
         assert record(restored) == record(store)
-        assert restored.next_crl_number(ISSUER) == 3
+        assert restored.next_crl(ISSUER, at=NOW).number == 3
         assert restored.check() == []
 
     def test_replaying_twice_changes_nothing(self, store: Store, world: World, other_world: World) -> None:
@@ -222,6 +222,50 @@ class RestoreContract:
         living = [one for one in restored.device_certificates(known.device_id) if one.revoked_at is None]
         assert [one.sha256 for one in living] == [new.sha256]
 
+    @pytest.mark.parametrize("rekeys", [1, 2, 5])
+    def test_a_replicas_quarantine_counts_however_late_its_journal_comes(
+        self, store: Store, world: World, other_world: World, rekeys: int
+    ) -> None:
+        """And no certificate is revoked for it, until the restoration that lifts this very one."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.quarantine_device(known.device_id, at=NOW, by="alice")
+        for number in range(rekeys):
+            home = restored.get_device(known.device_id)
+            restored.commit_birth(rekey(restored, home, str(number), key=f"{number}", at=NOW + 2 * number * DAY))
+        restored.replay(told(world))
+        now_known = restored.get_device(known.device_id)
+        assert now_known.state is DeviceState.QUARANTINED
+        assert [one.revoked_at is None for one in restored.device_certificates(known.device_id)].count(True) == 1
+        assert restored.restore_device(known.device_id, at=NOW, by="alice").epoch > now_known.epoch
+        assert restored.replay(told(world)) == 0
+        assert restored.get_device(known.device_id).state is DeviceState.ACTIVE
+
+    def test_a_certificate_from_before_a_lifted_quarantine_is_good(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        """A quarantine takes no certificate away, so none that comes to light after it either."""
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.commit_issuance(issuance(known, "lost", None, at=NOW))
+        restored.quarantine_device(known.device_id, at=NOW + DAY, by="alice")
+        restored.restore_device(known.device_id, at=NOW + DAY, by="alice")
+        restored.replay(told(world))
+        assert [one.revoked_at for one in restored.device_certificates(known.device_id)] == [None, None]
+
+    def test_a_quarantine_told_late_does_not_soften_a_revocation(
+        self, store: Store, world: World, other_world: World
+    ) -> None:
+        known = bear(store, 1)
+        restored = backup(other_world)
+        restored.replay(told(world))
+        store.quarantine_device(known.device_id, at=NOW, by="alice")
+        restored.revoke_device(known.device_id, reason=COMPROMISE, at=NOW, by="bob")
+        restored.replay(told(world))
+        assert restored.get_device(known.device_id).state is DeviceState.REVOKED
+
     @pytest.mark.parametrize("names", [{"device_id": "dev-000001"}, {"ek_sha256": (ek(1),)}], ids=["known", "unknown"])
     def test_a_replicas_denial_counts_however_late_its_journal_comes(
         self, store: Store, world: World, other_world: World, names: dict[str, Any]
@@ -384,8 +428,15 @@ def live_a_little(store: Store) -> None:
     five = bear(store, 5)
     store.request_swap(BoardSwap(five.device_id, ek(61), "carol", NOW))
     approved_swap(store, five, ek(62))
+    six, seven, eight = (bear(store, number) for number in (6, 9, 10))
+    store.quarantine_device(six.device_id, at=NOW + HOUR, by="alice", note="odd traffic")
+    store.quarantine_device(seven.device_id, at=NOW + HOUR, by="alice")
+    store.restore_device(seven.device_id, at=NOW + HOUR, by="bob")
+    store.retire_device(
+        eight.device_id, reason=RevocationReason.CESSATION_OF_OPERATION, at=NOW + HOUR, by="alice", note="sold"
+    )
     for _ in range(2):
-        store.next_crl_number(ISSUER)
+        store.next_crl(ISSUER, at=NOW)
 
 
 def backup(world: World) -> SqlStore:

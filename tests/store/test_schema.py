@@ -32,11 +32,13 @@ from birthmark_server.store.sql import (
     admission,
     births,
     certificates,
+    crl,
     devices,
     endorsements,
     events,
     issuance,
     revocation,
+    status,
 )
 from birthmark_server.store.sqlite import SqliteBackEnd
 from birthmark_server.store.statement import LookUp, Statement, Value, keys
@@ -237,7 +239,7 @@ def test_no_request_looks_through_a_whole_table(sqlite_file: Path) -> None:
     migrate.upgrade(back_end)
     connection = back_end.connect()
     seen = 0
-    for module in (admission, births, certificates, devices, endorsements, events, issuance, revocation):
+    for module in (admission, births, certificates, crl, devices, endorsements, events, issuance, revocation, status):
         for name, thing in vars(module).items():
             if name in {"_COUNT", "_ORPHANS", "_PURGE_MANY_REFUSALS"} or not isinstance(thing, Statement | LookUp):
                 continue  # an operator's, or housekeeping's

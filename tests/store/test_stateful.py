@@ -14,11 +14,13 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from birthmark_server.domain import CertificateRecord, DeviceState, RevocationReason
 from birthmark_server.errors import BirthmarkError
+from birthmark_server.store.device_states import Act
 from birthmark_server.store.journal import read_journal
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Birth, Issuance
 from birthmark_server.store.sql.store import SqlStore
 from store.contract_restore import record
+from store.contract_states import ACTS
 from store.values import DAY, MODEL, NOW, birth, denial, device, digest, ek, issuance, pending
 
 numbers = st.integers(0, 3)
@@ -101,6 +103,11 @@ class StoreMachine(RuleBasedStateMachine):
         with suppress(BirthmarkError):
             self.store.readmit_device(f"dev-{number:06}", at=NOW, by="alice")
 
+    @rule(number=numbers, act=st.sampled_from([Act.QUARANTINE, Act.RESTORE, Act.RETIRE]))
+    def move(self, number: int, act: Act) -> None:
+        with suppress(BirthmarkError):
+            ACTS[act](self.store, f"dev-{number:06}")
+
     @rule(number=numbers)
     def deny_an_ek(self, number: int) -> None:
         self.store.deny(denial(ek_sha256=(ek(number),)))
@@ -144,12 +151,12 @@ class StoreMachine(RuleBasedStateMachine):
         self.seen = now
 
     @invariant()
-    def only_active_devices_hold_living_certificates_and_one_birth_key(self) -> None:
+    def only_active_and_quarantined_devices_hold_living_certificates_and_one_birth_key(self) -> None:
         for known in self.store.list_devices():
             assert known.epoch >= self.epochs.get(known.device_id, 1)
             self.epochs[known.device_id] = known.epoch
             living = [one for one in self.store.device_certificates(known.device_id) if one.revoked_at is None]
-            if known.state is not DeviceState.ACTIVE:
+            if known.state not in (DeviceState.ACTIVE, DeviceState.QUARANTINED):
                 assert living == []
 
     @invariant()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_agent.csr import Names, device_names
-from birthmark_server.app import Services
 from birthmark_server.domain import Caller, CertificateProfile, Refusal
+from birthmark_server.services import Services
 from birthmark_server.store.protocol import Store
 from birthmark_wire import ids
 from birthmark_wire.enrollment import Challenge, Claim, EnrollResult

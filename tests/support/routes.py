@@ -25,7 +25,7 @@ def every_route() -> list[Route]:
     routes = [
         *enrollment_routes(sentinel.enrollment),
         *est_routes(sentinel.renewal, ca_certificates=[build_ca("x").certificate], csrattrs=b""),
-        *status_routes(),
+        *status_routes(troubles=tuple),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
         *time_routes(TimeSigner((b"",), sentinel.key), now=epoch),
         metrics_route(Meters(), FleetGauges(sentinel.store, live=None, now=epoch)),

@@ -29,10 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, pkcs7
 
 from birthmark_agent.csr import Names, device_names
-from birthmark_server import app
 from birthmark_server import settings as settings_file
-from birthmark_server.app import Services
 from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEntry
+from birthmark_server.services import Services, open_services
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
 from birthmark_wire import ids
@@ -202,7 +201,7 @@ host = "localhost"
     @contextmanager
     def services(self, clock: "Clock", *, extra: str = "", broker: str = "") -> "Iterator[Services]":
         """What stands behind the doors, in this process, with a clock that the test sets."""
-        services = app.open_services(settings_file.load(self.settings(extra=extra, broker=broker)), now=clock)
+        services = open_services(settings_file.load(self.settings(extra=extra, broker=broker)), now=clock)
         try:
             yield services
         finally:

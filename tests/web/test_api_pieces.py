@@ -61,6 +61,7 @@ def certificate(age: timedelta) -> OperationalCertificate:
         (DeviceState.ACTIVE, 30 * DAY, NextAction.RENEWAL_DUE, 0),
         (DeviceState.ACTIVE, 31 * DAY, NextAction.RECOVERY, -1),
         (DeviceState.REVOKED, 1 * DAY, NextAction.READMIT, 29),
+        (DeviceState.QUARANTINED, 1 * DAY, NextAction.RESTORE, 29),
         (DeviceState.DENIED, None, NextAction.NONE, None),
         (DeviceState.RETIRED, None, NextAction.NONE, None),
     ],

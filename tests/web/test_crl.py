@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from birthmark_server.ca.issuer import Issuer
-from birthmark_server.domain import Caller, CertificateRecord, RevocationReason
+from birthmark_server.domain import Caller, RevocationReason, RevokedEntry
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.doors import Answer, Call, Router
@@ -103,7 +103,7 @@ def test_lists_are_made_anew_well_before_they_end(core: Core) -> None:
     made = []
     for _ in range(8):
         publisher.refresh()
-        made.append(core.store.next_crl_number(core.site.pki.authority.fleet.sha256))
+        made.append(core.store.next_crl(core.site.pki.authority.fleet.sha256, at=core.clock()).number)
         core.clock.forward(minutes=7.5)
     assert [made[i + 1] - made[i] for i in range(7)] == [1, 2, 1, 2, 1, 2, 1]  # each look took a number too
 
@@ -168,12 +168,12 @@ def test_a_list_that_can_not_be_made_leaves_the_old_one(core: Core, monkeypatch:
     name = f"{core.site.pki.authority.fleet.name}.crl"
     old = fetch(core, name).body
 
-    def fail(*_: object, **__: object) -> Iterator[CertificateRecord]:
+    def fail(*_: object, **__: object) -> Iterator[RevokedEntry]:
         raise StoreFailed("no database")
 
     core.clock.forward(days=1)
     with monkeypatch.context() as broken:
-        broken.setattr(core.store, "revoked_certificates", fail)
+        broken.setattr(core.store, "revoked_entries", fail)
         core.services.crls.refresh()
     assert fetch(core, name).body == old
     core.services.crls.refresh()
@@ -181,3 +181,61 @@ def test_a_list_that_can_not_be_made_leaves_the_old_one(core: Core, monkeypatch:
     core.clock.forward(minutes=1)
     core.services.crls.refresh()
     assert fetch(core, name).body != old
+
+
+def test_an_entry_leaves_the_lists_a_lifetime_after_its_certificate_expired(core: Core) -> None:
+    fleet = core.site.pki.authority.fleet
+    leaf = core.site.pki.device("device-1", lifetime=timedelta(days=1))
+    core.store.add_infrastructure_certificate(replace(leaf.record, device_id=""), by="alice")
+    core.store.revoke_certificate(leaf.record.sha256, reason=RevocationReason.SUPERSEDED, at=core.clock(), by="alice")
+    listed = []
+    core.clock.forward(seconds=10)
+    for _ in range(10):
+        core.services.crls.refresh()
+        crl = parsed(fetch(core, f"{fleet.name}.crl"))
+        listed.append(crl.get_revoked_certificate_by_serial_number(leaf.certificate.serial_number) is not None)
+        core.clock.forward(days=1)
+    assert listed == [True] * 8 + [False] * 2  # one day of validity, seven of the list's own
+
+
+def test_an_entry_is_on_one_list_after_its_certificate_expired_however_late(core: Core) -> None:
+    fleet = core.site.pki.authority.fleet
+    leaf = core.site.pki.device("device-1", lifetime=timedelta(days=1))
+    core.store.add_infrastructure_certificate(replace(leaf.record, device_id=""), by="alice")
+    core.store.revoke_certificate(leaf.record.sha256, reason=RevocationReason.SUPERSEDED, at=core.clock(), by="alice")
+    core.services.crls.refresh()
+    listed = []
+    for _ in range(2):
+        core.clock.forward(days=365)
+        core.services.crls.refresh()
+        crl = parsed(fetch(core, f"{fleet.name}.crl"))
+        listed.append(crl.get_revoked_certificate_by_serial_number(leaf.certificate.serial_number) is not None)
+    assert listed == [True, False]
+
+
+def test_a_list_that_grows_stale_is_shouted_about_long_before_it_ends(
+    core: Core, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher = core.services.crls
+    assert publisher.stale() == ()
+    assert {(one.age_s, one.left_s) for one in publisher.ages()} == {(0, 7 * 86_400)}
+
+    def fail(*_: object, **__: object) -> Iterator[RevokedEntry]:
+        raise StoreFailed("no database")
+
+    monkeypatch.setattr(core.store, "revoked_entries", fail)
+    core.clock.forward(days=3.4)
+    publisher.refresh()
+    assert publisher.stale() == ()
+    assert {(one.age_s, one.left_s) for one in publisher.ages()} == {(3.4 * 86_400, 3.6 * 86_400)}
+    core.clock.forward(days=0.2)
+    for _ in range(3):
+        publisher.refresh()
+    assert len(publisher.stale()) == len(core.site.pki.authority.issuers)
+    shouts = [record for record in caplog.records if record.message == "crl grows stale"]
+    assert {record.levelname for record in shouts} == {"ERROR"}
+    assert len(shouts) == len(core.site.pki.authority.issuers)  # once a minute, not once a second
+    monkeypatch.undo()
+    core.clock.forward(minutes=1)
+    publisher.refresh()
+    assert publisher.stale() == ()

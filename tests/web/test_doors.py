@@ -196,3 +196,15 @@ def test_an_operators_role_opens_the_doors_of_that_role_and_none_counts_as_a_vie
 def test_a_route_for_no_role_is_refused_at_start() -> None:
     with pytest.raises(Misconfigured, match="does not say who may use it"):
         Router([Route("GET", "/x", for_roles([]), answer)])
+
+
+def test_the_rest_of_a_path_is_given_as_it_was_sent() -> None:
+    route = Route("GET", "/a/{rest}", PUBLIC, answer)
+    router = Router([route, Route("GET", "/a/b", PUBLIC, answer)])
+    assert router.find("GET", "/a/x//y%2F=") == (route, "x//y%2F=")
+    assert router.find("GET", "/a/b")[0] is not route
+    for path in ("/a/", "/a", "/ab"):
+        with pytest.raises(errors.NoSuchResource):
+            router.find("GET", path)
+    with pytest.raises(Misconfigured, match="declared twice"):
+        Router([route, route])

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRecord
+from birthmark_server.ca.authority import Authority
+from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRecord, RevocationReason
+from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.roles import Role
 from birthmark_server.settings import LimitSettings
@@ -25,19 +27,44 @@ from birthmark_server.web.workers import Workers
 from store.values import FOREVER, ISSUER, MODEL, bear, certificate, ek
 from store.world import World, world
 
+TAKEN = (
+    "SELECT (SELECT count(*) FROM certificates WHERE revoked_at_us IS NOT NULL)"
+    " + (SELECT count(*) FROM devices WHERE state = 'quarantined')"
+)
 ALICE = b"the DER of alice's certificate"
+
+
+class Told:
+    """The broker, as far as the desk knows it: at each telling it looks what is on the disk."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self.seen: list[int] = []
+
+    def cut_off(self, _revoked: Iterable[CertificateRecord], _device_ids: Iterable[str] = ()) -> str:
+        with sqlite3.connect(self._database, timeout=0) as other:
+            self.seen.extend(other.execute(TAKEN).fetchone())
+            other.execute("BEGIN IMMEDIATE")  # nobody waits for the broker with the database locked
+        return ""
+
+    def let_back(self, device_id: str) -> str:
+        return self.cut_off((), [device_id])
+
+
+def no_authority(_with_keys: bool) -> Authority:
+    raise Misconfigured("no CA folder here")
 
 
 def serve(
     store: SqlStore,
-    cut_off: object,
+    broker: Told,
     request: bytes,
     together: Callable[[], AbstractContextManager[object]] | None = None,
 ) -> bytes:
     """Answer one HTTP request of alice's, a fleet operator, as the server does. together: for the store's own."""
 
     def desk(by: str, role: Role) -> StoreDesk:
-        return StoreDesk(store, authority=lambda _: None, cut_off=cut_off, by=by, role=role, now=utc_now)  # type: ignore[arg-type, return-value]
+        return StoreDesk(store, authority=no_authority, broker=broker, by=by, role=role, now=utc_now)
 
     async def main() -> bytes:
         with Workers(1, together=together or store.together) as workers:
@@ -71,27 +98,39 @@ def utc_now() -> datetime:
     ("path", "body"),
     [
         ("/v1/devices/dev-000001/revoke", '{"reason":"keyCompromise"}'),
+        ("/v1/devices/dev-000001/retire", '{"note":"scrapped"}'),
+        ("/v1/devices/dev-000001/quarantine", '{"note":"odd traffic"}'),
         ("/v1/denials", '{"device_id":"dev-000001","reason":"stolen"}'),
         ("/v1/certificates/CERTIFICATE/revoke", '{"reason":"keyCompromise"}'),
         ("/v1/devices/dev-000001/swap/approval", "{}"),
     ],
 )
 def test_the_broker_is_told_of_what_is_on_the_disk(tmp_path: Path, path: str, body: str) -> None:
-    told: list[int] = []
-
-    def cut_off(_certificates: Iterable[CertificateRecord], _devices: Iterable[str]) -> str:
-        with sqlite3.connect(tmp_path / "birthmark.db", timeout=0) as other:
-            told.extend(other.execute("SELECT count(*) FROM certificates WHERE revoked_at_us IS NOT NULL").fetchone())
-            other.execute("BEGIN IMMEDIATE")  # nobody waits for the broker with the database locked
-        return ""
-
+    broker = Told(tmp_path / "birthmark.db")
     with world(f"sqlite:///{tmp_path}/birthmark.db", tmp_path) as it:
         store, born = _furnished(it)
         path = path.replace("CERTIFICATE", born.sha256)
         request = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        answer = serve(store, cut_off, f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        answer = serve(store, broker, f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode())
     assert b" 200 " in answer[:16] or b" 201 " in answer[:16], answer
-    assert told == [1]
+    assert broker.seen == [1]
+
+
+@pytest.mark.parametrize(("act", "end"), [("quarantine", "restore"), ("revoke", "readmit")])
+def test_whom_the_broker_lets_back_is_on_the_disk(tmp_path: Path, act: str, end: str) -> None:
+    broker = Told(tmp_path / "birthmark.db")
+    with world(f"sqlite:///{tmp_path}/birthmark.db", tmp_path) as it:
+        store, born = _furnished(it)
+        match act:
+            case "quarantine":
+                store.quarantine_device(born.device_id, at=utc_now(), by="bob")
+            case _:
+                store.revoke_device(born.device_id, reason=RevocationReason.UNSPECIFIED, at=utc_now(), by="bob")
+        revoked = sum(one.revoked_at is not None for one in store.device_certificates(born.device_id))
+        path = f"/v1/devices/{born.device_id}/{end}"
+        answer = serve(store, broker, f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert b" 200 " in answer[:16], answer
+    assert broker.seen == [revoked]
 
 
 def test_a_model_is_never_seen_before_it_is_on_the_disk(tmp_path: Path) -> None:
@@ -108,7 +147,12 @@ def test_a_model_is_never_seen_before_it_is_on_the_disk(tmp_path: Path) -> None:
                 raise StoreFailed("the disk is full")
 
         request = "POST /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
-        answer = serve(store, None, f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode(), failing)
+        answer = serve(
+            store,
+            Told(tmp_path / "birthmark.db"),
+            f"{request}Content-Length: {len(body)}\r\n\r\n{body}".encode(),
+            failing,
+        )
         assert b" 201 " in answer[:16], answer
         assert store.get_model("edge-2").added_by == "alice"
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from birthmark_server.domain import Caller, DeviceState
 from birthmark_server.fleet import DaysLeft
 from birthmark_server.meters import Meters
 from birthmark_server.store.errors import StoreBusy
+from birthmark_server.web.crl import CrlAge
 from birthmark_server.web.doors import Call
-from birthmark_server.web.metrics import DAYS, FleetGauges, metrics_route
+from birthmark_server.web.metrics import DAYS, CrlGauges, FleetGauges, metrics_route
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -41,9 +43,9 @@ class Fleet:
         return DaysLeft(tuple(range(len(days) + 1)), without=3)
 
 
-def scraped(meters: Meters, gauges: FleetGauges) -> dict[tuple[str, ...], float]:
+def scraped(meters: Meters, *gauges: Collector) -> dict[tuple[str, ...], float]:
     """What a scrape shows: name and label values, in the order of the labels' names, to value."""
-    answer = metrics_route(meters, gauges).handler(Call("1", "x"), Caller("1", "x"))
+    answer = metrics_route(meters, *gauges).handler(Call("1", "x"), Caller("1", "x"))
     assert answer.media_type.startswith("text/plain; version=0.0.4")
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -97,6 +99,17 @@ def test_what_was_counted_is_shown() -> None:
     assert shown["birthmark_connections_refused_total",] == 1
 
 
+def test_each_issuers_list_is_shown_with_its_age_and_what_is_left() -> None:
+    lists = [CrlAge("birth-2026", 30, 70), CrlAge("fleet-2026", 101, -1)]
+    gauges = CrlGauges(lambda: lists)
+    shown = scraped(Meters(), gauges)
+    assert shown["birthmark_crl_age_seconds", "birth-2026"] == 30
+    assert shown["birthmark_crl_left_seconds", "birth-2026"] == 70
+    assert shown["birthmark_crl_left_seconds", "fleet-2026"] == -1
+    lists.clear()
+    assert ("birthmark_crl_left_seconds", "fleet-2026") not in scraped(Meters(), gauges)
+
+
 def test_dashboard_alerts_and_guide_name_what_is_shown_and_nothing_else() -> None:
     meters = Meters()
     meters.answered("GET /x", 200, 0.1)
@@ -104,7 +117,8 @@ def test_dashboard_alerts_and_guide_name_what_is_shown_and_nothing_else() -> Non
     meters.handshake_failed("z")
     gauges = FleetGauges(Fleet(), live=lambda: True, now=Clock())
     gauges.refresh()
-    shown = {name for name, *_ in scraped(meters, gauges) if not name.endswith("_created")}
+    crls = CrlGauges(lambda: [CrlAge("x", 1, 1)])
+    shown = {name for name, *_ in scraped(meters, gauges, crls) if not name.endswith("_created")}
     docs = Path(__file__).parents[2] / "docs"
     named = set(re.findall(r"birthmark_[a-z_]+", (docs / "grafana-dashboard.json").read_text()))
     named |= set(re.findall(r"birthmark_[a-z_]+", (docs / "monitoring.md").read_text()))

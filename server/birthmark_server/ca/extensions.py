@@ -47,7 +47,10 @@ def leaf_constants(profile: Profile, *, issuer_key_id: bytes, crl_url: str) -> l
     ]
     if profile.key_purposes:
         extensions.append(x509.ExtendedKeyUsage(profile.key_purposes))
-    extensions.append(_policies(profile.policies))
+    if profile.policies:
+        extensions.append(_policies(profile.policies))
+    if not profile.checked:
+        extensions.append(x509.OCSPNoCheck())
     if crl_url and profile.located:
         extensions.append(_distribution_point(crl_url))
     return extensions

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark_server.ca import oids
 from birthmark_server.ca.der import bit_string, sequence
 from birthmark_server.ca.errors import ProfileViolation, TokenSpent, UntrustedCertificate
 from birthmark_server.ca.extensions import key_identifier, leaf_constants
@@ -26,7 +27,7 @@ from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import BACKDATED, NEVER, PROFILES, AltName, CaKind, Profile
 from birthmark_server.ca.reader import read_leaf
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
-from birthmark_server.ca.signer import CaSigner, hash_for
+from birthmark_server.ca.signer import CaSigner, algorithm_for
 from birthmark_server.ca.tbs import TbsEncoder
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire import ids
@@ -34,11 +35,6 @@ from birthmark_wire import ids
 _MAKER: Final = object()
 _SECOND: Final = timedelta(seconds=1)
 _SERIAL_BYTES: Final = 16
-# AlgorithmIdentifier of ecdsa-with-SHA256 and -SHA384 (RFC 5758 §3.2: parameters absent).
-_ALGORITHM: Final = {
-    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
-    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
-}
 _BLANK_SIGNATURE: Final = sequence(b"\x02\x01\x01\x02\x01\x01")
 
 
@@ -106,9 +102,9 @@ class Issuer:
         self._policies = _policies(certificate)
         self._purposes = _purposes(certificate)
         self._random = random
-        self._algorithm = _ALGORITHM[hash_for(signer.public_key().curve).name]
+        self._algorithm = algorithm_for(signer.public_key().curve)
         self._templates = {
-            profile.name: self._template(profile) for profile in PROFILES.values() if profile.issued_by is kind
+            profile.name: self._template(profile) for profile in PROFILES.values() if kind in profile.issued_by
         }
         self._encoders = {name: self._encoder(template) for name, template in self._templates.items()}
 
@@ -171,14 +167,15 @@ class Issuer:
         except ValueError as error:  # DecodeError; a DNS name that is none; a hash that is not hexadecimal
             raise ProfileViolation(f"no certificate can name that: {error}") from None
         profile = PROFILES[name]
-        if profile.issued_by is not self.kind:
-            raise ProfileViolation(f"{name}: want the {profile.issued_by} CA, this is {self.name}")
+        if self.kind not in profile.issued_by:
+            raise ProfileViolation(f"{name}: want the {' or '.join(profile.issued_by)} CA, this is {self.name}")
         if not self._policies.issuperset(profile.policies):
             raise ProfileViolation(
                 f"{name}: the certificate of {self.name} lacks the policies that this role is; "
                 f"make another CA: birthmark init --add {self.kind}"
             )
-        if not self._purposes.issuperset(profile.key_purposes):
+        # Who holds a leaf to its CA's purposes makes an exception of OCSP signing, or goes by the CRL (ADR 0014).
+        if not self._purposes.issuperset(set(profile.key_purposes) - {oids.OCSP_SIGNING}):
             raise ProfileViolation(
                 f"{name}: the certificate of {self.name} lacks the key purposes that this role is; "
                 f"make another CA: birthmark init --add {self.kind}"
@@ -188,7 +185,7 @@ class Issuer:
         return profile, subject, alt_name
 
     def _check_hosts(self, profile: Profile, hosts: list[x509.GeneralName]) -> None:
-        if self.kind is not CaKind.INFRA or bool(hosts) != (profile.alt_name is AltName.HOST):
+        if CaKind.INFRA not in profile.issued_by or bool(hosts) != (profile.alt_name is AltName.HOST):
             raise ProfileViolation(f"{profile.name}: want {profile.alt_name.value}, got {len(hosts)} hosts")
         for host in hosts:
             if not host_permitted(host, self.namespace):

@@ -18,6 +18,7 @@ RESERVED: Final = (
     CertificateProfile.CONTROL,
     CertificateProfile.COMMAND,
     CertificateProfile.DENY_LIST,
+    CertificateProfile.OCSP,
 )
 """The profiles whose names begin with `srv-`, and no others."""
 

@@ -60,3 +60,9 @@ ON_HARDWARE_MODULE_NAME: Final = ObjectIdentifier("1.3.6.1.5.5.7.8.4")
 
 SERVER_AUTH: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH: Final = ExtendedKeyUsageOID.CLIENT_AUTH
+OCSP_SIGNING: Final = ExtendedKeyUsageOID.OCSP_SIGNING
+
+# OCSP (RFC 6960 §4.2.1, §4.4).
+OCSP_BASIC: Final = ObjectIdentifier("1.3.6.1.5.5.7.48.1.1")
+OCSP_NONCE: Final = ObjectIdentifier("1.3.6.1.5.5.7.48.1.2")
+OCSP_EXTENDED_REVOKE: Final = ObjectIdentifier("1.3.6.1.5.5.7.48.1.9")

@@ -52,11 +52,13 @@ class Profile:
     """One kind of leaf certificate. Its key usage is digitalSignature alone, its basicConstraints CA:FALSE.
 
     lifetime: what is issued when nothing else is asked; None means `NEVER`. most: the longest that may be asked.
-    subject: the attribute that follows O. located: carries a CRL distribution point when the installation has a URL.
+    issued_by: one kind of CA, but for the OCSP signer: each issuing CA has its own (RFC 6960 §4.2.2.2). subject: the
+    attribute that follows O. located: carries a CRL distribution point when the installation has a URL. checked: False
+    tells verifiers not to ask whether it is revoked (id-pkix-ocsp-nocheck).
     """
 
     name: CertificateProfile
-    issued_by: CaKind
+    issued_by: tuple[CaKind, ...]
     lifetime: timedelta | None
     most: timedelta | None
     subject: x509.ObjectIdentifier
@@ -64,6 +66,7 @@ class Profile:
     key_purposes: tuple[x509.ObjectIdentifier, ...]
     policies: tuple[x509.ObjectIdentifier, ...]
     located: bool = True
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ _YEAR = timedelta(days=365)
 def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
-        issued_by=CaKind.INFRA,
+        issued_by=(CaKind.INFRA,),
         lifetime=_YEAR,
         most=_YEAR,
         subject=NameOID.COMMON_NAME,
@@ -99,7 +102,7 @@ def _host(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile:
 def _client(name: CertificateProfile, purpose: x509.ObjectIdentifier, *roles: x509.ObjectIdentifier) -> Profile:
     return Profile(
         name=name,
-        issued_by=CaKind.INFRA,
+        issued_by=(CaKind.INFRA,),
         lifetime=_YEAR,
         most=_YEAR,
         subject=NameOID.COMMON_NAME,
@@ -113,7 +116,7 @@ def _signer(name: CertificateProfile, purpose: x509.ObjectIdentifier) -> Profile
     # No clientAuth: the key that signs for those who are absent opens no connection.
     return Profile(
         name=name,
-        issued_by=CaKind.INFRA,
+        issued_by=(CaKind.INFRA,),
         lifetime=_YEAR,
         most=_YEAR,
         subject=NameOID.COMMON_NAME,
@@ -128,7 +131,7 @@ def _operational(name: CertificateProfile, policies: tuple[x509.ObjectIdentifier
     # device is nobody's server. The Fleet CA's own clientAuth binds instead (docs/adr/0011-device-key-purposes.md).
     return Profile(
         name=name,
-        issued_by=CaKind.FLEET,
+        issued_by=(CaKind.FLEET,),
         lifetime=timedelta(days=30),
         most=_YEAR,
         subject=NameOID.COMMON_NAME,
@@ -144,7 +147,7 @@ PROFILES: Final = MappingProxyType(
         for profile in (
             Profile(
                 name=CertificateProfile.IDEVID,
-                issued_by=CaKind.BIRTH,
+                issued_by=(CaKind.BIRTH,),
                 lifetime=None,
                 most=None,
                 subject=NameOID.SERIAL_NUMBER,
@@ -160,7 +163,7 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.CONTROL, oids.KP_CONTROL),
             Profile(
                 name=CertificateProfile.COMMAND,
-                issued_by=CaKind.INFRA,
+                issued_by=(CaKind.INFRA,),
                 lifetime=_YEAR,
                 most=_YEAR,
                 subject=NameOID.COMMON_NAME,
@@ -175,6 +178,19 @@ PROFILES: Final = MappingProxyType(
             _client(CertificateProfile.FLEET_OPERATOR, oids.KP_OPERATOR, oids.CP_FLEET_OPERATOR),
             _client(CertificateProfile.SECURITY_OFFICER, oids.KP_OPERATOR, oids.CP_SECURITY_OFFICER),
             _signer(CertificateProfile.DENY_LIST, oids.KP_DENY_LIST),
+            Profile(
+                name=CertificateProfile.OCSP,
+                issued_by=(CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA),
+                # Whoever steals such a key can vouch for the revoked until it ends: nobody is told to ask about it.
+                lifetime=timedelta(days=2),
+                most=timedelta(days=2),
+                subject=NameOID.COMMON_NAME,
+                alt_name=AltName.ABSENT,
+                key_purposes=(oids.OCSP_SIGNING,),
+                policies=(),  # three CAs issue it, and they have no policy in common
+                located=False,
+                checked=False,
+            ),
         )
     }
 )
@@ -249,6 +265,7 @@ CRITICAL: Final = MappingProxyType(
         ExtensionOID.NAME_CONSTRAINTS: True,
         ExtensionOID.CRL_DISTRIBUTION_POINTS: False,
         ExtensionOID.SUBJECT_ALTERNATIVE_NAME: False,
+        ExtensionOID.OCSP_NO_CHECK: False,
     }
 )
 """Every extension that any of our certificates may have, and whether it is critical."""

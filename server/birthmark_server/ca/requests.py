@@ -30,7 +30,7 @@ class LDevIdRequest:
 
 @dataclass(frozen=True, slots=True)
 class InfraRequest:
-    """A certificate of the infrastructure's own. name: `[a-z0-9-]{1,64}`; server, broker and control begin with
+    """A certificate of the infrastructure's own. name: `[a-z0-9-]{1,64}`; server, broker, control and ocsp begin with
     `srv-`, the others must not. Only server and broker have hosts, and those at least one."""
 
     profile: CertificateProfile

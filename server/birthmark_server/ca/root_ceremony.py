@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import BACKDATED, CA_PROFILES, CRITICAL, NEVER, CaKind
 from birthmark_server.ca.signer import CA_CURVES, BuilderKey, CaSigner, hash_for
 from birthmark_server.ca.transcript import certificate_facts, write_transcript
-from birthmark_server.domain import RevocationReason
+from birthmark_server.domain import RevocationReason, RevokedEntry
 from birthmark_wire.encoding import read_json
 
 CRL_LIFETIME: Final = timedelta(days=400)
@@ -322,18 +322,11 @@ def _publish_crl(folder: Path, root: _Root, *, number: int, now: datetime) -> Pa
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class _RevokedCa:
-    serial_number: str
-    revoked_at: datetime
-    reason: RevocationReason
-
-
-def _revoked(path: Path) -> _RevokedCa:
+def _revoked(path: Path) -> RevokedEntry:
     try:
         entry = read_json(path.read_bytes())
-        at = datetime.fromtimestamp(entry.integer("revoked_at", low=0, high=2**40), UTC)
-        return _RevokedCa(path.stem, at, RevocationReason(entry.text("reason")))
+        at_us = entry.integer("revoked_at", low=0, high=2**37) * 1_000_000
+        return path.stem, at_us, RevocationReason(entry.text("reason")).value
     except (OSError, ValueError) as error:
         raise AuthorityBroken(f"{path}: {error}") from None
 

@@ -16,6 +16,11 @@ from birthmark_server.ca import files
 from birthmark_server.ca.errors import KeyUnusable
 
 CA_CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
+# AlgorithmIdentifier of ecdsa-with-SHA256 and -SHA384 (RFC 5758 §3.2: parameters absent).
+_ALGORITHM: Final = {
+    "sha256": bytes.fromhex("300a06082a8648ce3d040302"),
+    "sha384": bytes.fromhex("300a06082a8648ce3d040303"),
+}
 
 
 class CaSigner(Protocol):
@@ -34,6 +39,11 @@ def hash_for(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
     if isinstance(curve, ec.SECP384R1):
         return hashes.SHA384()
     raise KeyUnusable(f"want a P-256 or P-384 key, got {curve.name}")
+
+
+def algorithm_for(curve: ec.EllipticCurve) -> bytes:
+    """Return the AlgorithmIdentifier (DER) of a `CaSigner`'s signatures with a key on this curve."""
+    return _ALGORITHM[hash_for(curve).name]
 
 
 class FileSigner:

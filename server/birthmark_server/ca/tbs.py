@@ -13,7 +13,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from birthmark_server.ca.der import boolean, integer, object_identifier, octet_string, sequence, time, tlv
+from birthmark_server.ca.der import extension, integer, object_identifier, octet_string, sequence, time, tlv
 from birthmark_server.ca.profile import CRITICAL
 
 _V3: Final = tlv(0xA0, integer(2))
@@ -43,7 +43,7 @@ class TbsEncoder:
         self._issuer = issuer.public_bytes()
         self._organization = _relative_name(NameOID.ORGANIZATION_NAME, organization)
         self._subject = subject
-        self._extensions = b"".join(_extension(value.oid, value.public_bytes()) for value in constants)
+        self._extensions = b"".join(_encoded(value.oid, value.public_bytes()) for value in constants)
 
     def encode(
         self,
@@ -60,10 +60,10 @@ class TbsEncoder:
 
         Checks nothing: profile and namespace were asked before, and lint.py reads what comes of it.
         """
-        extensions = [self._extensions, _extension(ExtensionOID.SUBJECT_KEY_IDENTIFIER, octet_string(key_id))]
+        extensions = [self._extensions, _encoded(ExtensionOID.SUBJECT_KEY_IDENTIFIER, octet_string(key_id))]
         if alt_name:
             value = x509.SubjectAlternativeName(alt_name).public_bytes()
-            extensions.append(_extension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value))
+            extensions.append(_encoded(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, value))
         return sequence(
             _V3,
             integer(serial_number),
@@ -82,7 +82,5 @@ def _relative_name(attribute: x509.ObjectIdentifier, value: str) -> bytes:
     return tlv(_SET, sequence(object_identifier(attribute.dotted_string), string))
 
 
-def _extension(oid: x509.ObjectIdentifier, value: bytes) -> bytes:
-    """Return one Extension; `critical` is left out where it is FALSE, as DER wants a default."""
-    critical = boolean(True) if CRITICAL[oid] else b""
-    return sequence(object_identifier(oid.dotted_string), critical, octet_string(value))
+def _encoded(oid: x509.ObjectIdentifier, value: bytes) -> bytes:
+    return extension(oid.dotted_string, value, critical=CRITICAL[oid])

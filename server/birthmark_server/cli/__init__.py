@@ -124,6 +124,7 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(device.app, name="device", rich_help_panel=looking)
     app.add_typer(campaign.app, name="campaign", rich_help_panel=looking)
     app.add_typer(certificate.app, name="certificate", rich_help_panel=looking)
+    app.add_typer(certificate.app, name="cert", hidden=True)
     app.add_typer(group.app, name="group", rich_help_panel=looking)
     app.add_typer(refusal.app, name="refusal", rich_help_panel=looking)
     app.command(rich_help_panel=looking)(status.status)

@@ -13,6 +13,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from birthmark_server.broker.link import control_context
 from birthmark_server.broker.policy import ANSWER_TOPIC, CONTROL_TOPIC
 from birthmark_server.settings import Settings
 
@@ -33,8 +34,12 @@ def ask_broker(settings: Settings) -> BrokerAnswer:
     """Connect as the control identity beside a running server, ask the gate for its figures, and hang up."""
     broker = settings.broker
     host, port = broker.control_host or broker.host, broker.control_port or broker.port
-    context = ssl.create_default_context(cafile=str(Path(settings.ca.folder) / "root.pem"))
-    context.load_cert_chain(broker.control_certificate, broker.control_key)
+    context = control_context(
+        anchors=Path(settings.ca.folder) / "root.pem",
+        certificate=Path(broker.control_certificate),
+        key=Path(broker.control_key),
+        server_name=broker.host,
+    )
     # Client ids ID.APP share the rights of ID, and so this does not take over the server's own session.
     client = paho.Client(
         CallbackAPIVersion.VERSION2,

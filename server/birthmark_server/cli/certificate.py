@@ -124,6 +124,7 @@ def revoke(
     sha256: Sha256,
     reason: Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")],
     operator: OperatorFile = None,
+    as_json: Json = False,
 ) -> None:
     """Revoke one certificate. A device whose certificate it is stays active; birthmark device revoke ends it all.
 
@@ -132,6 +133,8 @@ def revoke(
     with workplace(context).desk(operator) as desk:
         done = desk.revoke_certificate(sha256, Revocation(reason=reason))
     record = done.certificate
+    if as_json:
+        print_json(record.model_dump(mode="json"))
     whose = record.device_id or record.subject
     say(f"revoked by {done.by}: {record.profile} of {whose}, serial number {record.serial_number}")
     require_told(done.broker)

@@ -25,6 +25,7 @@ from birthmark_server.roles import OPERATOR_PROFILES, ROLE_OF, STEERING, VOUCHIN
 from birthmark_server.settings import Settings
 from birthmark_server.store import journal
 from birthmark_server.store.protocol import Store
+from birthmark_server.web.crl import STALE
 
 _CA_WARNING: Final = timedelta(days=90)
 _LEAF_WARNING: Final = timedelta(days=30)
@@ -61,6 +62,7 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
         ("database", lambda: _database(settings, now)),
         ("journal", lambda: _journal(settings, now)),
         ("authorities", lambda: _authorities(settings, now)),
+        ("CRLs", lambda: _crls(settings, now)),
         (
             "server certificate",
             lambda: _leaf("server certificate", settings.server.certificate, now, settings.server.names),
@@ -200,6 +202,23 @@ def _authorities(settings: Settings, now: datetime) -> Findings:
             f"certificates point to {authority.namespace.public_url}, and this server serves none",
             "set [crl] listen, or serve them by another",
         )
+
+
+def _crls(settings: Settings, now: datetime) -> Findings:
+    """Lists are the server's to make; how long ago it did is in the database, whatever process it was."""
+    authority = Authority.load(Path(settings.ca.folder), passphrase=None, now=now)
+    lifetime = timedelta(seconds=settings.crl.lifetime_s)
+    with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
+        for issuer in authority.issuers:
+            what, made_at = f"CRL of {issuer.name}", store.crl_made_at(issuer.sha256)
+            if made_at is None:
+                yield Finding(State.SOON, what, "none was made yet", "systemctl start birthmark")
+                continue
+            seen = f"made at {made_at:%Y-%m-%d %H:%M}Z, ends at {made_at + lifetime:%Y-%m-%d %H:%M}Z"
+            if now > made_at + STALE * lifetime:
+                yield Finding(State.WRONG, what, f"grows stale: {seen}", "is birthmark running? What does it log?")
+            else:
+                yield Finding(State.WELL, what, seen)
 
 
 def _expiry(what: str, until: datetime, now: datetime, early: timedelta, advice: str) -> Finding:

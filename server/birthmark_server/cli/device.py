@@ -6,7 +6,9 @@ from typing import Annotated, Final
 
 import typer
 
+from birthmark_server.cli.board_swap import ek_digest, swap_board
 from birthmark_server.cli.broker_told import require_told
+from birthmark_server.cli.device_standing import DeviceId, quarantine, readmit, restore, retire, revoke
 from birthmark_server.cli.evidence_words import describe
 from birthmark_server.cli.output import (
     Column,
@@ -23,10 +25,8 @@ from birthmark_server.cli.output import (
 )
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
-from birthmark_server.domain import DeviceState, Evidence, RevocationReason
-from birthmark_server.errors import Malformed
-from birthmark_server.web.api.bodies import Denial, Revocation, SwapApproval, SwapRequest, TagChange
-from birthmark_server.web.api.desk import Desk
+from birthmark_server.domain import DeviceState, Evidence
+from birthmark_server.web.api.bodies import Denial, TagChange
 from birthmark_server.web.api.health import NextAction
 from birthmark_server.web.api.queries import DeviceQuery
 from birthmark_server.web.api.views import (
@@ -39,11 +39,14 @@ from birthmark_server.web.api.views import (
     SwapView,
 )
 
-app = typer.Typer(no_args_is_help=True, help="Devices on record: look, tag, swap a board, deny, revoke, readmit.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Devices on record: look, tag, quarantine, revoke, retire, deny, let back in, swap a board.",
+)
 app.command("add-software")(add_software)
-
-DeviceId = Annotated[str, typer.Argument(metavar="ID", help="The device's id.")]
-Reason = Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")]
+app.command("swap")(swap_board)
+for verb in (quarantine, restore, revoke, readmit, retire):
+    app.command()(verb)
 
 
 def _days_style(health: Health) -> str:
@@ -51,7 +54,18 @@ def _days_style(health: Health) -> str:
     return "yellow" if late else ""
 
 
-_STATE_STYLES: Final = {DeviceState.ACTIVE: "green", DeviceState.REVOKED: "red", DeviceState.DENIED: "red bold"}
+_STATE_STYLES: Final = {
+    DeviceState.ACTIVE: "green",
+    DeviceState.QUARANTINED: "yellow",
+    DeviceState.REVOKED: "red",
+    DeviceState.DENIED: "red bold",
+}
+_WITHDRAWALS: Final = {
+    DeviceState.QUARANTINED: ("quarantine", "restored by"),
+    DeviceState.REVOKED: ("revocation", "readmitted by"),
+    DeviceState.RETIRED: ("retirement", "readmitted by"),
+}
+"""What each is called, and its end."""
 
 _DEVICES = (
     Column[DeviceView]("device", lambda device: device.device_id),
@@ -140,8 +154,8 @@ def show_device(context: typer.Context, device_id: DeviceId, as_json: Json = Fal
     """Show one device: its record, its health, what operators did to it, its certificates, and what each decision
     rested on.
 
-    The epoch counts what was decided about the device (birth, swap, revocation, readmission): an answer to a request
-    that began under an older one is never given.
+    The epoch counts what was decided about the device (birth, swap, quarantine, revocation, their end): an answer to a
+    request that began under an older one is never given.
 
     Example:  birthmark device show edge-000042
     """
@@ -162,7 +176,7 @@ def _show_detail(detail: DeviceDetail) -> None:
         heading("board swap")
         show_fields(_swap_words(swap))
     for revocation in detail.revocations:
-        heading("revocation")
+        heading(_WITHDRAWALS[revocation.state][0])
         show_fields(_revocation_words(revocation))
     if detail.denial is not None:
         heading("denied for good")
@@ -193,9 +207,12 @@ def _swap_words(swap: SwapView) -> Iterator[tuple[str, object]]:
 
 def _revocation_words(revocation: RevocationView) -> Iterator[tuple[str, object]]:
     yield "by", f"{who(revocation.by)}, {moment(revocation.at)}"
-    yield "why", revocation.reason.value
+    if revocation.state is not DeviceState.QUARANTINED:
+        yield "why", revocation.reason.value
+    if revocation.note:
+        yield "note", revocation.note
     if revocation.lifted_at is not None:
-        yield "readmitted by", f"{who(revocation.lifted_by)}, {moment(revocation.lifted_at)}"
+        yield _WITHDRAWALS[revocation.state][1], f"{who(revocation.lifted_by)}, {moment(revocation.lifted_at)}"
 
 
 @app.command("denials")
@@ -207,35 +224,6 @@ def list_denials(context: typer.Context, limit: Limit = 1000, as_json: Json = Fa
     with workplace(context).desk() as desk:
         denials = list(parts(lambda after, size: desk.denials(after=after, limit=size), limit=limit))
     show(denials, _DENIALS, as_json=as_json, empty="nothing is denied")
-
-
-@app.command()
-def revoke(
-    context: typer.Context,
-    device_id: DeviceId,
-    reason: Reason = RevocationReason.UNSPECIFIED,
-    operator: OperatorFile = None,
-) -> None:
-    """Revoke a device: all its certificates, and whatever it has begun. `readmit` lets it come back.
-
-    Example:  birthmark device revoke edge-000042 --reason keyCompromise
-    """
-    with workplace(context).desk(operator) as desk:
-        cut = desk.revoke_device(device_id, Revocation(reason=reason))
-    say(f"{device_id} is revoked by {cut.by}, with {cut.certificates} certificates")
-    say(f"to let it enroll again: birthmark device readmit {device_id}")
-    require_told(cut.broker)
-
-
-@app.command()
-def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None) -> None:
-    """Let a revoked device enroll again. Its old certificates stay revoked: it attests its TPM anew.
-
-    Example:  birthmark device readmit edge-000042 --operator alice.pem
-    """
-    with workplace(context).desk(operator) as desk:
-        desk.readmit_device(device_id)
-    say(f"{device_id} may enroll again")
 
 
 @app.command()
@@ -253,7 +241,7 @@ def deny(
 
     Example:  birthmark device deny edge-000042 --reason "stolen from the van, case 7731"
     """
-    keys = tuple(_sha256(value) for value in ek or ())
+    keys = tuple(ek_digest(value) for value in ek or ())
     if not (device_id or serial or keys):
         raise typer.BadParameter("want a device id, --serial or --ek")
     denial = Denial(device_id=device_id or None, serial=serial or None, ek_sha256=keys, reason=reason)
@@ -304,67 +292,3 @@ def _change_tags(
         print_json(tagged.model_dump())
     else:
         say(f"{device_id}: {', '.join(tagged.tags) or 'no tags'}")
-
-
-@app.command()
-def swap(
-    context: typer.Context,
-    device_id: DeviceId,
-    operator: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="On the server's machine: who asks or approves: their certificate with its key, PEM or PKCS #12.",
-        ),
-    ] = None,
-    new_ek: Annotated[
-        str,
-        typer.Option(metavar="SHA256", help="The EK of the new board's TPM; with --approve: approve this one only."),
-    ] = "",
-    approve: Annotated[bool, typer.Option("--approve", help="Approve what another operator asked for.")] = False,
-) -> None:
-    """Give a device another board: one operator asks, another approves.
-
-    At the approval every old certificate is revoked and the old TPM is denied. The board with the new EK, and no other,
-    may then enroll as this device within 24 hours.
-
-    Example:  birthmark device swap edge-000042 --new-ek 5d41...c592 --operator alice.pem
-
-              birthmark device swap edge-000042 --approve --new-ek 5d41...c592 --operator bob.pem
-
-    What waits for approval: birthmark device show ID.
-    """
-    if not (approve or new_ek):
-        raise typer.BadParameter("want --new-ek SHA256 (to ask) or --approve (as another operator)")
-    place = workplace(context)
-    if operator is None and place.remote() is None:
-        raise typer.BadParameter("is missing: a board swap takes two proven operators", param_hint="--operator")
-    ek_sha256 = new_ek and _sha256(new_ek)
-    with place.desk(operator) as desk:
-        if approve:
-            _approve(desk, device_id, ek_sha256)
-        else:
-            _ask(desk, device_id, ek_sha256)
-
-
-def _ask(desk: Desk, device_id: str, new_ek: str) -> None:
-    asked = desk.ask_swap(device_id, SwapRequest(new_ek_sha256=new_ek))
-    say(f"{asked.requested_by} asks for a new board for {device_id}, with EK {new_ek}; another operator approves that:")
-    say(f"  birthmark device swap {device_id} --approve --new-ek {new_ek} --operator FILE")
-
-
-def _approve(desk: Desk, device_id: str, new_ek: str) -> None:
-    done = desk.approve_swap(device_id, SwapApproval(new_ek_sha256=new_ek or None))
-    swap = done.swap
-    say(
-        f"{swap.requested_by} asked, {swap.approved_by} approved: the TPM with EK {swap.new_ek_sha256} may enroll as "
-        f"{device_id} until {moment(swap.expires_at)}"
-    )
-    require_told(done.cut.broker)
-
-
-def _sha256(value: str) -> str:
-    digest = value.lower().replace(":", "")
-    if len(digest) != 64 or any(character not in "0123456789abcdef" for character in digest):
-        raise Malformed(f"want the SHA-256 of an EK in 64 hex digits, got {value[:80]!r}")
-    return digest

@@ -28,11 +28,20 @@ class RemoteDesk:
     def change_tags(self, device_id: str, change: bodies.TagChange) -> views.Tags:
         return self._post(f"/v1/devices/{_segment(device_id)}/tags", views.Tags, change)
 
-    def revoke_device(self, device_id: str, revocation: bodies.Revocation) -> views.Cut:
-        return self._post(f"/v1/devices/{_segment(device_id)}/revoke", views.Cut, revocation)
+    def quarantine_device(self, device_id: str, quarantine: bodies.Quarantine) -> views.Standing:
+        return self._post(f"/v1/devices/{_segment(device_id)}/quarantine", views.Standing, quarantine)
 
-    def readmit_device(self, device_id: str) -> views.DeviceView:
-        return self._post(f"/v1/devices/{_segment(device_id)}/readmit", views.DeviceView)
+    def restore_device(self, device_id: str) -> views.Standing:
+        return self._post(f"/v1/devices/{_segment(device_id)}/restore", views.Standing)
+
+    def revoke_device(self, device_id: str, revocation: bodies.DeviceRevocation) -> views.Standing:
+        return self._post(f"/v1/devices/{_segment(device_id)}/revoke", views.Standing, revocation)
+
+    def retire_device(self, device_id: str, retirement: bodies.Retirement) -> views.Standing:
+        return self._post(f"/v1/devices/{_segment(device_id)}/retire", views.Standing, retirement)
+
+    def readmit_device(self, device_id: str) -> views.Standing:
+        return self._post(f"/v1/devices/{_segment(device_id)}/readmit", views.Standing)
 
     def ask_swap(self, device_id: str, request: bodies.SwapRequest) -> views.SwapView:
         return self._create(f"/v1/devices/{_segment(device_id)}/swap", views.SwapView, request)

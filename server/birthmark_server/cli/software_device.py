@@ -31,7 +31,7 @@ def add_software(
     Example:  birthmark device add-software sw-gauge-7 --csr gauge-7.csr --out gauge-7.pem --operator alice.pem
     """
     # Only here: it brings the whole server along.
-    from birthmark_server.app import open_services
+    from birthmark_server.services import open_services
 
     place = workplace(context)
     request = _read_request(csr)

@@ -103,7 +103,7 @@ class Workplace:
             connection.close()
 
     def _local_desk(self, store: Store, operator: Path | None) -> Desk:
-        from birthmark_server.cut_off import try_cut_off
+        from birthmark_server.cut_off import Messenger
         from birthmark_server.web.api.store_desk import StoreDesk
 
         proven = None if operator is None else self.operator(store, operator)
@@ -111,7 +111,7 @@ class Workplace:
         return StoreDesk(
             store,
             authority=partial(_open_authority, settings),
-            cut_off=partial(try_cut_off, settings),
+            broker=Messenger(settings, store, authority=partial(_open_authority, settings, False), now=now),
             by=proven.name if proven else unix_user(),
             role=proven.role if proven else None,
             now=now,

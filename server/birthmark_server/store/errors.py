@@ -141,10 +141,10 @@ class TooManyTags(Conflict):
     code = "too-many-tags"
 
 
-class DeviceNotRevoked(Conflict):
-    """Only a revoked device can be admitted again."""
+class IllegalMove(Conflict):
+    """What the operator asks for can't be done to a device that stands where this one does."""
 
-    code = "device-not-revoked"
+    code = "illegal-move"
 
 
 # -- who may not
@@ -158,13 +158,13 @@ class DeniedDevice(StoreRefused):
 
 
 class DeviceNotActive(StoreRefused):
-    """The device is revoked, denied or retired: it is issued nothing."""
+    """The device is quarantined, revoked, denied or retired: it is issued nothing."""
 
     code = "device-not-active"
 
 
 class EpochChanged(StoreRefused):
-    """The device was revoked or swapped after this request began."""
+    """The device was revoked, quarantined or swapped after this request began."""
 
     code = "epoch-changed"
 

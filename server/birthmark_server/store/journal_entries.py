@@ -7,7 +7,7 @@ restore without some journal there are two, which give the same epochs to differ
 told as itself too, and only the readmission that lifts this very one takes it back. A board swap is told whole at each
 of its steps, which only go on.
 
-Journals from before names were kept lack some of _NAMES_KEPT_LATER: who did it is then UNKNOWN.
+Journals from before lack some of _KEPT_LATER: who did it is then UNKNOWN, and a revocation is one.
 """
 
 import base64
@@ -27,6 +27,7 @@ from birthmark_server.domain import (
     DenyEntry,
     Device,
     DeviceModel,
+    DeviceState,
     ManifestEntry,
     RevocationReason,
 )
@@ -44,18 +45,21 @@ class CertificateRevoked:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRevoked:
-    """A device was revoked. epoch: the device's from then on; with the id it names this revocation."""
+    """A device was revoked, retired or quarantined: see domain.DeviceRevocation. epoch: the device's from then on; with
+    the id it names this revocation."""
 
     device_id: str
     epoch: int
     reason: RevocationReason
     at: datetime
     by: str = UNKNOWN
+    state: DeviceState = DeviceState.REVOKED
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RevocationLifted:
-    """A device was readmitted, and with that this one of its revocations no longer stands."""
+    """A device was readmitted or restored, and with that this one of its revocations no longer stands."""
 
     device_id: str
     epoch: int
@@ -109,7 +113,7 @@ _KINDS: Final[dict[str, type[Entry]]] = {
     "batch-closed": BatchClosed,
     "crl-number": CrlNumberUsed,
 }
-_NAMES_KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by"})
+_KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by", "state", "note"})
 _NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}
 
 _Convert: TypeAlias = Callable[[Any], Any]
@@ -137,7 +141,7 @@ def from_json(told: object) -> Entry:
         raise ValueError(f"want a kind of {', '.join(_KINDS)}, got {kind!r}")
     codecs = _CODECS[entry_class]
     names = {name for name, _ in codecs}
-    if not names - _NAMES_KEPT_LATER <= told.keys() - {"kind"} <= names:
+    if not names - _KEPT_LATER <= told.keys() - {"kind"} <= names:
         raise ValueError(f"{kind}: fields are not those of {entry_class.__name__}")
     try:
         entry: Entry = entry_class(**{name: decode(told[name]) for name, (_, decode) in codecs if name in told})

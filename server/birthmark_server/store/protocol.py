@@ -22,6 +22,8 @@ from birthmark_server.domain import (
     Batch,
     BoardSwap,
     CertificateRecord,
+    CertificateStatus,
+    CrlIssue,
     DenyEntry,
     Device,
     DeviceModel,
@@ -33,6 +35,7 @@ from birthmark_server.domain import (
     PendingEnrollment,
     Refusal,
     RevocationReason,
+    RevokedEntry,
 )
 from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.store.journal_entries import Entry
@@ -211,32 +214,53 @@ class Store(FleetStore, Protocol):
         """Put a device without a TPM on record, in its own id namespace. Raise DuplicateDevice."""
 
     # -- revocation
+    # Where a device may be moved from where says device_states.py: any other raises IllegalMove. All raise the epoch,
+    # so nothing that is under way is issued afterwards, and UnknownDevice. note: why, in the operator's words.
     def revoke_device(
-        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str, note: str = ""
     ) -> list[CertificateRecord]:
-        """Set REVOKED (a DENIED one stays so), raise the epoch, revoke every certificate; return those newly revoked.
-        Raise UnknownDevice."""
+        """Set REVOKED (a DENIED one stays so), revoke every certificate; return those newly revoked."""
+
+    def retire_device(
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str, note: str = ""
+    ) -> list[CertificateRecord]:
+        """Set RETIRED, revoke every certificate; return those newly revoked."""
+
+    def quarantine_device(self, device_id: str, *, at: datetime, by: str, note: str = "") -> Device:
+        """Set QUARANTINED. No certificate is revoked: every door asks for the device's state (ADR 0025)."""
+
+    def restore_device(self, device_id: str, *, at: datetime, by: str) -> Device:
+        """Set a QUARANTINED device ACTIVE again; its certificates are good as before."""
 
     def readmit_device(self, device_id: str, *, at: datetime, by: str) -> Device:
-        """Set a REVOKED device ACTIVE again; its certificates stay revoked. Raise UnknownDevice, DeviceNotRevoked."""
+        """Set a REVOKED or RETIRED device ACTIVE again; its certificates stay revoked."""
 
     def device_revocations(self, device_id: str) -> list[DeviceRevocation]:
-        """All revocations of this device, those that were lifted too, oldest first."""
+        """All revocations, retirements and quarantines of this device, those that were lifted too, oldest first."""
 
     def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime, by: str) -> CertificateRecord:
         """Revoke one certificate; the device stays active, its epoch rises, so that nothing begun under this
         certificate ends well. Revoking twice keeps the first. Raise UnknownCertificate."""
 
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
-        """What a CRL issued at `at` must list, ordered by sha256: revoked, and not expired more than 30 days ago,
-        which is a CRL beyond its validity (RFC 5280 §3.3) for every publishing interval up to that."""
+        """All of this issuer's that are revoked and not expired at `at`, ordered by serial number."""
+
+    def revoked_entries(self, issuer_sha256: str, *, since: datetime) -> Iterator[RevokedEntry]:
+        """What a CRL lists: all of this issuer's that are revoked and were not expired at `since`, ordered by serial
+        number. Read by pages, a million in about a second."""
 
     def count_revoked(self, issuer_sha256: str) -> int:
         """How many certificates of this issuer were ever revoked: it rises with each revocation, by whatever process,
         so a list made when it was the same lacks nothing. Cheap: counted in an index."""
 
-    def next_crl_number(self, issuer_sha256: str) -> int:
-        """Return 1, 2, 3, ...: each once."""
+    def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
+        """Whether this issuer's certificate of that serial number is revoked; None if there is none on record."""
+
+    def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
+        """Return the number of a list that is made at `at`: 1, 2, 3, ..., each once; and when the last one was."""
+
+    def crl_made_at(self, issuer_sha256: str) -> datetime | None:
+        """When the last list of this issuer was made, by whatever process; None where that is not known."""
 
     # -- what happened
     def record_refusal(self, refusal: Refusal) -> None: ...

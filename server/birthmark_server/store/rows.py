@@ -236,13 +236,23 @@ def revocation_values(revocation: DeviceRevocation) -> dict[str, Value]:
         "revoked_by": revocation.by,
         "lifted_at_us": to_us_or_none(revocation.lifted_at),
         "lifted_by": revocation.lifted_by,
+        "state": revocation.state.value,
+        "note": revocation.note,
     }
 
 
 def revocation_from(row: Row) -> DeviceRevocation:
-    device_id, epoch, reason, at, by, lifted_at, lifted_by = row
+    device_id, epoch, reason, at, by, lifted_at, lifted_by, state, note = row
     return DeviceRevocation(
-        device_id, epoch, RevocationReason(reason), from_us(at), by, from_us_or_none(lifted_at), lifted_by
+        device_id,
+        epoch,
+        RevocationReason(reason),
+        from_us(at),
+        by,
+        from_us_or_none(lifted_at),
+        lifted_by,
+        DeviceState(state),
+        note,
     )
 
 

@@ -165,7 +165,7 @@ class EndorsementClaims(Row, table=True):
 
 
 class DeviceRevocations(Row, table=True):
-    """domain.DeviceRevocation: each one, until it is lifted by a readmission and after.
+    """domain.DeviceRevocation: each one, until it is lifted and after.
 
     A device with one that is not lifted is never active.
     """
@@ -179,6 +179,8 @@ class DeviceRevocations(Row, table=True):
     revoked_by: str = Field(sa_column=_name_column("revoked_by"))
     lifted_at_us: int | None = Field(sa_type=BigInteger)
     lifted_by: str = Field(sa_column=_name_column("lifted_by"))
+    state: str = Field(sa_column=Column("state", String, nullable=False, server_default="revoked"))
+    note: str = Field(sa_column=Column("note", String, nullable=False, server_default=""))
 
 
 class BoardSwaps(Row, table=True):
@@ -215,7 +217,8 @@ class Certificates(Row, table=True):
     """domain.CertificateRecord. device_id is null for the infrastructure's own.
 
     A device's key is certified once (issuance.py); that is no constraint here, since a replay must bring back whatever
-    was issued. Two small indexes serve lists: what is revoked, for CRLs, and what is not a device's, for operators.
+    was issued. Two small indexes serve lists: what is revoked, with all that a CRL says of it, so
+    that making one reads nothing else; and what is not a device's, for operators.
     """
 
     __table_args__ = (
@@ -225,7 +228,10 @@ class Certificates(Row, table=True):
         Index(
             "ix_certificates_revoked",
             "issuer_sha256",
-            "sha256",
+            "serial_number",
+            "not_after_us",
+            "revoked_at_us",
+            "reason",
             sqlite_where=text("revoked_at_us IS NOT NULL"),
             postgresql_where=text("revoked_at_us IS NOT NULL"),
         ),
@@ -255,11 +261,12 @@ class Certificates(Row, table=True):
 
 
 class CrlNumbers(Row, table=True):
-    """The last CRL number of each issuer."""
+    """The last CRL number of each issuer, and when that list was made; null where only the number is known."""
 
     __tablename__: ClassVar[str] = "crl_numbers"
     issuer_sha256: str = Field(primary_key=True)
     number: int = Field(sa_type=BigInteger)
+    made_at_us: int | None = Field(sa_type=BigInteger)
 
 
 # -- between two requests

@@ -35,6 +35,7 @@ from birthmark_server.web.front import address_from_front, certificate_from_fron
 from birthmark_server.web.limits import TokenBuckets, source_of
 from birthmark_server.web.listener import Listener, make_request_ids, to_response
 from birthmark_server.web.problems import answer_for, code_of
+from birthmark_server.web.shortcut import Shortcut
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.web")
@@ -77,13 +78,24 @@ class HttpShell:
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
 
-    def listener(self, peers: Peers) -> Listener:
-        """Return a protocol factory for `loop.create_server`."""
+    def listener(
+        self, peers: Peers, *, folder: str = "", kept: Callable[[str, Call], Answer | None] | None = None
+    ) -> Listener:
+        """Return a protocol factory for `loop.create_server`. kept: what is in memory for a request below `folder`, to
+        be answered the short way (shortcut.py): over plain TCP only, and public."""
 
         async def handle(request: web.BaseRequest) -> web.Response:
             return await self._handle(request, peers)
 
-        return Listener(handle, idle_timeout_s=self._limits.idle_timeout_s, request_ids=self._request_ids)
+        shortcut = None
+        if kept is not None:
+            shortcut = Shortcut(folder=folder, kept=kept, take=self._take_of_address, request_ids=self._request_ids)
+        return Listener(
+            handle, idle_timeout_s=self._limits.idle_timeout_s, request_ids=self._request_ids, shortcut=shortcut
+        )
+
+    def _take_of_address(self, address: str) -> None:
+        self._buckets.take(source_of(address))
 
     async def _handle(self, request: web.BaseRequest, peers: Peers) -> web.Response:
         """Answer one request, whatever happens, and leave one line in the log."""

@@ -4,6 +4,9 @@ A list is signed, so it needs no TLS, and fetching it over TLS could need the li
 background: in time, and within a couple of seconds of a revocation, by whatever process it was done; of many at once
 comes one list. They are served from memory with ETag, Last-Modified and Cache-Control, so that caches in between do
 their work.
+
+A list that was not made anew though its turn came twice is growing stale: whoever checks it will refuse everyone once
+nextUpdate has passed. The publisher says so at each look, as an error, long before.
 """
 
 import logging
@@ -20,7 +23,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.issuer import Issuer
-from birthmark_server.domain import Caller, CertificateRecord
+from birthmark_server.domain import Caller, CrlIssue, RevokedEntry
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
 from birthmark_server.web.errors import NoSuchResource
 
@@ -32,6 +35,8 @@ REST: Final = 10
 """How many times as long as making a list took, no other is made for a revocation: a tenth of a core at most, however
 long the list has become."""
 RETRY: Final = timedelta(minutes=1)
+STALE: Final = 0.5
+"""Which part of its lifetime may pass before a list counts as growing stale: two turns, or more."""
 MAX_AGE_S: Final = 60
 """How long a cache may keep a list without asking: a revocation shall not wait for it."""
 
@@ -41,9 +46,9 @@ class CrlStore(Protocol):
 
     def count_revoked(self, issuer_sha256: str) -> int: ...
 
-    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]: ...
+    def revoked_entries(self, issuer_sha256: str, *, since: datetime) -> Iterator[RevokedEntry]: ...
 
-    def next_crl_number(self, issuer_sha256: str) -> int: ...
+    def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,15 @@ class PublishedCrl:
     etag: str
     made_at: datetime
     next_update: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CrlAge:
+    """How old an issuer's list is, and how long it is good: until its nextUpdate, negative from then on; seconds."""
+
+    issuer: str
+    age_s: float
+    left_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +104,7 @@ class CrlPublisher:
         self._now = now
         self._stopwatch = stopwatch
         self._turns: dict[str, _Turn] = {}
+        self._shouted: datetime | None = None
         root = authority.root_crl
         self._lists = {ROOT_NAME: PublishedCrl(root, _etag(root), now().replace(microsecond=0), None)}
 
@@ -102,6 +117,38 @@ class CrlPublisher:
                 log.exception("crl not made", extra={"fields": {"issuer": issuer.name}})
                 now = self._now()
                 self._turns[issuer.name] = _Turn(began=now, rested=now + RETRY, until=now + RETRY, revoked=0)
+        self._watch()
+
+    def stale(self) -> tuple[str, ...]:
+        """Return, a sentence each, which lists were not made anew in time: with STALE of their lifetime gone."""
+        now, sentences = self._now(), []
+        for issuer in self._authority.issuers:
+            made = self._lists.get(issuer.name)
+            if made is None or made.next_update is None:
+                sentences.append(f"there is no CRL of {issuer.name}")
+            elif now > made.next_update - (1 - STALE) * self._lifetime:
+                sentences.append(f"the CRL of {issuer.name} ends at {made.next_update:%Y-%m-%dT%H:%M:%SZ}")
+        return tuple(sentences)
+
+    def ages(self) -> tuple[CrlAge, ...]:
+        """Return the ages of our issuing CAs' lists; of one that has no list, nothing."""
+        now = self._now()
+        served = ((issuer.name, self._lists.get(issuer.name)) for issuer in self._authority.issuers)
+        return tuple(
+            CrlAge(name, (now - made.made_at).total_seconds(), (made.next_update - now).total_seconds())
+            for name, made in served
+            if made is not None and made.next_update is not None
+        )
+
+    def _watch(self) -> None:
+        """Shout what grows stale, once every RETRY."""
+        stale, now = self.stale(), self._now()
+        if not stale:
+            self._shouted = None
+        elif self._shouted is None or not timedelta(0) <= now - self._shouted < RETRY:
+            self._shouted = now
+            for sentence in stale:
+                log.error("crl grows stale", extra={"fields": {"detail": sentence}})
 
     def _refresh(self, issuer: Issuer) -> None:
         now, turn = self._now(), self._turns.get(issuer.name)
@@ -119,10 +166,14 @@ class CrlPublisher:
     def _make(self, issuer: Issuer) -> PublishedCrl:
         now = self._now().replace(microsecond=0)
         next_update = now + self._lifetime
+        issue = self._store.next_crl(issuer.sha256, at=now)
+        # An entry is on every list for a whole lifetime after its certificate expired, and on one in any case, however
+        # long none was made (RFC 5280 §3.3): whoever relies on the scheduled ones has seen it there.
+        since = min(now - self._lifetime, issue.previous_at or now)
         der = build_crl(
             issuer,
-            self._store.revoked_certificates(issuer.sha256, at=now),
-            number=self._store.next_crl_number(issuer.sha256),
+            self._store.revoked_entries(issuer.sha256, since=since),
+            number=issue.number,
             now=now,
             next_update=next_update,
         )

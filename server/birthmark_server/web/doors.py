@@ -28,6 +28,7 @@ from birthmark_server.web.errors import (
 )
 
 _SEGMENT: Final = "{id}"
+_REST: Final = "{rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Call:
 
     address: what limits go by, where nothing better is proven. certificate: the client certificate (DER) whose key the
     TLS layer saw proven and whose chain it verified up to the root; None without one. media_type: lower case, without
-    parameters. argument: what stood for `{id}` in the path, as it came. query: what follows the path's `?`, as it came.
+    parameters. argument: what stood for `{id}` or `{rest}` in the path, query: what follows its `?`; both as sent.
     """
 
     request_id: str
@@ -94,8 +95,9 @@ Handler = Callable[[Call, Caller], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One resource. path: `{id}` stands for one segment. est: errors are worded as RFC 7030 wants them.
+    """One resource. path: `{id}` stands for one segment, `{rest}` at its end for one or more.
 
+    est: errors are worded as RFC 7030 wants them.
     cheap: answered from memory, on the event loop; all others run in a worker. A cheap one is public.
     most_body_bytes: more than the settings' limit; the door is then looked at before the body is read. 0: that limit.
     alone: acts on more than the store, which must have it on its disk before: not part of a batch (workers.py).
@@ -116,11 +118,12 @@ class Route:
 class Router:
     """Finds the route of a request. Raises Misconfigured where a route is written twice or lets nobody in."""
 
-    __slots__ = ("_exact", "_patterns")
+    __slots__ = ("_exact", "_folders", "_patterns")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._exact: dict[str, dict[str, Route]] = {}
         self._patterns: list[tuple[str, str, dict[str, Route]]] = []
+        self._folders: dict[str, dict[str, Route]] = {}
         for route in routes:
             if not route.door.anonymous and not route.door.profiles:
                 raise Misconfigured(f"{route.method} {route.path} does not say who may use it")
@@ -132,6 +135,8 @@ class Router:
             methods[route.method] = route
 
     def _methods(self, path: str) -> dict[str, Route]:
+        if path.endswith(_REST):
+            return self._folders.setdefault(path.removesuffix(_REST), {})
         head, segment, tail = path.partition(_SEGMENT)
         if not segment:
             return self._exact.setdefault(path, {})
@@ -157,6 +162,9 @@ class Router:
             middle = path[len(head) : len(path) - len(tail)]
             if path.startswith(head) and path.endswith(tail) and middle and "/" not in middle:
                 return methods, middle
+        for head, methods in self._folders.items():
+            if path.startswith(head) and len(path) > len(head):
+                return methods, path[len(head) :]
         raise NoSuchResource(f"nothing is served at {path[:200]}")
 
 

@@ -18,6 +18,7 @@ from birthmark_server.errors import BirthmarkError, Malformed
 from birthmark_server.web import tls_transport
 from birthmark_server.web.doors import Answer
 from birthmark_server.web.problems import answer_for
+from birthmark_server.web.shortcut import Shortcut
 from birthmark_server.web.tls_transport import Observer
 
 log = logging.getLogger("birthmark.web")
@@ -35,8 +36,10 @@ class Listener:
         *,
         idle_timeout_s: float,
         request_ids: Iterator[str],
+        shortcut: Shortcut | None = None,
     ) -> None:
         self._server = web.Server(self._counted)
+        self._shortcut = shortcut
         self._handle = handle
         self._idle_timeout_s = idle_timeout_s
         self._request_ids = request_ids
@@ -51,6 +54,8 @@ class Listener:
             self._server,
             request_ids=self._request_ids,
             observer=observer,
+            shortcut=self._shortcut,
+            idle_timeout_s=self._idle_timeout_s,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=self._idle_timeout_s,
             access_log=None,
@@ -90,12 +95,33 @@ class Listener:
 class _Connection(RequestHandler):
     """aiohttp's HTTP protocol, held to the listener's limits, with problem documents for what is not HTTP."""
 
-    __slots__ = ("_address", "_look_again", "_observer", "_refused", "_request_ids")
+    __slots__ = (
+        "_address",
+        "_heard",
+        "_held",
+        "_look_again",
+        "_observer",
+        "_refused",
+        "_request_ids",
+        "_shortcut",
+        "_timeout_s",
+    )
 
     def __init__(
-        self, manager: web.Server, *, request_ids: Iterator[str], observer: Observer | None, **settings: Any
+        self,
+        manager: web.Server,
+        *,
+        request_ids: Iterator[str],
+        observer: Observer | None,
+        shortcut: Shortcut | None,
+        idle_timeout_s: float,
+        **settings: Any,
     ) -> None:
         super().__init__(manager, **settings)
+        self._shortcut = shortcut
+        self._timeout_s = idle_timeout_s
+        self._held = b""
+        self._heard = 0.0
         self._request_ids = request_ids
         self._observer = observer
         self._address = ""
@@ -113,6 +139,40 @@ class _Connection(RequestHandler):
                 return
             self._hang_up_if_stalled(transport, 0)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the short way as long as that goes; from the first request on that does not, aiohttp has it all."""
+        if self._shortcut is not None and self.transport is not None:
+            begun, self._held = self._held, b""
+            data = begun + data
+            answered = self._shortcut(data, self._address)
+            if isinstance(answered, bytes):
+                self._keep_time()
+                self.transport.write(answered)
+                return
+            if answered is not None:
+                if not begun:  # one that trickles in has no more time than one that does not
+                    self._keep_time()
+                self._held = data
+                return
+            self._shortcut = None
+        super().data_received(data)
+
+    def _keep_time(self) -> None:
+        """Close what went the short way and has been idle for too long: aiohttp has not heard of it."""
+        loop = asyncio.get_running_loop()
+        if not self._heard:
+            loop.call_later(self._timeout_s, self._look_if_idle)
+        self._heard = loop.time()
+
+    def _look_if_idle(self) -> None:
+        if self._shortcut is None or self.transport is None:
+            return
+        left = self._heard + self._timeout_s - asyncio.get_running_loop().time()
+        if left > 0:
+            asyncio.get_running_loop().call_later(left, self._look_if_idle)
+        else:
+            self.transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End, and tell the observer. One that was not let in never began."""

@@ -1,8 +1,8 @@
 """`GET /metrics`: what must be watched, in Prometheus' text format, for any operator's certificate.
 
-Two kinds: what this server counts (meters.py), and how the fleet stands, which any of the servers can tell. The latter
-is read from the database in the background, every REFRESH, and shown with its age: a scrape never waits for a query
-over a whole fleet.
+Three kinds: what this server counts (meters.py), how old the CRLs are that it serves, and how the fleet stands, which
+any of the servers can tell. The last is read from the database in the background, every REFRESH, and shown with its
+age: a scrape never waits for a query over a whole fleet.
 """
 
 import threading
@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from birthmark_server.domain import Caller, DeviceState
 from birthmark_server.fleet import DaysLeft
 from birthmark_server.meters import Meters
+from birthmark_server.web.crl import CrlAge
 from birthmark_server.web.doors import OPERATORS, Answer, Call, Route
 
 PATH: Final = "/metrics"
@@ -88,9 +89,27 @@ class FleetGauges(Collector):
         yield expiring
 
 
-def metrics_route(meters: Meters, gauges: FleetGauges) -> Route:
+class CrlGauges(Collector):
+    """How old the lists are that this server serves. ages: CrlPublisher.ages."""
+
+    def __init__(self, ages: Callable[[], Sequence[CrlAge]]) -> None:
+        self._ages = ages
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the gauges, for Prometheus' library."""
+        age = GaugeMetricFamily("birthmark_crl_age_seconds", "Since this server made the CRL.", labels=["issuer"])
+        left = GaugeMetricFamily("birthmark_crl_left_seconds", "Until the CRL's nextUpdate.", labels=["issuer"])
+        for one in self._ages():
+            age.add_metric([one.issuer], one.age_s)
+            left.add_metric([one.issuer], one.left_s)
+        yield age
+        yield left
+
+
+def metrics_route(meters: Meters, *gauges: Collector) -> Route:
     """Return the route."""
-    meters.registry.register(gauges)
+    for each in gauges:
+        meters.registry.register(each)
 
     def metrics(_call: Call, _caller: Caller) -> Answer:
         return Answer(200, generate_latest(meters.registry), CONTENT_TYPE_PLAIN_0_0_4)

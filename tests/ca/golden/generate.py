@@ -51,6 +51,7 @@ def requests() -> dict[CertificateProfile, LeafRequest]:
         CertificateProfile.STATION: InfraRequest(CertificateProfile.STATION, P256, "line-3"),
         **{profile: InfraRequest(profile, P384, "alice") for profile in OPERATOR_PROFILES},
         CertificateProfile.DENY_LIST: InfraRequest(CertificateProfile.DENY_LIST, P256, "srv-deny-list"),
+        CertificateProfile.OCSP: InfraRequest(CertificateProfile.OCSP, P256, "srv-ocsp"),
     }
     return {
         CertificateProfile.IDEVID: IDevIdRequest(P256, "SN-0001", EK_SHA256),
@@ -64,7 +65,7 @@ def prepare_all() -> dict[CertificateProfile, bytes]:
     """Return the to-be-signed bytes of every profile."""
     issuers = {kind: issuer(kind) for kind in (CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA)}
     return {
-        name: issuers[PROFILES[name].issued_by].prepare(request, now=NOW).tbs for name, request in requests().items()
+        name: issuers[PROFILES[name].issued_by[0]].prepare(request, now=NOW).tbs for name, request in requests().items()
     }
 
 

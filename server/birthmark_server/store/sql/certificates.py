@@ -1,7 +1,7 @@
 """The rows of certificates: written once, marked revoked once, never deleted."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
@@ -9,23 +9,19 @@ from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, upda
 from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, RevocationReason
 from birthmark_server.store.database import Database, Transaction
 from birthmark_server.store.errors import AlreadyExists, KeyUsedBefore, StationRevoked, UnknownCertificate
-from birthmark_server.store.journal_entries import CertificateRevoked, CrlNumberUsed
+from birthmark_server.store.journal_entries import CertificateRevoked
 from birthmark_server.store.rows import certificate_from, certificate_values, device_from, to_us
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
 from birthmark_server.store.statement import Statement, insert_all
-from birthmark_server.store.tables import Certificates, CrlNumbers, table_of
+from birthmark_server.store.tables import Certificates, table_of
 
 CERTIFICATES: Final = table_of(Certificates)
-_CRL_NUMBERS: Final = table_of(CrlNumbers)
 
 DEVICE_PROFILES: Final = frozenset(
     {CertificateProfile.IDEVID, CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE}
 )
 
-KEEP_EXPIRED: Final = timedelta(days=30)
-"""How long after it expired a revoked certificate stays on the CRL. RFC 5280 §3.3 asks for one CRL beyond its validity:
-30 days cover every publishing interval that leaves revocation a meaning, without a clock of CRLs kept here."""
-_CRL_PAGE: Final = 5000
+_PAGE: Final = 5000
 
 _INSERT: Final = insert_all(CERTIFICATES)
 _GET: Final = Statement(select(CERTIFICATES).where(CERTIFICATES.c.sha256 == bindparam("key")))
@@ -76,37 +72,11 @@ _REVOKED: Final = Statement(
     .where(
         CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
         CERTIFICATES.c.revoked_at_us.is_not(None),
-        CERTIFICATES.c.not_after_us >= bindparam("expired_since"),
-        CERTIFICATES.c.sha256 > bindparam("after"),
+        CERTIFICATES.c.not_after_us >= bindparam("now"),
+        CERTIFICATES.c.serial_number > bindparam("after"),
     )
-    .order_by(CERTIFICATES.c.sha256)
-    .limit(_CRL_PAGE)
-)
-_COUNT_REVOKED: Final = Statement(
-    select(func.count()).where(
-        CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), CERTIFICATES.c.revoked_at_us.is_not(None)
-    )
-)
-_NEXT_NUMBER: Final = Statement(
-    lambda insert: (
-        insert(_CRL_NUMBERS)
-        .values(issuer_sha256=bindparam("issuer"), number=1)
-        .on_conflict_do_update(
-            index_elements=[_CRL_NUMBERS.c.issuer_sha256], set_={"number": _CRL_NUMBERS.c.number + 1}
-        )
-        .returning(_CRL_NUMBERS.c.number)
-    )
-)
-_RAISE_NUMBER: Final = Statement(
-    lambda insert: (
-        insert(_CRL_NUMBERS)
-        .values(issuer_sha256=bindparam("issuer"), number=bindparam("used"))
-        .on_conflict_do_update(
-            index_elements=[_CRL_NUMBERS.c.issuer_sha256],
-            set_={"number": bindparam("used")},
-            where=_CRL_NUMBERS.c.number < bindparam("used"),
-        )
-    )
+    .order_by(CERTIFICATES.c.serial_number)
+    .limit(_PAGE)
 )
 
 
@@ -150,20 +120,13 @@ def list_certificates(tx: Transaction, profile: str, after: str, limit: int) -> 
 def revoked_certificates(database: Database, issuer_sha256: str, at: datetime) -> Iterator[CertificateRecord]:
     """By pages: a revocation is never undone, so whatever was revoked before the first page is on one of them."""
     after = ""
-    expired_since = to_us(at - KEEP_EXPIRED)
-    while page := database.read(_revoked_page, issuer_sha256, expired_since, after):
+    while page := database.read(_revoked_page, issuer_sha256, to_us(at), after):
         yield from page
-        after = page[-1].sha256
+        after = page[-1].serial_number
 
 
-def _revoked_page(tx: Transaction, issuer_sha256: str, expired_since: int, after: str) -> list[CertificateRecord]:
-    rows = tx.rows(_REVOKED, issuer=issuer_sha256, expired_since=expired_since, after=after)
-    return [certificate_from(row) for row in rows]
-
-
-def count_revoked(tx: Transaction, issuer_sha256: str) -> int:
-    ((number,),) = tx.rows(_COUNT_REVOKED, issuer=issuer_sha256)
-    return int(number)
+def _revoked_page(tx: Transaction, issuer_sha256: str, now: int, after: str) -> list[CertificateRecord]:
+    return [certificate_from(row) for row in tx.rows(_REVOKED, issuer=issuer_sha256, now=now, after=after)]
 
 
 def require_unrevoked(tx: Transaction, station_sha256: str) -> None:
@@ -206,12 +169,6 @@ def revoke_one(tx: Transaction, sha256: str, reason: RevocationReason, at: datet
     return True
 
 
-def next_crl_number(tx: Transaction, issuer_sha256: str) -> int:
-    ((number,),) = tx.rows(_NEXT_NUMBER, issuer=issuer_sha256)
-    tx.tell(CrlNumberUsed(issuer_sha256, number))
-    return int(number)
-
-
 # -- replay
 
 
@@ -222,7 +179,3 @@ def put_certificate(tx: Transaction, certificate: CertificateRecord) -> bool:
 
 def certificate_is_known(tx: Transaction, sha256: str) -> bool:
     return tx.row(_GET, key=sha256) is not None
-
-
-def raise_crl_number(tx: Transaction, entry: CrlNumberUsed) -> bool:
-    return tx.run(_RAISE_NUMBER, issuer=entry.issuer_sha256, used=entry.number) == 1

@@ -13,8 +13,9 @@ from typing import Final
 
 from sqlalchemy import select
 
-from birthmark_server.domain import DenyEntry, Device, DeviceState, RevocationReason
+from birthmark_server.domain import DenyEntry, Device, RevocationReason
 from birthmark_server.store.database import Transaction
+from birthmark_server.store.device_states import Act, require_legal
 from birthmark_server.store.journal_entries import to_json
 from birthmark_server.store.rows import denial_from, denial_values, denied_keys
 from birthmark_server.store.sql.certificates import revoke_all
@@ -54,7 +55,7 @@ def deny(tx: Transaction, entry: DenyEntry) -> list[str]:
             nameless = replace(entry, device_id="", serial="", ek_sha256=(), claimed_ek_sha256=())
             extra.append(_including(nameless, device))
         locked, _ = lock_device(tx, device.device_id)
-        set_state(tx, locked, DeviceState.DENIED)
+        set_state(tx, locked, require_legal(device.device_id, locked.state, Act.DENY))
         revoke_all(tx, device.device_id, RevocationReason.PRIVILEGE_WITHDRAWN, entry.denied_at, entry.denied_by)
     for each in (entry, *extra):
         put_denial(tx, each)

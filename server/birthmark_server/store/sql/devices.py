@@ -26,9 +26,10 @@ FIRST_EPOCH: Final = 1
 """A device's first epoch on record, so that 0 can mean: not on record when the enrollment began."""
 _SEVERITY: Final = {
     DeviceState.ACTIVE: 0,
-    DeviceState.RETIRED: 1,
-    DeviceState.REVOKED: 2,
-    DeviceState.DENIED: 3,
+    DeviceState.QUARANTINED: 1,
+    DeviceState.RETIRED: 2,
+    DeviceState.REVOKED: 3,
+    DeviceState.DENIED: 4,
 }
 
 _INSERT: Final = insert_all(DEVICES)
@@ -171,8 +172,13 @@ def put_device(tx: Transaction, device: Device) -> tuple[bool, bool]:
     return True, row is None
 
 
+def severity(state: DeviceState) -> int:
+    """How much a state takes away."""
+    return _SEVERITY[state]
+
+
 def _rank(device: Device) -> tuple[int, int]:
-    return device.epoch, _SEVERITY[device.state]
+    return device.epoch, severity(device.state)
 
 
 # -- self-check

@@ -1,17 +1,16 @@
 """After a replay: certificates that came to light after the act that would have revoked them.
 
-Who revokes a device, or approves a board swap, revokes all of its certificates that are on record. After a restore
-without some journal, certificates which that journal tells of are not; when it is found they must not stand, though the
-revocation was lifted since, or the swap has ended: a readmitted device's certificates stay revoked, and an old board's
-too. Certificates issued after the act are not touched. Only acts that revoke certificates count: a row in
-REVOCATIONS of one that does not (a quarantine) has to be left out here.
+Who revokes or retires a device, or approves a board swap, revokes all of its certificates that are on record. After a
+restore without some journal, certificates which that journal tells of are not; when it is found they must not stand,
+though the revocation was lifted since, or the swap has ended: a readmitted device's certificates stay revoked, and an
+old board's too. Certificates issued after the act are not touched, nor is any for a quarantine: that revokes none.
 """
 
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, literal, select
 
-from birthmark_server.domain import RevocationReason
+from birthmark_server.domain import DeviceState, RevocationReason
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.rows import from_us
 from birthmark_server.store.sql.certificates import CERTIFICATES, revoke_one
@@ -30,9 +29,9 @@ def _late(reason: ColumnElement[str], at_us: ColumnElement[Any], by: ColumnEleme
 
 _LATE: Final = (
     Statement(
-        _late(REVOCATIONS.c.reason, REVOCATIONS.c.at_us, REVOCATIONS.c.revoked_by).join(
-            CERTIFICATES, CERTIFICATES.c.device_id == REVOCATIONS.c.device_id
-        )
+        _late(REVOCATIONS.c.reason, REVOCATIONS.c.at_us, REVOCATIONS.c.revoked_by)
+        .join(CERTIFICATES, CERTIFICATES.c.device_id == REVOCATIONS.c.device_id)
+        .where(REVOCATIONS.c.state != DeviceState.QUARANTINED.value)
     ),
     Statement(
         _late(literal(RevocationReason.SUPERSEDED.value), SWAPS.c.approved_at_us, SWAPS.c.approved_by).join(

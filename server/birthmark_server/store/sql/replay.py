@@ -30,7 +30,7 @@ from birthmark_server.store.journal_entries import (
     Entry,
     RevocationLifted,
 )
-from birthmark_server.store.sql import certificates, denials, devices, revocation, setup, swaps
+from birthmark_server.store.sql import certificates, crl, denials, devices, revocation, setup, swaps
 from birthmark_server.store.sql.births import count_again
 from birthmark_server.store.sql.late_certificates import revoke_late
 from birthmark_server.store.sql.settlement import settle
@@ -105,7 +105,7 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
         case BatchClosed():
             return setup.close_batch_again(tx, entry)
         case CrlNumberUsed():
-            return certificates.raise_crl_number(tx, entry)
+            return crl.raise_crl_number(tx, entry)
 
 
 def _put_device(tx: Transaction, device: Device) -> bool:

@@ -1,8 +1,9 @@
 """After a replay: what was taken away is taken away, whatever else was told.
 
 Two histories (before a restore, and after it without some journal) give one device different tellings, and the one with
-the higher epoch may know nothing of the revocation in the other. So at the end of every replay each revocation that no
-readmission lifted, and each denial, is held against the record once more. Nothing is ever given back here.
+the higher epoch may know nothing of the revocation in the other. So at the end of every replay each revocation,
+retirement and quarantine that nobody lifted, and each denial, is held against the record once more. Nothing is ever
+given back here.
 """
 
 from datetime import datetime
@@ -15,7 +16,7 @@ from birthmark_server.store.database import Transaction
 from birthmark_server.store.rows import from_us
 from birthmark_server.store.sql.certificates import CERTIFICATES, revoke_all
 from birthmark_server.store.sql.denials import DENIALS, DENIED_KEYS
-from birthmark_server.store.sql.devices import DEVICES, lock_device, set_state
+from birthmark_server.store.sql.devices import DEVICES, lock_device, set_state, severity
 from birthmark_server.store.sql.endorsements import EKS
 from birthmark_server.store.sql.revocation import REVOCATIONS
 from birthmark_server.store.statement import Statement
@@ -32,15 +33,29 @@ _HOLDS_CERTIFICATES: Final = exists().where(
 )
 _NOT_DENIED: Final = or_(DEVICES.c.state != DeviceState.DENIED.value, _HOLDS_CERTIFICATES)
 
-_REVOKED: Final = Statement(
-    select(DEVICES.c.device_id, REVOCATIONS.c.reason, REVOCATIONS.c.at_us, REVOCATIONS.c.revoked_by)
-    .join(REVOCATIONS, REVOCATIONS.c.device_id == DEVICES.c.device_id)
-    .where(
-        REVOCATIONS.c.lifted_at_us.is_(None),
-        or_(DEVICES.c.state == DeviceState.ACTIVE.value, _HOLDS_CERTIFICATES),
+_MILDER: Final = {
+    DeviceState.REVOKED: (DeviceState.ACTIVE, DeviceState.QUARANTINED),
+    DeviceState.RETIRED: (DeviceState.ACTIVE, DeviceState.QUARANTINED),
+    DeviceState.QUARANTINED: (DeviceState.ACTIVE,),
+}
+"""Where a device may not stand while a revocation, retirement or quarantine of it does."""
+
+
+def _withdrawn(state: DeviceState) -> Statement:
+    due = or_(*(DEVICES.c.state == milder.value for milder in _MILDER[state]))
+    return Statement(
+        select(DEVICES.c.device_id, REVOCATIONS.c.reason, REVOCATIONS.c.at_us, REVOCATIONS.c.revoked_by)
+        .join(REVOCATIONS, REVOCATIONS.c.device_id == DEVICES.c.device_id)
+        .where(
+            REVOCATIONS.c.lifted_at_us.is_(None),
+            REVOCATIONS.c.state == state.value,
+            due if state is DeviceState.QUARANTINED else or_(due, _HOLDS_CERTIFICATES),
+        )
+        .order_by(DEVICES.c.device_id, REVOCATIONS.c.epoch)
     )
-    .order_by(DEVICES.c.device_id, REVOCATIONS.c.epoch)
-)
+
+
+_WITHDRAWN: Final = {state: _withdrawn(state) for state in _MILDER}
 
 
 def _name(kind: str) -> ColumnElement[str]:
@@ -79,18 +94,20 @@ def settle(tx: Transaction) -> int:
     losses = _losses(tx)
     for device_id, state, reason, at, by in losses:
         device, _ = lock_device(tx, device_id)
-        if device.state is DeviceState.ACTIVE or (state is DeviceState.DENIED and device.state is not state):
+        if severity(device.state) < severity(state):
             set_state(tx, device, state)
-        revoke_all(tx, device_id, reason, at, by)
+        if state is not DeviceState.QUARANTINED:
+            revoke_all(tx, device_id, reason, at, by)
     return len({device_id for device_id, *_ in losses})
 
 
 def _losses(tx: Transaction) -> list[_Loss]:
-    revoked: list[_Loss] = [
-        (device_id, DeviceState.REVOKED, RevocationReason(reason), from_us(at_us), by)
-        for device_id, reason, at_us, by in tx.rows(_REVOKED)
+    withdrawn: list[_Loss] = [
+        (device_id, state, RevocationReason(reason), from_us(at_us), by)
+        for state, statement in _WITHDRAWN.items()
+        for device_id, reason, at_us, by in tx.rows(statement)
     ]
-    return revoked + [
+    return withdrawn + [
         (device_id, DeviceState.DENIED, RevocationReason.PRIVILEGE_WITHDRAWN, from_us(at_us), by)
         for statement in _DENIED
         for device_id, at_us, by in tx.rows(statement)

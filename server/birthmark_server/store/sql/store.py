@@ -12,6 +12,8 @@ from birthmark_server.domain import (
     Batch,
     BoardSwap,
     CertificateRecord,
+    CertificateStatus,
+    CrlIssue,
     DenyEntry,
     Device,
     DeviceModel,
@@ -23,6 +25,7 @@ from birthmark_server.domain import (
     PendingEnrollment,
     Refusal,
     RevocationReason,
+    RevokedEntry,
 )
 from birthmark_server.fleet import DaysLeft, DeviceFacts, DeviceFilter, Group, KeptAnswer
 from birthmark_server.store.database import Database
@@ -33,6 +36,7 @@ from birthmark_server.store.sql import (
     admission,
     births,
     certificates,
+    crl,
     denials,
     devices,
     events,
@@ -42,6 +46,7 @@ from birthmark_server.store.sql import (
     issuance,
     revocation,
     setup,
+    status,
     swaps,
 )
 from birthmark_server.store.sql.campaign_store import SqlCampaigns
@@ -165,9 +170,20 @@ class SqlStore(Store):
 
     # -- revocation
     def revoke_device(
-        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str, note: str = ""
     ) -> list[CertificateRecord]:
-        return self._write(revocation.revoke_device, device_id, reason, at, by)
+        return self._write(revocation.revoke_device, device_id, reason, at, by, note)
+
+    def retire_device(
+        self, device_id: str, *, reason: RevocationReason, at: datetime, by: str, note: str = ""
+    ) -> list[CertificateRecord]:
+        return self._write(revocation.retire_device, device_id, reason, at, by, note)
+
+    def quarantine_device(self, device_id: str, *, at: datetime, by: str, note: str = "") -> Device:
+        return self._write(revocation.quarantine_device, device_id, at, by, note)
+
+    def restore_device(self, device_id: str, *, at: datetime, by: str) -> Device:
+        return self._write(revocation.restore_device, device_id, at, by)
 
     def readmit_device(self, device_id: str, *, at: datetime, by: str) -> Device:
         return self._write(revocation.readmit_device, device_id, at, by)
@@ -181,11 +197,20 @@ class SqlStore(Store):
     def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
         return certificates.revoked_certificates(self._database, issuer_sha256, at)
 
-    def count_revoked(self, issuer_sha256: str) -> int:
-        return self._read(certificates.count_revoked, issuer_sha256)
+    def revoked_entries(self, issuer_sha256: str, *, since: datetime) -> Iterator[RevokedEntry]:
+        return crl.revoked_entries(self._database, issuer_sha256, since)
 
-    def next_crl_number(self, issuer_sha256: str) -> int:
-        return self._write(certificates.next_crl_number, issuer_sha256)
+    def count_revoked(self, issuer_sha256: str) -> int:
+        return self._read(crl.count_revoked, issuer_sha256)
+
+    def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
+        return self._read(status.certificate_status, issuer_sha256, serial_number)
+
+    def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
+        return self._write(crl.next_crl, issuer_sha256, at)
+
+    def crl_made_at(self, issuer_sha256: str) -> datetime | None:
+        return self._read(crl.crl_made_at, issuer_sha256)
 
     # -- what happened
     def record_refusal(self, refusal: Refusal) -> None:

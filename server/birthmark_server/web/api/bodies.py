@@ -1,5 +1,6 @@
 """What operators send: one model for each act that needs more than its path says."""
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -12,6 +13,7 @@ from birthmark_server.web.api.values import (
     DeviceId,
     GroupName,
     ModelName,
+    Note,
     OperatorName,
     Serial,
     Sha256,
@@ -33,10 +35,46 @@ def _ek_template(value: str) -> str:
     return value
 
 
+class RevokeReason(StrEnum):
+    """Why a device is revoked. The end of its service is a retirement, another board a swap."""
+
+    UNSPECIFIED = RevocationReason.UNSPECIFIED.value
+    KEY_COMPROMISE = RevocationReason.KEY_COMPROMISE.value
+    AFFILIATION_CHANGED = RevocationReason.AFFILIATION_CHANGED.value
+    PRIVILEGE_WITHDRAWN = RevocationReason.PRIVILEGE_WITHDRAWN.value
+
+
+class RetireReason(StrEnum):
+    """Why a device is retired: it is used no more, or is somebody else's."""
+
+    CESSATION_OF_OPERATION = RevocationReason.CESSATION_OF_OPERATION.value
+    AFFILIATION_CHANGED = RevocationReason.AFFILIATION_CHANGED.value
+
+
 class Revocation(View):
-    """Why, as RFC 5280 §5.3.1 names it."""
+    """Why certificates are revoked, as RFC 5280 §5.3.1 names it."""
 
     reason: RevocationReason = RevocationReason.UNSPECIFIED
+
+
+class DeviceRevocation(View):
+    """Why a device is revoked."""
+
+    reason: RevokeReason = RevokeReason.UNSPECIFIED
+    note: Note = ""
+
+
+class Retirement(View):
+    """Why a device is retired."""
+
+    reason: RetireReason = RetireReason.CESSATION_OF_OPERATION
+    note: Note = ""
+
+
+class Quarantine(View):
+    """Why a device is shut out for the time being. It has no reason of RFC 5280: nothing is revoked (ADR 0025)."""
+
+    note: Words
 
 
 class TagChange(View):

@@ -25,11 +25,21 @@ class Desk(Protocol):
     def change_tags(self, device_id: str, change: bodies.TagChange) -> views.Tags:
         """Raise TooManyTags."""
 
-    def revoke_device(self, device_id: str, revocation: bodies.Revocation) -> views.Cut:
+    # Where a device may be moved from where says store/device_states.py: any other raises IllegalMove.
+    def quarantine_device(self, device_id: str, quarantine: bodies.Quarantine) -> views.Standing:
+        """Shut it out for the time being, and end whatever it has begun; no certificate is revoked."""
+
+    def restore_device(self, device_id: str) -> views.Standing:
+        """End its quarantine: its certificates are good as before."""
+
+    def revoke_device(self, device_id: str, revocation: bodies.DeviceRevocation) -> views.Standing:
         """All its certificates, and whatever it has begun."""
 
-    def readmit_device(self, device_id: str) -> views.DeviceView:
-        """Raise DeviceNotRevoked."""
+    def retire_device(self, device_id: str, retirement: bodies.Retirement) -> views.Standing:
+        """End its service: as revoke_device, by another name."""
+
+    def readmit_device(self, device_id: str) -> views.Standing:
+        """Let a revoked or retired one enroll again."""
 
     def ask_swap(self, device_id: str, request: bodies.SwapRequest) -> views.SwapView:
         """Ask for another board; another operator approves it. Raise DeviceNotActive, AlreadyExists."""

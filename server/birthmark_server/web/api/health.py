@@ -22,6 +22,8 @@ class NextAction(StrEnum):
     """It is out for good."""
     READMIT = "operator-readmits"
     """It is revoked: an operator readmits it, or leaves it."""
+    RESTORE = "operator-restores"
+    """It is in quarantine: an operator restores it, or revokes it."""
     FIRST_CERTIFICATE = "first-certificate"
     """It has its birth certificate, and fetches its first operational one."""
     RENEWAL = "renewal"
@@ -30,6 +32,9 @@ class NextAction(StrEnum):
     """It should have renewed its certificate by now: is it switched on?"""
     RECOVERY = "recovery"
     """Its certificate has expired: it comes back by its birth certificate when it is switched on."""
+
+
+_OPERATOR_ACTS: Final = {DeviceState.REVOKED: NextAction.READMIT, DeviceState.QUARANTINED: NextAction.RESTORE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,7 @@ def outlook(device: Device, certificate: OperationalCertificate | None, *, now: 
     """Return what comes next for `device`, whose operational certificate in use is `certificate`."""
     days_left = None if certificate is None else (certificate.not_after - now).days
     if device.state is not DeviceState.ACTIVE:
-        revoked = device.state is DeviceState.REVOKED
-        return Outlook(NextAction.READMIT if revoked else NextAction.NONE, None, days_left)
+        return Outlook(_OPERATOR_ACTS.get(device.state, NextAction.NONE), None, days_left)
     if certificate is None:
         return Outlook(NextAction.FIRST_CERTIFICATE, None, None)
     if certificate.not_after < now:

@@ -35,16 +35,37 @@ DEVICES: Final[tuple[Entry, ...]] = (
         lambda asked: asked.desk.change_tags(asked.argument, asked.body),
     ),
     (
+        "POST", "/v1/devices/{id}/quarantine", STEERING,
+        Contract(
+            "Shut a device out for the time being; no certificate is revoked.",
+            body=bodies.Quarantine, answer=views.Standing,
+        ),
+        lambda asked: asked.desk.quarantine_device(asked.argument, asked.body),
+    ),
+    (
+        "POST", "/v1/devices/{id}/restore", STEERING,
+        Contract("End a device's quarantine: its certificates are good as before.", answer=views.Standing),
+        lambda asked: asked.desk.restore_device(asked.argument),
+    ),
+    (
         "POST", "/v1/devices/{id}/revoke", STEERING,
         Contract(
             "Revoke a device: all its certificates, and whatever it has begun.",
-            body=bodies.Revocation, answer=views.Cut,
+            body=bodies.DeviceRevocation, answer=views.Standing,
         ),
         lambda asked: asked.desk.revoke_device(asked.argument, asked.body),
     ),
     (
+        "POST", "/v1/devices/{id}/retire", STEERING,
+        Contract(
+            "End a device's service: all its certificates are revoked.",
+            body=bodies.Retirement, answer=views.Standing,
+        ),
+        lambda asked: asked.desk.retire_device(asked.argument, asked.body),
+    ),
+    (
         "POST", "/v1/devices/{id}/readmit", STEERING,
-        Contract("Let a revoked device enroll again.", answer=views.DeviceView),
+        Contract("Let a revoked or retired device enroll again.", answer=views.Standing),
         lambda asked: asked.desk.readmit_device(asked.argument),
     ),
     (
@@ -195,7 +216,11 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 ALONE: Final = frozenset(
     ("POST", path)
     for path in (
+        "/v1/devices/{id}/quarantine",
+        "/v1/devices/{id}/restore",
         "/v1/devices/{id}/revoke",
+        "/v1/devices/{id}/retire",
+        "/v1/devices/{id}/readmit",
         "/v1/devices/{id}/swap/approval",
         "/v1/denials",
         "/v1/certificates/{id}/revoke",

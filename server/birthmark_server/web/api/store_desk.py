@@ -1,12 +1,21 @@
 """The desk on the store: each act in one operator's name, held to that operator's role."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from birthmark_server.admission import device_id_for
 from birthmark_server.ca.authority import Authority
-from birthmark_server.domain import Batch, BoardSwap, CertificateRecord, DenyEntry, DeviceModel, ManifestEntry
+from birthmark_server.domain import (
+    Batch,
+    BoardSwap,
+    CertificateRecord,
+    DenyEntry,
+    Device,
+    DeviceModel,
+    ManifestEntry,
+    RevocationReason,
+)
 from birthmark_server.fleet import Group
 from birthmark_server.roles import ADMITTING, STEERING, VOUCHING, Role, require
 from birthmark_server.store.protocol import Store
@@ -17,8 +26,15 @@ from birthmark_server.web.api.status import status_of
 SWAP_WINDOW: Final = timedelta(hours=24)
 """How long after its approval the new board may come (design: within 24 hours)."""
 
-CutOff = Callable[[Iterable[CertificateRecord], Iterable[str]], str]
-"""Tells the broker which certificates and devices it must cut; returns an empty text, or why it could not."""
+
+class Broker(Protocol):
+    """Who tells the broker what was decided (cut_off.Messenger). Each returns an empty text, or why it could not."""
+
+    def cut_off(self, revoked: Iterable[CertificateRecord], device_ids: Collection[str] = ()) -> str:
+        """Which certificates and devices it must cut, and let in no more."""
+
+    def let_back(self, device_id: str) -> str:
+        """Whom it may let in again, with a certificate that is good."""
 
 
 class StoreDesk:
@@ -33,7 +49,7 @@ class StoreDesk:
         store: Store,
         *,
         authority: Callable[[bool], Authority],
-        cut_off: CutOff,
+        broker: Broker,
         by: str,
         role: Role | None,
         now: Callable[[], datetime],
@@ -41,7 +57,7 @@ class StoreDesk:
     ) -> None:
         self._store = store
         self._authority = authority
-        self._cut_off = cut_off
+        self._broker = broker
         self._by = by
         self._role = role
         self._now = now
@@ -63,17 +79,32 @@ class StoreDesk:
         tags = self._store.change_tags(device_id, add=change.add, remove=change.remove)
         return views.Tags(device_id=device_id, tags=tags)
 
-    def revoke_device(self, device_id: str, revocation: bodies.Revocation) -> views.Cut:
-        self._require(STEERING, "revoking devices")
-        revoked = self._store.revoke_device(device_id, reason=revocation.reason, at=self._now(), by=self._by)
-        certificates = self._store.device_certificates(device_id)
-        return self._cut([device_id], len(revoked), self._cut_off(certificates, ()))
+    def quarantine_device(self, device_id: str, quarantine: bodies.Quarantine) -> views.Standing:
+        self._require(STEERING, "quarantining devices")
+        device = self._store.quarantine_device(device_id, at=self._now(), by=self._by, note=quarantine.note)
+        return self._standing(device, 0, self._broker.cut_off((), [device_id]))
 
-    def readmit_device(self, device_id: str) -> views.DeviceView:
+    def restore_device(self, device_id: str) -> views.Standing:
+        self._require(STEERING, "restoring devices")
+        device = self._store.restore_device(device_id, at=self._now(), by=self._by)
+        return self._standing(device, 0, self._broker.let_back(device_id))
+
+    def revoke_device(self, device_id: str, revocation: bodies.DeviceRevocation) -> views.Standing:
+        self._require(STEERING, "revoking devices")
+        reason = RevocationReason(revocation.reason.value)
+        revoked = self._store.revoke_device(device_id, reason=reason, at=self._now(), by=self._by, note=revocation.note)
+        return self._withdrawn(device_id, revoked)
+
+    def retire_device(self, device_id: str, retirement: bodies.Retirement) -> views.Standing:
+        self._require(STEERING, "retiring devices")
+        reason = RevocationReason(retirement.reason.value)
+        revoked = self._store.retire_device(device_id, reason=reason, at=self._now(), by=self._by, note=retirement.note)
+        return self._withdrawn(device_id, revoked)
+
+    def readmit_device(self, device_id: str) -> views.Standing:
         self._require(STEERING, "readmitting devices")
         device = self._store.readmit_device(device_id, at=self._now(), by=self._by)
-        (shown,) = seen.devices_seen(self._store, self._authority, [device], self._now())
-        return shown
+        return self._standing(device, 0, self._broker.let_back(device_id))
 
     def ask_swap(self, device_id: str, request: bodies.SwapRequest) -> views.SwapView:
         self._require(STEERING, "board swaps")
@@ -93,7 +124,7 @@ class StoreDesk:
             device_id, new_ek_sha256=approval.new_ek_sha256 or "", by=self._by, at=at, expires_at=at + SWAP_WINDOW
         )
         old = self._store.device_certificates(device_id)  # the old board's: all are revoked now
-        cut = self._cut([device_id], len(old), self._cut_off(old, ()))
+        cut = self._cut([device_id], len(old), self._broker.cut_off(old))
         return views.SwapApproved(swap=views.SwapView.model_validate(approved), cut=cut)
 
     def deny(self, denial: bodies.Denial) -> views.Cut:
@@ -111,7 +142,7 @@ class StoreDesk:
             )
         )
         certificates = [record for met_id in met for record in self._store.device_certificates(met_id)]
-        return self._cut(met, len(certificates), self._cut_off(certificates, met))
+        return self._cut(met, len(certificates), self._broker.cut_off(certificates, met))
 
     def denials(self, *, after: str = "", limit: int = 100) -> views.DenialPage:
         return lists.denials(self._store, after, limit)
@@ -132,7 +163,7 @@ class StoreDesk:
         )  # fmt: skip
         self._require(allowed, what)
         record = self._store.revoke_certificate(found.sha256, reason=revocation.reason, at=self._now(), by=self._by)
-        broker = self._cut_off([record], ())
+        broker = self._broker.cut_off([record])
         return views.CertificateCut(
             certificate=views.CertificateView.model_validate(record), by=self._by, broker=broker
         )
@@ -242,6 +273,15 @@ class StoreDesk:
 
     def _require(self, allowed: frozenset[Role], what: str) -> None:
         require(self._role, allowed, what)
+
+    def _withdrawn(self, device_id: str, revoked: Sequence[CertificateRecord]) -> views.Standing:
+        """All of the device's certificates are told to the broker: an earlier telling may have failed."""
+        broker = self._broker.cut_off(self._store.device_certificates(device_id))
+        return self._standing(self._store.get_device(device_id), len(revoked), broker)
+
+    def _standing(self, device: Device, certificates: int, broker: str) -> views.Standing:
+        (shown,) = seen.devices_seen(self._store, self._authority, [device], self._now())
+        return views.Standing(device=shown, certificates=certificates, by=self._by, broker=broker)
 
     def _cut(self, devices: Iterable[str], certificates: int, broker: str) -> views.Cut:
         return views.Cut(devices=tuple(devices), certificates=certificates, by=self._by, broker=broker)

@@ -57,6 +57,7 @@ BatchName = Annotated[str, _named(ids.printable_name, field="batch"), Field(max_
 Tag = Annotated[str, _named(fleet.tag), Field(max_length=64)]
 GroupName = Annotated[str, _named(fleet.group_name), Field(max_length=64)]
 OperatorName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+Note = Annotated[str, Field(max_length=500, description="In the operator's words.")]
 Words = Annotated[str, Field(min_length=1, max_length=500)]
 When = Annotated[
     str,

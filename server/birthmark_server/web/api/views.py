@@ -89,11 +89,13 @@ class SwapView(View):
 
 
 class RevocationView(View):
-    """One revocation of a device, and who lifted it, if anyone."""
+    """One revocation, retirement or quarantine of a device (state says which), and who lifted it, if anyone."""
 
     device_id: str
     epoch: int
-    reason: RevocationReason
+    state: DeviceState
+    reason: Annotated[RevocationReason, Field(description="unspecified for a quarantine, which revokes nothing.")]
+    note: str
     at: Moment
     by: str
     lifted_at: Moment | None
@@ -141,9 +143,18 @@ class Tags(View):
     tags: tuple[str, ...]
 
 
+class Standing(View):
+    """Where a device stands after an act. certificates: how many the act revoked; broker as in `Cut`."""
+
+    device: DeviceView
+    certificates: int
+    by: str
+    broker: str
+
+
 class Cut(View):
-    """What a revocation did. devices: whom it met; certificates: how many it ended. broker: empty if the broker was
-    told; else why not, and what to do: in the database it is done."""
+    """What a denial or a board swap did. devices: whom it met; certificates: how many it ended. broker: empty if the
+    broker was told; else why not, and what to do: in the database it is done."""
 
     devices: tuple[str, ...]
     certificates: int
