@@ -47,7 +47,7 @@ def main() -> int:
     options = _options()
     signals = Signals()
     try:
-        return _tell(options)
+        return _tell(options, signals)
     except BaseException:
         if not signals.number:
             raise
@@ -59,7 +59,7 @@ def main() -> int:
         signals.done()
 
 
-def _tell(options: argparse.Namespace) -> int:
+def _tell(options: argparse.Namespace, signals: Signals) -> int:
     from demo_story.parts import PartFailed
     from demo_story.screen import Screen
     from demo_story.story import tell
@@ -73,7 +73,7 @@ def _tell(options: argparse.Namespace) -> int:
         timeout_s=_ANYWAY_S + _PER_DEVICE_S * options.devices,
         campaign=options.campaign,
     )
-    screen = Screen(as_json=options.json)
+    screen = Screen(as_json=options.json, interrupted=lambda: signals.number != 0)
     try:
         return 0 if tell(wishes, screen) else 1
     except PartFailed as error:

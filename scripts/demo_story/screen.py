@@ -4,7 +4,7 @@ import io
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,14 @@ _WIDE: Final = 110
 
 
 class Screen:
-    """Tells the story. kind: `live`, `lines` or `json`."""
+    """Tells the story. kind: `live`, `lines` or `json`.
 
-    def __init__(self, *, as_json: bool) -> None:
+    interrupted: whether a signal asked for the end. Nothing more is told then: KeyboardInterrupt, once more, where the
+    first one got lost on its way (Python drops what is raised in a destructor or a C library's callback).
+    """
+
+    def __init__(self, *, as_json: bool, interrupted: Callable[[], bool] = lambda: False) -> None:
+        self._interrupted = interrupted
         self.console = Console(highlight=False)
         self.kind = "json" if as_json else "live" if self.console.is_terminal else "lines"
         self._began_s = time.monotonic()
@@ -61,11 +66,13 @@ class Screen:
 
     def draw(self, shown: RenderableType) -> None:
         """Show this in place of what was drawn last, in a terminal only."""
+        self._heed()
         if self._live is not None:
             self._live.update(shown)
 
     def line(self, text: str) -> None:
         """Say what is drawn in a terminal, where there is none."""
+        self._heed()
         if self.kind == "lines":
             print(f"{self.elapsed_s:5.1f} s  {text}", flush=True)
 
@@ -94,7 +101,12 @@ class Screen:
         """Say what went wrong."""
         Console(stderr=True, highlight=False).print(Text(text, style="red"), soft_wrap=True)
 
+    def _heed(self) -> None:
+        if self._interrupted():
+            raise KeyboardInterrupt
+
     def _print(self, text: Text | Group) -> None:
+        self._heed()
         if self.kind != "json":
             self.console.print(text, soft_wrap=True)
 

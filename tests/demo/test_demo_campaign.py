@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo_story.parts import PartFailed
+from demo_story.screen import Screen
 from demo_story.sockets import WatchedSocket
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,6 +61,12 @@ def test_a_campaign_of_too_few_devices_is_refused() -> None:
     done = demo("--devices", "5")
     assert done.returncode == 2
     assert "want 6 to 200, got 5" in done.stderr
+
+
+def test_a_story_that_was_interrupted_tells_nothing_more() -> None:
+    for as_json in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            Screen(as_json=as_json, interrupted=lambda: True).chapter("more")
 
 
 def test_a_socket_is_closed_when_its_peer_closes_it() -> None:
