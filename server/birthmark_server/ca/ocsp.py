@@ -93,6 +93,7 @@ def read_request(request_der: bytes) -> OcspRequest:
                 nonce = extension.value.nonce
             elif extension.critical:
                 raise Malformed(f"unknown critical extension {extension.oid.dotted_string}")
+    # `cryptography` says NotImplementedError of a request for several certificates.
     except (*UNREADABLE, NotImplementedError, UnsupportedAlgorithm) as error:
         raise Malformed(f"want an OCSPRequest for one certificate: {error}") from None
     if hash_name not in _HASHES:
