@@ -15,6 +15,7 @@ from paho.mqtt.properties import Properties
 
 from birthmark_wire import topics
 from support.mosquitto import Broker, running_broker
+from support.pki import Leaf
 from support.rotating import RotatingDevice, Said
 from support.server import Identity, Installation, Server
 
@@ -95,9 +96,9 @@ class LiveDevice:
 
 
 @contextmanager
-def broker_of(site: Installation, **more: Any) -> Iterator[Broker]:
-    """Run a Mosquitto with our gate for this installation."""
-    chain, key = site.pki.broker().write(site.folder, "broker")
+def broker_of(site: Installation, leaf: Leaf | None = None, **more: Any) -> Iterator[Broker]:
+    """Run a Mosquitto with our gate for this installation. leaf: its certificate; None for one for localhost."""
+    chain, key = (leaf or site.pki.broker()).write(site.folder, "broker")
     authority = site.pki.authority
     with running_broker(
         site.folder / "mosquitto",
