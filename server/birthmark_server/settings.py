@@ -6,6 +6,7 @@ limit anything. Relative paths start at the folder of the file. Secrets never st
 """
 
 import difflib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator
@@ -32,7 +33,12 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+Network = Annotated[str, AfterValidator(_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -65,6 +71,12 @@ class ServerSettings(Section):
         "1.3",
         description='The oldest TLS version that is spoken. "1.2" lets in EST clients that are not there yet '
         "(strongSwan 5.9's pki), with ECDHE and AEAD suites only.",
+    )
+    proxy_protocol_from: list[Network] = Field(
+        default=[],
+        description="Addresses, or networks as 10.0.0.0/24, of TCP load balancers. Their connections must begin with a "
+        "PROXY protocol header of version 2 (HAProxy: send-proxy-v2), here and at `[crl] listen`, and limits go by the "
+        "address in it. Nobody else's header is believed (docs/load-balancer.md).",
     )
     workers: int = Field(
         1,

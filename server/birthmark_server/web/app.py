@@ -33,7 +33,7 @@ from birthmark_server.web.doors import Answer, Call, DoorStore, Route, Router, i
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
 from birthmark_server.web.front import address_from_front, certificate_from_front
 from birthmark_server.web.limits import TokenBuckets, source_of
-from birthmark_server.web.listener import Listener, make_request_ids, to_response
+from birthmark_server.web.listener import Listener, address_of, make_request_ids, to_response
 from birthmark_server.web.problems import answer_for, code_of
 from birthmark_server.web.shortcut import Shortcut
 from birthmark_server.web.workers import Workers
@@ -185,8 +185,8 @@ class HttpShell:
         return bytes(body)
 
 
-def address_from_tcp(request: web.BaseRequest) -> str:
-    """Return the address at the other end of this connection."""
+def address_from_tls(request: web.BaseRequest) -> str:
+    """Return the client's address, as our TLS layer knows it."""
     return request.remote or "unknown"
 
 
@@ -200,6 +200,6 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     return None if tls is None else tls.getpeercert(binary_form=True)
 
 
-OVER_TLS: Final = Peers(certificate_from_tls, address_from_tcp)
-OVER_TCP: Final = Peers(lambda _: None, address_from_tcp)
+OVER_TLS: Final = Peers(certificate_from_tls, address_from_tls)
+OVER_TCP: Final = Peers(lambda _: None, address_of)
 THROUGH_FRONT: Final = Peers(certificate_from_front, address_from_front)
