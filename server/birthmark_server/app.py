@@ -30,6 +30,7 @@ from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
 from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
 from birthmark_server.store.protocol import Store
+from birthmark_server.tracing import NO_TRACE, Tracer, open_tracer
 from birthmark_server.web.api.desk import Desk
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
@@ -79,11 +80,12 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
 
 async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Addresses], None] | None = None) -> None:
     """Serve until `stop` is set. ready: called once when all doors are open. Raise Misconfigured."""
-    services = open_services(settings)
+    tracer = open_tracer(settings.tracing, replica=settings.broker.control_replica)
+    services = open_services(settings, tracer=tracer)
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            engine = _rotation_engine(settings, services) if settings.broker.control else None
+            engine = _rotation_engine(settings, services, tracer) if settings.broker.control else None
             heard = None if engine is None else lambda: engine.live
             gauges = FleetGauges(services.store, live=heard, now=utc_now)
             campaigns = CampaignGauges(services.campaigns, now=utc_now)
@@ -98,6 +100,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 meters=services.meters,
                 now=utc_now,
                 stack=stack,
+                tracer=tracer,
             )
             addresses = await doors.open(
                 [
@@ -147,9 +150,10 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+        await asyncio.to_thread(tracer.close)
 
 
-def _rotation_engine(settings: Settings, services: Services) -> Engine:
+def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO_TRACE) -> Engine:
     return Engine(
         broker=settings.broker,
         anchors=Path(settings.ca.folder) / "root.pem",
@@ -158,7 +162,7 @@ def _rotation_engine(settings: Settings, services: Services) -> Engine:
         service=services.rotation,
         threads=settings.server.workers,
         now=utc_now,
-        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now, tracer=tracer)],
     )
 
 

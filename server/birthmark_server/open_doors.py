@@ -20,6 +20,7 @@ from birthmark_server.ca.issuer import Issuer
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.settings import Settings
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_server.web.accepting import Acceptor
 from birthmark_server.web.api.openapi import openapi_route
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
@@ -64,6 +65,7 @@ class Doors:
         meters: Meters,
         now: Callable[[], datetime],
         stack: contextlib.AsyncExitStack,
+        tracer: Tracer = NO_TRACE,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -72,6 +74,7 @@ class Doors:
         self._meters = meters
         self._now = now
         self._stack = stack
+        self._tracer = tracer
         self._fronts = Fronts(settings.server.proxy_protocol_from)
 
     async def open(self, routes: Sequence[Route], *, public: Sequence[Route], ocsp: OcspResponder) -> Addresses:
@@ -111,6 +114,7 @@ class Doors:
             workers=self._workers,
             meters=self._meters,
             now=self._now,
+            tracer=self._tracer,
         )
 
     def _open_https(self, shell: HttpShell, key_passphrase: bytes | None) -> list[socket.socket]:

@@ -273,6 +273,20 @@ class LogSettings(Section):
     format: Literal["logfmt", "json"] = Field("logfmt", description="`logfmt` (key=value) or `json`.")
 
 
+class TracingSettings(Section):
+    """OpenTelemetry traces, by OTLP over HTTP (docs/monitoring.md). Off unless `endpoint` is set."""
+
+    endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description='Where a collector takes them, as in "http://localhost:4318/v1/traces". Needs birthmark[tracing].',
+    )
+    sample: float = Field(
+        1.0, ge=0.0, le=1.0, description="Which part of the traces is kept, drawn anew for each request or message."
+    )
+    anchors: str = Field("", description="PEM file: the CA of an https collector, if it is none of the system's.")
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -290,6 +304,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})
     log: LogSettings = LogSettings.model_validate({})
+    tracing: TracingSettings = TracingSettings.model_validate({})
 
     @property
     def public_url(self) -> str:
@@ -313,6 +328,7 @@ _PATHS: Final = {
         "deny_key",
     ),
     "front": ("listen",),
+    "tracing": ("anchors",),
 }
 
 
