@@ -36,9 +36,14 @@ def spread(took_ms: Sequence[float]) -> Spread:
     return Spread(round(statistics.median(ordered), 2), round(ordered[rank], 2), round(ordered[-1], 2))
 
 
-def dial(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """Return a TLS connection to the broker on this machine."""
-    plain = socket.create_connection(("127.0.0.1", port), timeout=60)
+def dial(port: int, context: ssl.SSLContext, *, receive_bytes: int = 0) -> ssl.SSLSocket:
+    """Return a TLS connection to the broker on this machine. receive_bytes: how much the system takes in for a client
+    that does not read; 0 for as much as it likes."""
+    plain = socket.socket()
+    plain.settimeout(60)
+    if receive_bytes:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    plain.connect(("127.0.0.1", port))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(plain, server_hostname="localhost")
 

@@ -33,7 +33,9 @@ def subscribe(packet_id: int, topic: str) -> bytes:
 
 
 def publish(packet_id: int, topic: str, payload: bytes) -> bytes:
-    """Return PUBLISH, QoS 1."""
+    """Return PUBLISH: QoS 1, or QoS 0 with packet_id 0."""
+    if not packet_id:
+        return _packet(0x30, _text(topic) + b"\x00" + payload)
     return _packet(0x32, _text(topic) + packet_id.to_bytes(2, "big") + b"\x00" + payload)
 
 
