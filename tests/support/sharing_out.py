@@ -18,7 +18,7 @@ ONE_BY_ONE: Final = ("tests/integration_agent/test_killed.py",)
 """Files with few and long tests, which share nothing but what each of them can well make for itself."""
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Hands out whole files, but for those named above."""
 
     def _split_scope(self, nodeid: str) -> str:
