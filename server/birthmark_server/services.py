@@ -20,6 +20,7 @@ from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.ocsp import OcspResponder
 
@@ -46,7 +47,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
+def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now, tracer: Tracer = NO_TRACE) -> Services:
     """Open CA, trust store and database and build the services. Raise Misconfigured for what is wrong."""
     secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
@@ -70,6 +71,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     renewal = RenewalService(
         store=store,
@@ -83,6 +85,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     rotation = RotationService(
         store=store,
@@ -98,6 +101,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         ),
         refusals=refusals,
         random=os.urandom,
+        tracer=tracer,
     )
     crls = CrlPublisher(
         store=store,

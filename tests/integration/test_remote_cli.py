@@ -14,7 +14,8 @@ import pytest
 from birthmark_server.roles import PROFILE_OF, Role
 from integration.afar import Run, add_context, person, told
 from integration.conftest import LIMITS
-from support.server import Installation, Server, free_port
+from support.ports import free_port
+from support.server import Installation, Server
 
 
 @pytest.fixture(scope="module")

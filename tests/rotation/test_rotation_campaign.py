@@ -29,10 +29,11 @@ from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.rotation import Ack, AckState
 from rotation.world import Broker, a_round, device, hear, tell
 from support.core import Core
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
 from support.rotating import RotatingDevice
 from support.rotating_live import LiveDevice, born, broker_of, connected
-from support.server import Installation, free_port, now
+from support.server import Installation, now
 
 ALL = ()
 

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from birthmark_server.broker.control import Connection, MosquittoControl, gate_connections
+from birthmark_server.broker.control import BrokerHealth, Connection, gate_connections, gate_health
+from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.link import BrokerLink
 from birthmark_server.denials import open_deny_file
 from birthmark_server.presence import open_link
@@ -19,8 +20,12 @@ from birthmark_server.rotation.round import Cut, Round
 from birthmark_server.rotation.service import RotationService
 from birthmark_server.settings import BrokerSettings
 from birthmark_server.store.job_protocol import JobStore
+from birthmark_wire.errors import DecodeError
 
 PAUSE_S: Final = 1.0
+ONLY: Final = "broker"
+"""What the broker is called, where there is one."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -70,7 +75,7 @@ class Engine:
                 service=service,
                 publisher=self._link,
                 broker=Seen(self._link),
-                cut=_cut(self._link, broker) if broker.deny_file else None,
+                cut=_cut(broker) if broker.deny_file else None,
                 now=now,
             ),
         )
@@ -81,6 +86,24 @@ class Engine:
     def live(self) -> bool:
         """Connected to the broker, and hearing the devices."""
         return self._link.live
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were heard, and not judged yet."""
+        return self._hearing.waiting
+
+    @property
+    def dropped(self) -> int:
+        """Messages that found no place, since the start."""
+        return self._hearing.dropped
+
+    def each_health(self) -> dict[str, BrokerHealth | None]:
+        """Ask each broker how it is, by name; None for one that does not answer."""
+        try:
+            return {ONLY: gate_health(self._link)}
+        except (BrokerUnavailable, BrokerRefused, DecodeError) as error:
+            _log.info("broker not asked", extra={"fields": {"reason": str(error)}})
+            return {ONLY: None}
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -109,10 +132,12 @@ class Engine:
             return 0
 
 
-def _cut(link: BrokerLink, broker: BrokerSettings) -> Cut:
-    control = MosquittoControl(link=link, deny_file=open_deny_file(broker))
+def _cut(broker: BrokerSettings) -> Cut:
+    """By the deny file alone, which the gate reads within a second: nobody is connected with a certificate that is
+    retired, and a command for each would cost more than the rotation."""
+    deny_file = open_deny_file(broker)
 
     def cut(serials: Collection[str]) -> None:
-        control.deny(serials=serials)
+        deny_file.add(serials=serials)
 
     return cut
