@@ -75,9 +75,7 @@ def measure_cuts(connected: int, revocations: int, say: Say) -> Cuts:
             after = cut("after")
             say("all that were revoked try again")
             refused = crowd.try_again()
-    return Cuts(
-        connected, len(crowd.stalled), spread(before + after), spread(before), spread(after), few, refused
-    )
+    return Cuts(connected, len(crowd.stalled), spread(before + after), spread(before), spread(after), few, refused)
 
 
 class _Crowd:

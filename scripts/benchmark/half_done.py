@@ -46,7 +46,13 @@ def finish_stage(site: Installation, campaign_id: str, stage: int, *, at_us: int
 
 def _renewed(device_id: str) -> dict[str, object]:
     digest = hashlib.sha256(f"renewed {device_id}".encode()).hexdigest()
-    return {"sha256": digest, "serial_number": digest[:32], "spki_sha256": digest, "revoked_at_us": None, "reason": None}
+    return {
+        "sha256": digest,
+        "serial_number": digest[:32],
+        "spki_sha256": digest,
+        "revoked_at_us": None,
+        "reason": None,
+    }
 
 
 def _job(campaign_id: str, device_id: str, at_us: int) -> dict[str, object]:

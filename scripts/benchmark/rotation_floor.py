@@ -85,7 +85,9 @@ def rotation_floor(pki: Pki, *, runs: int = 200) -> Floor:
         Operation("sign the command (P-256)", 1, cpu_us(lambda: key.sign(message, _ECDSA), runs)),
         Operation("read and verify the CSR (P-256)", 1, cpu_us(verify_request, runs)),
         Operation("load a P-256 key from its point: AK, new key", 2, cpu_us(load, runs)),
-        Operation("verify the AK's Certify (P-256)", 1, cpu_us(lambda: public.verify(signature, message, _ECDSA), runs)),
+        Operation(
+            "verify the AK's Certify (P-256)", 1, cpu_us(lambda: public.verify(signature, message, _ECDSA), runs)
+        ),
         Operation("build and sign the certificate (P-256)", 1, cpu_us(lambda: certificate(key), runs)),
         Operation("TLS records of the server's link", 1, sum(records.run() for _ in range(runs)) / runs),
     )

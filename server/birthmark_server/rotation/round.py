@@ -25,7 +25,7 @@ from birthmark_server.store.job_protocol import JobStore
 
 MOST_AT_ONCE: Final = 500
 MOST_LOOKED_FOR: Final = 5000
-"""Certificates that one look at the broker's list may prove: the list costs what the fleet costs, however few are due."""
+"""Certificates that one look at the list may prove: it costs what the fleet costs, however few are due."""
 REST: Final = 10
 """How many times as long as the list and the telling took we don't look again: a tenth of a core at most, for a fleet
 and a deny list of any size."""
