@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -25,6 +26,7 @@ from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
 from birthmark_server.roles import Role
+from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.engine import Engine
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
@@ -57,10 +59,12 @@ OTHER_FILES: Final = 256
 def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
     """Return every route of the HTTPS door but those of Doors.open() and the metrics."""
     authority, started_at = services.authority, now()
+    campaigns = CampaignService(campaigns=services.campaigns, now=now, seed=lambda: secrets.randbits(64))
 
     def open_desk(by: str, role: Role) -> Desk:
         return StoreDesk(
             services.store,
+            campaigns=campaigns,
             authority=lambda _keys: authority,
             broker=Messenger(settings, services.store, authority=lambda: authority, now=now),
             by=by,

@@ -17,7 +17,8 @@ from birthmark_server.roles import PROFILE_OF, Role
 from cli.conftest import Ran
 from integration.conftest import LIMITS
 from support.pki import Leaf
-from support.server import Installation, Server, free_port
+from support.ports import free_port
+from support.server import Installation, Server
 
 Run = Callable[..., Ran]
 

@@ -17,8 +17,10 @@ class Record:
     def __init__(self, *campaigns: Campaign) -> None:
         self.campaigns = list(campaigns)
 
-    def list_campaigns(self) -> list[Campaign]:
-        return self.campaigns
+    def page_campaigns(self, *, after: str = "", limit: int = 100) -> list[Campaign]:
+        ids = [one.campaign_id for one in self.campaigns]
+        begin = ids.index(after) + 1 if after else 0
+        return self.campaigns[begin : begin + limit]
 
     def counts(self, campaign_id: str) -> tuple[Count, ...]:
         return Count(done=2, failed=1), Count(queued=5, running=3)

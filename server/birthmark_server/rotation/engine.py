@@ -10,13 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Protocol
 
-from birthmark_server.broker.control import (
-    BrokerHealth,
-    Connection,
-    MosquittoControl,
-    gate_connections,
-    gate_health,
-)
+from birthmark_server.broker.control import BrokerHealth, Connection, gate_connections, gate_health
 from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.link import BrokerLink
 from birthmark_server.denials import open_deny_file
@@ -81,7 +75,7 @@ class Engine:
                 service=service,
                 publisher=self._link,
                 broker=Seen(self._link),
-                cut=_cut(self._link, broker) if broker.deny_file else None,
+                cut=_cut(broker) if broker.deny_file else None,
                 now=now,
             ),
         )
@@ -138,10 +132,12 @@ class Engine:
             return 0
 
 
-def _cut(link: BrokerLink, broker: BrokerSettings) -> Cut:
-    control = MosquittoControl(link=link, deny_file=open_deny_file(broker))
+def _cut(broker: BrokerSettings) -> Cut:
+    """By the deny file alone, which the gate reads within a second: nobody is connected with a certificate that is
+    retired, and a command for each would cost more than the rotation."""
+    deny_file = open_deny_file(broker)
 
     def cut(serials: Collection[str]) -> None:
-        control.deny(serials=serials)
+        deny_file.add(serials=serials)
 
     return cut

@@ -91,8 +91,9 @@ class CampaignRunner:
 
 
 def ask(campaign: Campaign) -> str:
-    """GET the campaign's check with its id and next stage; return why it may not go on, empty where it may."""
-    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 1})
+    """GET the campaign's check with its id and the stage that it holds before, counted from 1 as people do; return why
+    it may not go on, empty where it may."""
+    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 2})
     url = campaign.strategy.check_url
     try:
         with urllib.request.urlopen(  # noqa: S310 - the scheme was checked when the campaign was started

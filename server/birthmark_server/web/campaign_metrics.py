@@ -7,7 +7,7 @@ state is told of all.
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -19,13 +19,14 @@ from birthmark_server.campaigns import OPEN, Campaign, CampaignState, Count
 
 REFRESH: Final = timedelta(seconds=15)
 SHOWN: Final = 20
+PAGE: Final = 1000
 OUTCOMES: Final = tuple(one.name for one in fields(Count))
 
 
 class CampaignReader(Protocol):
     """What is read of campaigns: a part of store.campaign_protocol.CampaignStore."""
 
-    def list_campaigns(self) -> list[Campaign]: ...
+    def page_campaigns(self, *, after: str = "", limit: int = 100) -> list[Campaign]: ...
 
     def counts(self, campaign_id: str) -> tuple[Count, ...]: ...
 
@@ -50,7 +51,7 @@ class CampaignGauges(Collector):
 
     def refresh(self) -> None:
         """Read the database. Raises StoreBusy, StoreFailed; what was read before is shown on."""
-        at, every = self._now(), self._campaigns.list_campaigns()
+        at, every = self._now(), list(_every(self._campaigns))
         newest = sorted(every, key=lambda one: (one.state in OPEN, one.ended_at or one.created_at), reverse=True)
         shown = [(one, _total(self._campaigns.counts(one.campaign_id))) for one in newest[:SHOWN]]
         seen = _Seen(at, Counter(one.state for one in every), shown)
@@ -83,6 +84,13 @@ class CampaignGauges(Collector):
                 devices.add_metric([campaign.campaign_id, outcome], getattr(count, outcome))
         yield states
         yield devices
+
+
+def _every(campaigns: CampaignReader) -> Iterator[Campaign]:
+    page = campaigns.page_campaigns(limit=PAGE)
+    while page:
+        yield from page
+        page = campaigns.page_campaigns(after=page[-1].campaign_id, limit=PAGE) if len(page) == PAGE else []
 
 
 def _total(stages: Iterable[Count]) -> Count:
