@@ -7,7 +7,7 @@ subscription ends one level below `up`.
 from typing import Final
 
 UP: Final = ("hello", "status", "ack", "csr", "active")
-DOWN: Final = ("cmd", "nonce", "cert")
+DOWN: Final = ("cmd", "nonce", "cert", "broker")
 APPLICATIONS: Final = "app"
 SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/+"
 
