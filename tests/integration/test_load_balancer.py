@@ -26,9 +26,10 @@ from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.enrollment import Challenge, EnrollResult
 from support.balancer import running_balancer
 from support.pki import Leaf
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
 from support.rotating_live import LiveDevice, born, broker_of, connected
-from support.server import MODEL, Client, Identity, Installation, Reply, Server, free_port, now
+from support.server import MODEL, Client, Identity, Installation, Reply, Server, now
 from support.software_tpm import SoftwareTpm
 
 pytestmark = pytest.mark.parts

@@ -29,7 +29,8 @@ from birthmark_wire.encoding import b64, unb64
 from birthmark_wire.enrollment import Challenge
 from rotation.world import command, device
 from support.core import Core
-from support.server import Clock, Installation, free_port
+from support.ports import free_port
+from support.server import Clock, Installation
 
 pytestmark = pytest.mark.parts
 
