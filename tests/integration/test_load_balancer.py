@@ -18,17 +18,19 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from birthmark_server.campaigns import CampaignState, Count, Selector, Strategy
+from birthmark_server.campaigns import CampaignState, Count, Strategy
 from birthmark_server.domain import DeviceState
+from birthmark_server.fleet import DeviceFilter
 from birthmark_server.roles import PROFILE_OF, Role
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.enrollment import Challenge, EnrollResult
 from support.balancer import running_balancer
 from support.pki import Leaf
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
 from support.rotating_live import LiveDevice, born, broker_of, connected
-from support.server import MODEL, Client, Identity, Installation, Reply, Server, free_port, now
+from support.server import MODEL, Client, Identity, Installation, Reply, Server, now
 from support.software_tpm import SoftwareTpm
 
 pytestmark = pytest.mark.parts
@@ -260,7 +262,7 @@ def test_one_of_three_is_killed_and_nothing_is_lost_or_done_twice(
     threads = load.threads()
     with connected(devices):
         ids = tuple(one.device.device_id for one in devices)
-        here.campaigns.start("felt", Selector(device_ids=ids), Strategy(canaries=1, most_at_once=2), by="alice")
+        here.campaigns.start("felt", (DeviceFilter(device_ids=ids),), Strategy(canaries=1, most_at_once=2), by="alice")
         for thread in threads:
             thread.start()
         midway = wait(lambda: here.campaigns.view("felt").total.done >= 2 and len(load.enrolled) >= 4)

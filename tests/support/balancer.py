@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.server import Installation, free_port
+from support.ports import free_port
+from support.server import Installation
 
 GUIDE = Path(__file__).parents[2] / "docs" / "load-balancer.md"
 _READY_WITHIN_S = 10.0
