@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
-from birthmark_server.cut_off import Messenger
+from birthmark_server.cut_off import Messenger, Teller
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
+from birthmark_server.presence import assignment_of
 from birthmark_server.roles import Role
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.engine import Engine
@@ -56,8 +57,10 @@ OTHER_FILES: Final = 256
 """What a server has open beside its clients' connections: database, journal, broker, modules being imported."""
 
 
-def routes_of(services: Services, settings: Settings, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return every route of the HTTPS door but those of Doors.open() and the metrics."""
+def routes_of(
+    services: Services, settings: Settings, *, now: Callable[[], datetime], teller: Teller | None = None
+) -> list[Route]:
+    """Return every route of the HTTPS door but those of Doors.open() and the metrics. teller: as cut_off's."""
     authority, started_at = services.authority, now()
     campaigns = CampaignService(campaigns=services.campaigns, now=now, seed=lambda: secrets.randbits(64))
 
@@ -66,7 +69,7 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
             services.store,
             campaigns=campaigns,
             authority=lambda _keys: authority,
-            broker=Messenger(settings, services.store, authority=lambda: authority, now=now),
+            broker=Messenger(settings, services.store, authority=lambda: authority, now=now, teller=teller),
             by=by,
             role=role,
             now=now,
@@ -76,7 +79,12 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
     cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
-        *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
+        *est_routes(
+            services.renewal,
+            ca_certificates=cas,
+            csrattrs=csr_attributes(),
+            broker_of=assignment_of(settings.broker).endpoint,
+        ),
         *status_routes(troubles=services.crls.stale),
         *operator_routes(open_desk, services.store, now=now),
     ]
@@ -108,7 +116,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             )
             addresses = await doors.open(
                 [
-                    *routes_of(services, settings, now=utc_now),
+                    *routes_of(services, settings, now=utc_now, teller=None if engine is None else engine.control),
                     metrics_route(
                         services.meters,
                         gauges,

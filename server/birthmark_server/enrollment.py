@@ -42,6 +42,7 @@ from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import AlreadyConsumed, DeviceNotActive
 from birthmark_server.store.protocol import Birth
 from birthmark_server.tracing import NO_TRACE, Tracer, of_issuance
+from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.encoding import b64
 from birthmark_wire.enrollment import (
     NONCE_BYTES,
@@ -76,12 +77,12 @@ class BirthRevoked(Refused):
 
 @dataclass(frozen=True, slots=True)
 class EnrollmentPolicy:
-    """What the operator sets. server_names: DNS names that devices may have connected to."""
+    """What the operator sets. server_names: DNS names that devices may have connected to. broker_of: where the device
+    of an id finds its broker."""
 
     server_names: frozenset[str]
     public_url: str
-    broker_host: str
-    broker_port: int
+    broker_of: Callable[[str], BrokerEndpoint]
     challenge_ttl: timedelta = timedelta(minutes=5)
     answer_ttl: timedelta = timedelta(days=1)
     most_challenges_per_source: int = 8
@@ -338,15 +339,15 @@ class EnrollmentService:
         return to_record(certificate, issuer=issuer, profile=token.profile, device_id=verified.device_id, issued_at=now)
 
     def _result(self, device_id: str, idevid: CertificateRecord) -> EnrollResult:
-        policy = self._policy
+        policy, broker = self._policy, self._policy.broker_of(device_id)
         return EnrollResult(
             device_id=device_id,
             chain=(idevid.der, *self._authority.chain_for(self._issuer(idevid))),
             anchors=(self._anchor,),
             trust_domain=self._authority.namespace.trust_domain,
             est_url=policy.public_url + BASE_PATH,
-            broker_host=policy.broker_host,
-            broker_port=policy.broker_port,
+            broker_host=broker.host,
+            broker_port=broker.port,
         )
 
     # -- shared

@@ -11,6 +11,7 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.meters import Meters
+from birthmark_server.presence import assignment_of
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.rotation.service import RotationPolicy, RotationService
@@ -62,8 +63,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now, 
         policy=EnrollmentPolicy(
             server_names=frozenset(settings.server.names),
             public_url=settings.public_url,
-            broker_host=settings.broker.host,
-            broker_port=settings.broker.port,
+            broker_of=assignment_of(settings.broker).endpoint,
             challenge_ttl=timedelta(seconds=settings.enrollment.challenge_ttl_s),
             answer_ttl=timedelta(seconds=settings.enrollment.answer_ttl_s),
             most_challenges_per_source=settings.enrollment.most_challenges_per_source,

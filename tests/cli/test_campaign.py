@@ -3,17 +3,21 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from birthmark_server.campaigns import CampaignEvent, Decision, Hold, Rate, Strategy, Window
+from birthmark_server.campaigns import CampaignEvent, CampaignState, Decision, Hold, Rate, Strategy, Window
 from birthmark_server.cli.campaign_options import How
+from birthmark_server.cli.campaign_pictures import picture
 from birthmark_server.cli.device_options import WhichOfGroup
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.jobs import JobState
 from birthmark_server.store.protocol import Issuance
 from birthmark_server.web.api.campaigns.bodies import StrategyValue, strategy_value
+from birthmark_server.web.api.campaigns.views import CampaignView, CountView
 from birthmark_server.web.api.queries import DeviceQuery
 from cli.conftest import Birthmark, Ran
 from cli.on_record import open_database, put_on_record
@@ -149,6 +153,46 @@ def test_what_is_not_there_is_said(birthmark: Birthmark) -> None:
     for verb in ("show", "watch", "pause", "resume", "approve", "abort", "retry"):
         refused = birthmark("campaign", verb, "none")
         assert (refused.status != 0, "no campaign 'none'" in refused.err) == (True, True)
+
+
+# -- drawn
+
+
+def drawn(campaign: CampaignView, width: int) -> list[str]:
+    console = Console(width=width, file=StringIO(), force_terminal=True, color_system=None)
+    console.print(picture(campaign, width=width))
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_picture_is_never_cut(width: int) -> None:
+    names = ["queued", "running", "done", "failed", "cancelled", "skipped"]
+    large = CountView(queued=900_000, running=500, done=1_000_000, failed=5, cancelled=0, skipped=7, total=1_900_512)
+    none = CountView(queued=0, running=0, done=0, failed=0, cancelled=0, skipped=0, total=0)
+    at = datetime.now(UTC)
+    campaign = CampaignView(
+        campaign_id="winter",
+        state=CampaignState.RUNNING,
+        stage=9,
+        stages=(none,) * 8 + (large, none),
+        total=large,
+        reason="",
+        created_by="alice",
+        created_at=at,
+        opened_at=at,
+        ended_at=None,
+        revision=1,
+    )
+    title, head, *lines = drawn(campaign, width)
+    assert title.strip() == "winter: running"
+    assert head.split() == ["stage", *names]
+    assert [line.split()[0] for line in lines] == [*"12345678", ">", "10"]
+    assert lines[8].split()[1] == "9"
+    assert lines[8].split()[-6:] == ["900000", "500", "1000000", "5", "0", "7"]
+    assert all(len(line) <= width for line in lines)
+    bars = {line.count("█") + line.count("░") for line in lines}
+    assert bars == {min(20, width - 55)}
 
 
 # -- words to values

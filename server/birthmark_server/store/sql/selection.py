@@ -51,7 +51,8 @@ def _of_one(wanted: DeviceFilter) -> list[ColumnElement[bool]]:
     ]
     if wanted.issued_by:
         issuers = or_(*(CERTIFICATES.c.issuer_sha256 == each for each in wanted.issued_by))
-        found.append(exists().where(_MINE_STANDING, CERTIFICATES.c.not_after_us == ENDS, issuers).correlate(DEVICES))
+        in_use = and_(_MINE_STANDING, CERTIFICATES.c.not_after_us == ENDS, issuers)
+        found.append(select(CERTIFICATES.c.issuer_sha256).where(in_use).correlate(DEVICES).exists())
     if wanted.expiring_before is not None:
         found.append(to_us(wanted.expiring_before) > ENDS)
     if wanted.last_seen_before is not None:

@@ -26,7 +26,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_certificates_standing",
         "certificates",
-        ["device_id", "profile", "not_after_us", "issuer_sha256"],
+        ["device_id", "profile", "not_after_us", "issuer_sha256", "revoked_at_us"],
         sqlite_where=_STANDING,
         postgresql_where=_STANDING,
     )
