@@ -370,7 +370,7 @@ def test_a_command_is_sent_again_with_pauses_that_grow_and_is_the_same_command(c
         if a_round(core, broker).run():
             sent.append(core.clock())
         core.clock.forward(seconds=5)
-    assert [(b - a).seconds for a, b in itertools.pairwise(sent)] == [15, 60, 240, 960]
+    assert [(b - a).seconds for a, b in itertools.pairwise(sent)] == [20, 80, 320, 1280]
     assert len({of.read_command(payload) for _, payload in broker.carried}) == 1
 
 
