@@ -1,4 +1,4 @@
-"""The few MQTT 5 packets that a device needs, as bytes: for clients by the thousand, and for sockets in plain sight.
+"""The few MQTT 5 packets that a device needs, as bytes: for clients by the thousand, and sockets that must not hide.
 
 Packets are built for the broker and split out of what came from it. Flags, wills, QoS 2 and all properties but the
 session's expiry are left out; what a broker sends of them is skipped, never believed.
