@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from birthmark_server.errors import Refused
+from birthmark_server.fleet import Selector
 from birthmark_server.jobs import JobState
 
 
@@ -148,18 +149,6 @@ class Window:
     begins: int
     ends: int
     days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Which devices: all conditions together. An empty one matches every device."""
-
-    device_ids: tuple[str, ...] = ()
-    model: str = ""
-    batch: str = ""
-    issued_by: str = ""
-    expiring_before: datetime | None = None
-    never_rotated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

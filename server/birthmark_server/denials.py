@@ -57,7 +57,8 @@ def open_deny_file(broker: BrokerSettings) -> DenyFile:
             "[broker] deny_certificate and deny_key are not set: `birthmark certificate issue deny-list` makes them"
         )
     signer = DenySigner.load(Path(broker.deny_certificate), Path(broker.deny_key))
-    return DenyFile(Path(broker.deny_file), signer=signer, lease_s=broker.deny_lease_s)
+    copies = {Path(shard.deny_file) for shard in broker.shards if shard.deny_file} - {Path(broker.deny_file)}
+    return DenyFile(Path(broker.deny_file), signer=signer, lease_s=broker.deny_lease_s, copies=sorted(copies))
 
 
 def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> Denials:
@@ -128,6 +129,7 @@ class DenyFileKeeper:
         try:
             self._renew()
             self._add_what_is_missing()
+            self._deny_file.keep_copies()
         except OSError as error:
             self._say("deny file not kept", f"{error.filename or self._deny_file.path}: {error.strerror}")
         else:

@@ -7,7 +7,7 @@ builds it. Several filters together select the devices that match all of them.
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from birthmark_server.domain import DeviceState
 from birthmark_wire.errors import DecodeError
@@ -23,12 +23,13 @@ _GROUP: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 class DeviceFilter:
     """Which devices. What is empty or None says nothing; the rest must all hold.
 
-    tags: all of them. issued_by: SHA-256 of CA certificates, one of which issued the operational certificate in use.
-    expiring_before: that certificate ends before then (a device without one does not match). last_seen_before: no sign
-    of life since then; one that was never seen counts from its enrollment. never_rotated: it had one operational
-    certificate at most.
+    device_ids: one of these. tags: all of them. issued_by: SHA-256 of CA certificates, one of which issued the
+    operational certificate in use. expiring_before: that certificate ends before then (a device without one does not
+    match). last_seen_before: no sign of life since then; one that was never seen counts from its enrollment.
+    never_rotated: it had one operational certificate at most.
     """
 
+    device_ids: tuple[str, ...] = ()
     state: DeviceState | None = None
     model: str = ""
     batch: str = ""
@@ -37,6 +38,11 @@ class DeviceFilter:
     expiring_before: datetime | None = None
     last_seen_before: datetime | None = None
     never_rotated: bool = False
+
+
+Selector: TypeAlias = tuple[DeviceFilter, ...]
+"""The devices that all of the filters match; without any, every device. A list and a campaign select by one: what was
+asked for, and what a group that was named says at that moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from birthmark_server.campaigns import (
     DeviceState,
     Hold,
     NotNow,
-    Selector,
     Strategy,
 )
+from birthmark_server.fleet import DeviceFilter
 from birthmark_server.rotation import runner
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.runner import CampaignRunner
@@ -29,12 +29,13 @@ from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.rotation import Ack, AckState
 from rotation.world import Broker, a_round, device, hear, tell
 from support.core import Core
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
 from support.rotating import RotatingDevice
 from support.rotating_live import LiveDevice, born, broker_of, connected
-from support.server import Installation, free_port, now
+from support.server import Installation, now
 
-ALL = Selector()
+ALL = ()
 
 
 def service(core: Core) -> CampaignService:
@@ -181,8 +182,8 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
     first, *others = fleet.devices
     with check_server(iter([None, 503, *itertools.repeat(204, 9)])) as (url, asked):
         strategy = Strategy(canaries=1, hold=Hold.CHECK, check_url=url)
-        campaigns.start("checked", Selector(device_ids=tuple(others)), strategy, by="alice")
-        campaigns.start("beside", Selector(device_ids=(first,)), Strategy(), by="alice")
+        campaigns.start("checked", (DeviceFilter(device_ids=tuple(others)),), strategy, by="alice")
+        campaigns.start("beside", (DeviceFilter(device_ids=(first,)),), Strategy(), by="alice")
         assert fleet.until(lambda: len(asked) == 1)
         began = time.monotonic()
         assert fleet.until(lambda: campaigns.view("beside").campaign.state is CampaignState.DONE)
@@ -196,7 +197,7 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
         give_up = time.monotonic() + 10
         while campaigns.view("checked").campaign.state is CampaignState.HOLDING and time.monotonic() < give_up:
             time.sleep(0.05)
-        assert asked == ["/ready?x=1&campaign=checked&stage=1"] * 3
+        assert asked == ["/ready?x=1&campaign=checked&stage=2"] * 3
         assert fleet.until(lambda: campaigns.view("checked").campaign.state is CampaignState.DONE)
     assert [one.by for one in campaigns.happenings("checked")] == ["alice", "", "check", ""]
 
@@ -207,8 +208,8 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
 def test_what_can_not_be_started_is_said_and_nothing_is_kept(core: Core) -> None:
     fleet, campaigns = Fleet(core, 2), service(core)
     for selector, strategy, said in (
-        (Selector(model="no-such"), Strategy(), "empty"),
-        (Selector(device_ids=("dev-none",)), Strategy(), "dev-none"),
+        ((DeviceFilter(model="no-such"),), Strategy(), "empty"),
+        ((DeviceFilter(device_ids=("dev-none",)),), Strategy(), "dev-none"),
         (ALL, Strategy(most_at_once=0), "most_at_once"),
     ):
         with pytest.raises(BadCampaign, match=said):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from birthmark_server.broker.control import Connection
 from birthmark_server.domain import RevocationReason
 from birthmark_server.jobs import ENDED, TRANSITIONS, Job, JobEvent, JobState
 from birthmark_server.rotation.service import RotationPolicy, RotationService
@@ -77,6 +78,30 @@ def test_a_renewal_of_a_devices_own_is_retired_for_in_the_same_way(core: Core) -
     broker.show(of)
     a_round(core, broker).run()
     assert broker.cut == [{old}]
+
+
+def test_a_list_that_takes_long_is_asked_for_the_less_often(core: Core) -> None:
+    """2 s for the list of a large fleet: not again for 20 s, whatever is due until then."""
+    of, _ = rotated(core)
+    seconds, asked = [0.0], []
+
+    class Large(Broker):
+        def connections(self) -> list[Connection]:
+            asked.append(seconds[0])
+            seconds[0] += 2
+            return super().connections()
+
+    broker = Large()
+    tell(core, of, of.switch())
+    looking = a_round(core, broker, stopwatch=lambda: seconds[0])
+    for _ in range(50):
+        looking.run()
+        core.clock.forward(minutes=10)
+        seconds[0] += 1
+    assert asked == [0.0, 22.0, 44.0]
+    broker.show(of)
+    seconds[0] += 20
+    assert looking.run() == 1
 
 
 # -- duplicates, late ones, others', garbage

@@ -1,6 +1,8 @@
 """A device and the service that it talks to, with nothing but function calls in between."""
 
 import itertools
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -88,7 +90,7 @@ def converse(core: Core, of: RotatingDevice, told: list[Outgoing], *, steps: int
         told = tell(core, of, said)
 
 
-def a_round(core: Core, broker: Broker) -> Round:
+def a_round(core: Core, broker: Broker, *, stopwatch: Callable[[], float] = time.perf_counter) -> Round:
     """The round of a server at this broker."""
     return Round(
         store=core.store,
@@ -98,4 +100,5 @@ def a_round(core: Core, broker: Broker) -> Round:
         broker=broker,
         cut=lambda serials: broker.cut.append(set(serials)),
         now=core.clock,
+        stopwatch=stopwatch,
     )

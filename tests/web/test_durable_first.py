@@ -16,6 +16,7 @@ from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRe
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.roles import Role
+from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.settings import LimitSettings
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.sql.store import SqlStore
@@ -64,7 +65,10 @@ def serve(
     """Answer one HTTP request of alice's, a fleet operator, as the server does. together: for the store's own."""
 
     def desk(by: str, role: Role) -> StoreDesk:
-        return StoreDesk(store, authority=no_authority, broker=broker, by=by, role=role, now=utc_now)
+        campaigns = CampaignService(campaigns=store.campaigns, now=utc_now, seed=int)
+        return StoreDesk(
+            store, campaigns=campaigns, authority=no_authority, broker=broker, by=by, role=role, now=utc_now
+        )
 
     async def main() -> bytes:
         with Workers(1, together=together or store.together) as workers:

@@ -8,6 +8,7 @@ Both give the same desk (web/api/desk.py), so a command does not know where it w
 """
 
 import getpass
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -102,14 +103,16 @@ class Workplace:
         finally:
             connection.close()
 
-    def _local_desk(self, store: Store, operator: Path | None) -> Desk:
+    def _local_desk(self, store: "SqlStore", operator: Path | None) -> Desk:
         from birthmark_server.cut_off import Messenger
+        from birthmark_server.rotation.campaigning import CampaignService
         from birthmark_server.web.api.store_desk import StoreDesk
 
         proven = None if operator is None else self.operator(store, operator)
         settings = self.settings()
         return StoreDesk(
             store,
+            campaigns=CampaignService(campaigns=store.campaigns, now=now, seed=lambda: secrets.randbits(64)),
             authority=partial(_open_authority, settings),
             broker=Messenger(settings, store, authority=partial(_open_authority, settings, False), now=now),
             by=proven.name if proven else unix_user(),
@@ -118,15 +121,8 @@ class Workplace:
         )
 
     @contextmanager
-    def store(self) -> Iterator[Store]:
+    def store(self) -> "Iterator[SqlStore]":
         """Open the database that the settings name, for the length of a with block."""
-        settings = self.settings()
-        with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
-            yield store
-
-    @contextmanager
-    def sql_store(self) -> "Iterator[SqlStore]":
-        """As store(), with what only the database itself offers: jobs and campaigns."""
         settings = self.settings()
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store

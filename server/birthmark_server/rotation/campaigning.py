@@ -20,9 +20,9 @@ from birthmark_server.campaigns import (
     DryRun,
     Happening,
     Member,
-    Selector,
     Strategy,
 )
+from birthmark_server.fleet import Selector
 from birthmark_server.rotation import plan
 from birthmark_server.store.campaign_protocol import CampaignStore
 
@@ -89,20 +89,30 @@ class CampaignService:
         """Raise UnknownCampaign."""
         return View(self._campaigns.get_campaign(name), self._campaigns.counts(name))
 
-    def views(self) -> list[View]:
-        """All of them, newest first."""
-        return [View(one, self._campaigns.counts(one.campaign_id)) for one in self._campaigns.list_campaigns()]
+    def views(
+        self, *, state: CampaignState | None = None, device_id: str = "", after: str = "", limit: int = _PAGE
+    ) -> list[View]:
+        """Newest first, behind `after`. device_id: only those that this device is in."""
+        found = self._campaigns.page_campaigns(state=state, device_id=device_id, after=after, limit=limit)
+        return [View(one, self._campaigns.counts(one.campaign_id)) for one in found]
 
     def happenings(self, name: str) -> list[Happening]:
         """What happened to it, oldest first. Raise UnknownCampaign."""
         self._campaigns.get_campaign(name)
         return self._campaigns.happenings(name)
 
+    def page_members(
+        self, name: str, *, state: DeviceState | None = None, after: str = "", limit: int = _PAGE
+    ) -> list[Member]:
+        """Its devices, by id, behind `after`; of one state, if it is given. Raise UnknownCampaign."""
+        self._campaigns.get_campaign(name)
+        return self._campaigns.members(name, state=state, after=after, limit=limit)
+
     def members(self, name: str, *, state: DeviceState | None = None) -> Iterator[Member]:
-        """Its devices, by id; of one state, if it is given."""
+        """All of them. Raise UnknownCampaign."""
         after = ""
-        while page := self._campaigns.members(name, after=after, limit=_PAGE):
-            yield from (one for one in page if state is None or one.state is state)
+        while page := self.page_members(name, state=state, after=after):
+            yield from page
             after = page[-1].device_id
 
     def pause(self, name: str, *, by: str, reason: str = "") -> Campaign:

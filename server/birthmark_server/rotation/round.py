@@ -6,7 +6,9 @@ again, which a device that has it already answers as it did.
 """
 
 import logging
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -22,6 +24,11 @@ from birthmark_server.store.errors import UnknownCertificate, UnknownDevice
 from birthmark_server.store.job_protocol import JobStore
 
 MOST_AT_ONCE: Final = 500
+MOST_LOOKED_FOR: Final = 5000
+"""Certificates that one look at the broker's list may prove: it costs what the fleet costs, however few are due."""
+REST: Final = 10
+"""How many times as long as the list and the telling took we don't look again: a tenth of a core at most, for a fleet
+and a deny list of any size."""
 _FIRST_AGAIN: Final = timedelta(seconds=15)
 _LAST_AGAIN: Final = timedelta(hours=1)
 _FIRST_LOOK: Final = timedelta(seconds=2)
@@ -65,7 +72,9 @@ class Round:
         broker: Broker,
         cut: Cut | None,
         now: Callable[[], datetime],
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """stopwatch: seconds from anywhere."""
         self._store = store
         self._jobs = jobs
         self._service = service
@@ -73,6 +82,8 @@ class Round:
         self._broker = broker
         self._cut = cut
         self._now = now
+        self._stopwatch = stopwatch
+        self._rested = stopwatch()
 
     def run(self) -> int:
         """Do what is due; return how much was done. 0: come back in a second."""
@@ -106,15 +117,18 @@ class Round:
 
     def retire_proven(self) -> int:
         """Retire the older certificates of devices that the broker shows with their new ones."""
+        if self._stopwatch() < self._rested:
+            return 0
         at = self._now()
-        waiting = self._jobs.claim_retirements(at=at, limit=MOST_AT_ONCE, following=lambda one: _look_again(one, at))
+        waiting = self._jobs.claim_retirements(at=at, limit=MOST_LOOKED_FOR, following=lambda one: _look_again(one, at))
         if not waiting:
             return 0
-        try:
-            shown = self._broker.connections()
-        except BrokerUnavailable as error:
-            _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
-            return 0
+        with self._resting():
+            try:
+                shown = self._broker.connections()
+            except BrokerUnavailable as error:
+                _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
+                return 0
         live = {(one.identity, one.serial) for one in shown if one.role is Role.DEVICE}
         proven = [one for one in waiting if (one.device_id, one.serial_number) in live]
         revoked: list[CertificateRecord] = []
@@ -125,12 +139,26 @@ class Round:
                 except (UnknownDevice, UnknownCertificate) as error:
                     _log.error("not retired", extra={"fields": {"device": one.device_id, "reason": str(error)}})
         if revoked and self._cut is not None:
-            try:
-                self._cut({record.serial_number for record in revoked})
-            except OSError as error:
-                # They are revoked all the same, and nobody uses them; the next CRL carries them.
-                _log.error("broker not told", extra={"fields": {"count": len(revoked), "reason": str(error)}})
+            with self._resting():
+                self._tell(self._cut, revoked)
         return len(proven)
+
+    @contextmanager
+    def _resting(self) -> Iterator[None]:
+        """Rest for REST times as long as this takes, besides what rest is due already."""
+        began = self._stopwatch()
+        try:
+            yield
+        finally:
+            ended = self._stopwatch()
+            self._rested = max(self._rested, ended) + REST * (ended - began)
+
+    def _tell(self, cut: Cut, revoked: list[CertificateRecord]) -> None:
+        try:
+            cut({record.serial_number for record in revoked})
+        except OSError as error:
+            # They are revoked all the same, and nobody uses them; the next CRL carries them.
+            _log.error("broker not told", extra={"fields": {"count": len(revoked), "reason": str(error)}})
 
 
 def expired(job: Job, at: datetime) -> Job:

@@ -28,6 +28,7 @@ from birthmark_server.rotation.errors import Garbage, JobOver, NotYourCertificat
 from birthmark_server.rotation.signer import CommandSigner
 from birthmark_server.store.errors import DeviceNotActive, EpochChanged, NonceUnknown, UnknownJob
 from birthmark_server.store.job_protocol import JobStore
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_wire import topics
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import NONCE_BYTES
@@ -92,7 +93,9 @@ class RotationService:
         policy: RotationPolicy,
         refusals: RefusalBook,
         random: Callable[[int], bytes],
+        tracer: Tracer = NO_TRACE,
     ) -> None:
+        self._tracer = tracer
         self._store = store
         self._jobs = jobs
         self._renewal = renewal
@@ -109,6 +112,10 @@ class RotationService:
             self._store.touch_device(device_id, at=at)
         if leaf not in self._on:
             return ()
+        with self._tracer.span(f"message {leaf}", {"birthmark.device_id": device_id}):
+            return self._judge(device_id, leaf, payload, at)
+
+    def _judge(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         try:
             return self._on[leaf](device_id, payload, at)
         except (DecodeError, Malformed) as error:
@@ -124,7 +131,9 @@ class RotationService:
         left = int((job.deadline - at).total_seconds())
         if self._signer is None or left < 1:
             return None
-        return Outgoing(topics.down(job.device_id, "cmd"), self._signer.sign(job), left)
+        told = {"birthmark.device_id": job.device_id, "birthmark.job_id": job.job_id}
+        with self._tracer.span("command", told):
+            return Outgoing(topics.down(job.device_id, "cmd"), self._signer.sign(job), left)
 
     def reminder(self, job: Job, *, at: datetime) -> Outgoing | None:
         """Return what to say to a device that is silent: its command, or the certificate that it may not have got; of

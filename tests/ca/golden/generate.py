@@ -4,8 +4,8 @@
 beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign.
 `without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. `links/` holds
 two roots of one name with the links between them, and the to-be-signed bytes of a link that fixed inputs give. The
-roots outside of it are from before there were links. Look at the difference before you commit one: it is what every verifier
-in the field will see.
+roots outside of it are from before there were links. Look at the difference before you commit one: it is what every
+verifier in the field will see.
 """
 
 import json

@@ -1,11 +1,14 @@
 """What may stand behind the `?` of a listing."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from birthmark_server.domain import CertificateProfile, DeviceState
 from birthmark_server.web.api.values import BatchName, DeviceId, GroupName, ModelName, Moment, Tag, View, When
+
+MOST_IDS: Final = 10_000
+"""How many devices one selection may name."""
 
 
 class PageQuery(View):
@@ -16,8 +19,9 @@ class PageQuery(View):
 
 
 class Selection(View):
-    """Which devices. Everything that is given must hold; a group saves one of these."""
+    """Which devices. Everything that is given must hold; a group saves one of these, a campaign rotates them."""
 
+    device_id: Annotated[tuple[DeviceId, ...], Field(max_length=MOST_IDS, description="One of these.")] = ()
     state: DeviceState | None = None
     model: ModelName | None = None
     batch: BatchName | None = None
