@@ -8,7 +8,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
@@ -36,7 +35,7 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: Path,
+        anchors: bytes,
         store: Together,
         jobs: JobStore,
         service: RotationService,
@@ -44,7 +43,10 @@ class Engine:
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
     ) -> None:
-        """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round.
+
+        Raise Misconfigured if the broker's settings can't be used.
+        """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (
