@@ -17,7 +17,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
@@ -76,12 +75,11 @@ def routes_of(
             started_at=started_at,
         )
 
-    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(
             services.renewal,
-            ca_certificates=cas,
+            ca_certificates=lambda: authority.in_force.ca_certificates,
             csrattrs=csr_attributes(),
             broker_of=assignment_of(settings.broker).endpoint,
         ),
@@ -107,7 +105,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             doors = Doors(
                 settings,
                 store=services.store,
-                issuers=services.authority.issuers,
+                authority=services.authority,
                 workers=workers,
                 meters=services.meters,
                 now=utc_now,
@@ -168,7 +166,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO_TRACE) -> Engine:
     return Engine(
         broker=settings.broker,
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=services.authority.anchors_pem(),
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,
