@@ -22,7 +22,7 @@ from benchmark.commanding import Commanding, commanding, cpu_s, resident_mb
 from benchmark.growth import FEW, MANY
 from benchmark.half_done import finish_stage
 from benchmark.rotate import operators_desk
-from birthmark_server.campaigns import Campaign, CampaignState, Hold, Selector, Strategy
+from birthmark_server.campaigns import Campaign, CampaignState, Hold, Strategy
 from birthmark_server.store.rows import to_us
 from support.server import Server
 
@@ -121,7 +121,7 @@ def _side(devices: int, per_turn: int, turns: int, say: Say) -> Iterator[_Side]:
 def _start(run: Commanding, devices: int, turn_of: list[list[str]]) -> float:
     """Plan and start the campaign, its first stage done and the simulated devices in the next ones; return the CPU."""
     desk, at = operators_desk(run), datetime.now(UTC)
-    selector, strategy = Selector(), Strategy(most_at_once=1000, hold=Hold.APPROVAL)
+    selector, strategy = (), Strategy(most_at_once=1000, hold=Hold.APPROVAL)
     began = time.thread_time()
     planned = [device_id for stage in desk.plan(selector, strategy).stages for device_id in stage]
     planning = time.thread_time() - began

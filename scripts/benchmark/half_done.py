@@ -63,7 +63,7 @@ def _job(campaign_id: str, device_id: str, at_us: int) -> dict[str, object]:
         "sequence": 1,
         "state": JobState.DONE.value,
         "created_by": "bench",
-        "created_at_us": at_us - 10 * _SECOND_US,
+        "created_at_us": at_us - 3600 * _SECOND_US,
         "deadline_us": at_us + 86_400 * _SECOND_US,
         "send_at_us": None,
         "sends": 1,

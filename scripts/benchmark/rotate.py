@@ -15,7 +15,7 @@ from benchmark import bare, bulk, simulated
 from benchmark.commanding import Commanding, commanding, cpu_s
 from benchmark.load import neighbour
 from benchmark.rotation_floor import Records, rotation_floor
-from birthmark_server.campaigns import CampaignState, Selector, Strategy
+from birthmark_server.campaigns import CampaignState, Strategy
 from birthmark_server.rotation.campaigning import CampaignService
 from support.server import Server
 
@@ -86,7 +86,7 @@ def _campaign(run: Commanding, server: Server, crowd: simulated.Crowd, devices: 
     """Run it; return seconds of the clock, and of the server's processor."""
     desk, pid = operators_desk(run), server.process.pid
     cpu_before, began = cpu_s(pid), time.perf_counter()
-    desk.start(NAME, Selector(model="model-a"), Strategy(most_at_once=MOST_AT_ONCE), by="bench")
+    desk.start(NAME, (), Strategy(most_at_once=MOST_AT_ONCE), by="bench")
     crowd.wait(
         lambda counts: counts.done >= devices,
         timeout_s=60 + devices * _PER_DEVICE_S,

@@ -17,7 +17,7 @@ from benchmark.cut import Cuts
 from benchmark.fleet_report import FleetFigures, lines, table
 from benchmark.ocsp import OcspRate
 from benchmark.rotate import Rotate
-from birthmark_server.campaigns import Campaign, CampaignState, Count, Selector, Strategy
+from birthmark_server.campaigns import Campaign, CampaignState, Count, Strategy
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.store.tables import Certificates, table_of
 from support import mqtt_wire
@@ -106,7 +106,7 @@ def test_a_stage_that_is_written_down_as_done_is_done_for_the_server(tmp_path: P
         store = site.store
         assert isinstance(store, SqlStore)
         ids = [device.device_id for device in store.list_devices()]
-        campaign = Campaign("c", CampaignState.RUNNING, Selector(), Strategy(), "alice", now())
+        campaign = Campaign("c", CampaignState.RUNNING, (), Strategy(), "alice", now())
         store.campaigns.add_campaign(campaign, [ids[:6], ids[6:]])
         at_us = int(now().timestamp()) * 1_000_000
         assert half_done.finish_stage(site, "c", 0, at_us=at_us) == 6

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from birthmark_server import settings as settings_file
-from birthmark_server.campaigns import Selector, Strategy
+from birthmark_server.campaigns import Strategy
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import open_services
@@ -202,7 +202,7 @@ def test_a_campaign_s_look_and_its_command_are_spans(tmp_path: Path) -> None:
             core = Core(site, services, clock)
             device_id = device(core).device_id
             campaigns = CampaignService(campaigns=services.campaigns, now=clock, seed=lambda: 1)
-            campaigns.start("seen", Selector(), Strategy(), by="alice")
+            campaigns.start("seen", (), Strategy(), by="alice")
             clock.forward(seconds=3)
             assert CampaignRunner(campaigns=services.campaigns, now=clock, tracer=tracer).run() == 1
             (job,) = services.jobs.device_jobs(device_id)

@@ -20,12 +20,11 @@ _NUMBERS = itertools.count(1)
 
 @dataclass
 class Broker:
-    """What the broker shows, and what it was told to cut and to carry."""
+    """What the broker shows, and what it was told to carry."""
 
     live: bool = True
     shown: list[Connection] = field(default_factory=list)
     carried: list[tuple[str, bytes]] = field(default_factory=list)
-    cut: list[set[str]] = field(default_factory=list)
 
     def connections(self) -> list[Connection]:
         """As BrokerControl."""
@@ -98,7 +97,6 @@ def a_round(core: Core, broker: Broker, *, stopwatch: Callable[[], float] = time
         service=core.services.rotation,
         publisher=broker,
         broker=broker,
-        cut=lambda serials: broker.cut.append(set(serials)),
         now=core.clock,
         stopwatch=stopwatch,
     )

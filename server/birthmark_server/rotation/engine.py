@@ -6,15 +6,14 @@ A broker that is down is no error: its link comes back by itself, and what is du
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
-from birthmark_server.denials import open_deny_file
 from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
-from birthmark_server.rotation.round import Cut, Round
+from birthmark_server.rotation.round import Round
 from birthmark_server.rotation.service import RotationService
 from birthmark_server.settings import BrokerSettings
 from birthmark_server.store.job_protocol import JobStore
@@ -58,7 +57,6 @@ class Engine:
                 service=service,
                 publisher=self.control,
                 broker=self.control,
-                cut=_cut(broker) if broker.deny_file else None,
                 now=now,
             ),
         )
@@ -109,14 +107,3 @@ class Engine:
             _log.exception("a round failed")
             self._over.wait(PAUSE_S)
             return 0
-
-
-def _cut(broker: BrokerSettings) -> Cut:
-    """By the deny file alone, which the gate reads within a second: nobody is connected with a certificate that is
-    retired, and a command for each would cost more than the rotation."""
-    deny_file = open_deny_file(broker)
-
-    def cut(serials: Collection[str]) -> None:
-        deny_file.add(serials=serials)
-
-    return cut

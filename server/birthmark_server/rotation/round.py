@@ -7,16 +7,15 @@ again, which a device that has it already answers as it did.
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import Connection
 from birthmark_server.broker.errors import BrokerUnavailable
+from birthmark_server.broker.link import SESSION_EXPIRY_S
 from birthmark_server.broker.policy import Role
-from birthmark_server.domain import CertificateRecord
 from birthmark_server.jobs import Job, JobEvent, JobState, Retirement, after
 from birthmark_server.rotation.hearing import Publisher, Together
 from birthmark_server.rotation.service import RotationService
@@ -25,11 +24,11 @@ from birthmark_server.store.job_protocol import JobStore
 
 MOST_AT_ONCE: Final = 500
 MOST_LOOKED_FOR: Final = 5000
-"""Certificates that one look at the broker's list may prove: it costs what the fleet costs, however few are due."""
+"""Certificates that one look at the list may prove: it costs what the fleet costs, however few are due."""
 REST: Final = 10
-"""How many times as long as the list and the telling took we don't look again: a tenth of a core at most, for a fleet
-and a deny list of any size."""
-_FIRST_AGAIN: Final = timedelta(seconds=15)
+"""How many times as long as the list took we don't look again: a tenth of a core at most, for a fleet of any size."""
+_FIRST_AGAIN: Final = timedelta(seconds=SESSION_EXPIRY_S + 5)
+"""Longer than the broker gives a killed server its share of the answers, or the answer to this one is lost as well."""
 _LAST_AGAIN: Final = timedelta(hours=1)
 _FIRST_LOOK: Final = timedelta(seconds=2)
 _LAST_LOOK: Final = timedelta(minutes=10)
@@ -53,14 +52,9 @@ class Broker(Protocol):
     def connections(self) -> list[Connection]: ...
 
 
-class Cut(Protocol):
-    """Tells the broker which serial numbers are not to come back. May raise OSError."""
-
-    def __call__(self, serials: Collection[str]) -> None: ...
-
-
 class Round:
-    """One server's share of the work. cut: None where revocations reach the broker by CRL only."""
+    """One server's share of the work. What it retires gets onto the broker's deny list as everything does that the
+    database denies (denials.DenyFileKeeper): nobody is connected with it, so there is no hurry."""
 
     def __init__(
         self,
@@ -70,7 +64,6 @@ class Round:
         service: RotationService,
         publisher: Publisher,
         broker: Broker,
-        cut: Cut | None,
         now: Callable[[], datetime],
         stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -80,7 +73,6 @@ class Round:
         self._service = service
         self._publisher = publisher
         self._broker = broker
-        self._cut = cut
         self._now = now
         self._stopwatch = stopwatch
         self._rested = stopwatch()
@@ -123,42 +115,23 @@ class Round:
         waiting = self._jobs.claim_retirements(at=at, limit=MOST_LOOKED_FOR, following=lambda one: _look_again(one, at))
         if not waiting:
             return 0
-        with self._resting():
-            try:
-                shown = self._broker.connections()
-            except BrokerUnavailable as error:
-                _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
-                return 0
+        began = self._stopwatch()
+        try:
+            shown = self._broker.connections()
+        except BrokerUnavailable as error:
+            _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
+            return 0
+        ended = self._stopwatch()
+        self._rested = ended + REST * (ended - began)
         live = {(one.identity, one.serial) for one in shown if one.role is Role.DEVICE}
         proven = [one for one in waiting if (one.device_id, one.serial_number) in live]
-        revoked: list[CertificateRecord] = []
         with self._store.together():
             for one in proven:
                 try:
-                    revoked += self._jobs.retire(one, at=at, by=f"device:{one.device_id}")
+                    self._jobs.retire(one, at=at, by=f"device:{one.device_id}")
                 except (UnknownDevice, UnknownCertificate) as error:
                     _log.error("not retired", extra={"fields": {"device": one.device_id, "reason": str(error)}})
-        if revoked and self._cut is not None:
-            with self._resting():
-                self._tell(self._cut, revoked)
         return len(proven)
-
-    @contextmanager
-    def _resting(self) -> Iterator[None]:
-        """Rest for REST times as long as this takes, besides what rest is due already."""
-        began = self._stopwatch()
-        try:
-            yield
-        finally:
-            ended = self._stopwatch()
-            self._rested = max(self._rested, ended) + REST * (ended - began)
-
-    def _tell(self, cut: Cut, revoked: list[CertificateRecord]) -> None:
-        try:
-            cut({record.serial_number for record in revoked})
-        except OSError as error:
-            # They are revoked all the same, and nobody uses them; the next CRL carries them.
-            _log.error("broker not told", extra={"fields": {"count": len(revoked), "reason": str(error)}})
 
 
 def expired(job: Job, at: datetime) -> Job:

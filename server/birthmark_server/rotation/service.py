@@ -151,25 +151,20 @@ class RotationService:
         if hello.agent.isascii() and hello.agent.isprintable():  # for people's eyes, and believed no further than that
             self._store.note_agent(device_id, agent=hello.agent, at=at)
         self._jobs.hasten_retirement(device_id, at=at)
-        self._note_use(device_id, hello.serial, at)
+        shown = self._jobs.device_certificate(device_id, hello.serial)
+        if shown is not None:
+            self._note_use(shown, at)
         job = self._jobs.open_job(device_id)
-        if job is None or job.state is JobState.ACTIVE or self._is_for(job, device_id, hello.serial):
+        if job is None or job.state is JobState.ACTIVE or (shown and shown.sha256 == job.certificate_sha256):
             return ()  # with the new certificate it is taking over its session: it must not be told to begin again
         command = self.command(job, at=at)
         return () if command is None else (command,)
 
-    def _note_use(self, device_id: str, serial: str, at: datetime) -> None:
+    def _note_use(self, shown: CertificateRecord, at: datetime) -> None:
         """A device that shows a certificate an hour after its issuance has long made it current, whether its word on
         that came through or not. Before that it may be trying it out, and go back to the old one yet."""
-        certificate = self._jobs.device_certificate(device_id, serial)
-        if certificate and certificate.revoked_at is None and at - certificate.issued_at > _SETTLED:
-            self._jobs.ask_retirement(Retirement(device_id, certificate.sha256, serial, at, at))
-
-    def _is_for(self, job: Job, device_id: str, serial: str) -> bool:
-        if not job.certificate_sha256:
-            return False
-        certificate = self._jobs.device_certificate(device_id, serial)
-        return certificate is not None and certificate.sha256 == job.certificate_sha256
+        if shown.revoked_at is None and at - shown.issued_at > _SETTLED:
+            self._jobs.ask_retirement(Retirement(shown.device_id, shown.sha256, shown.serial_number, at, at))
 
     def _ack(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         ack = Ack.decode(payload)
