@@ -16,7 +16,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
@@ -64,10 +63,11 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
             started_at=started_at,
         )
 
-    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
-        *est_routes(services.renewal, ca_certificates=cas, csrattrs=csr_attributes()),
+        *est_routes(
+            services.renewal, ca_certificates=lambda: authority.in_force.ca_certificates, csrattrs=csr_attributes()
+        ),
         *status_routes(troubles=services.crls.stale),
         *operator_routes(open_desk, services.store, now=now),
     ]
@@ -87,7 +87,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             doors = Doors(
                 settings,
                 store=services.store,
-                issuers=services.authority.issuers,
+                authority=services.authority,
                 workers=workers,
                 meters=services.meters,
                 now=utc_now,
@@ -137,7 +137,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 def _rotation_engine(settings: Settings, services: Services) -> Engine:
     return Engine(
         broker=settings.broker,
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=services.authority.anchors_pem(),
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,

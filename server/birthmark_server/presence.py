@@ -12,19 +12,19 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
 
 
-def open_link(broker: BrokerSettings, *, anchors: Path, on_message: MessageHandler) -> BrokerLink:
+def open_link(broker: BrokerSettings, *, anchors: bytes, on_message: MessageHandler) -> BrokerLink:
     """Return this server's connection to the broker, not yet started. Raise Misconfigured if its certificate can't be
     used. anchors: PEM, what the broker's certificate must lead to."""
     return _open(broker, anchors=anchors, suffix=broker.control_replica, on_message=on_message)
 
 
-def open_errand(broker: BrokerSettings, *, anchors: Path) -> BrokerLink:
+def open_errand(broker: BrokerSettings, *, anchors: bytes) -> BrokerLink:
     """Return a connection for a few commands, beside all others of this process: a server does several at once; else as
     open_link()."""
     return _open(broker, anchors=anchors, suffix=f"cli-{os.getpid()}-{secrets.token_hex(4)}", on_message=None)
 
 
-def _open(broker: BrokerSettings, *, anchors: Path, suffix: str, on_message: MessageHandler | None) -> BrokerLink:
+def _open(broker: BrokerSettings, *, anchors: bytes, suffix: str, on_message: MessageHandler | None) -> BrokerLink:
     certificate = Path(broker.control_certificate)
     try:
         context = control_context(

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from birthmark_server.ca.authority import read_certificate, verify_ca
+from birthmark_server.ca.ca_certificate import read_certificate, verify_ca
 from birthmark_server.ca.errors import ProfileViolation
 from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
 from birthmark_server.ca.profile import CaKind

@@ -13,7 +13,7 @@ from pkilint.pkix import certificate, crl, extension, name  # type: ignore[impor
 from pkilint.validation import ValidationFindingSeverity, ValidationResult  # type: ignore[import-untyped]
 from spiffe import SpiffeId, X509Svid
 
-from birthmark_server.ca.authority import read_certificate
+from birthmark_server.ca.ca_certificate import read_certificate
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from support.leaves import entry_of, leaf_of
@@ -91,7 +91,7 @@ def test_pkilint_finds_nothing_in_the_crls(pki: Pki) -> None:
         entry_of(replace(pki.device(f"device-{n}").record, revoked_at=pki.now, reason=reason))
         for n, reason in enumerate(RevocationReason)
     ]
-    assert lint_crl(pki.authority.root_crl) == set()
+    assert lint_crl(pki.authority.root.crl.der) == set()
     for issuer in pki.authority.issuers:
         for entries in ([], revoked):
             assert lint_crl(build_crl(issuer, entries, number=3, now=pki.now, next_update=next_update)) == set()

@@ -204,7 +204,7 @@ class AgentSite:
                     folder / "broker",
                     certificate=chain,
                     key=key,
-                    roots=[authority.root],
+                    roots=[authority.root.certificate],
                     fleet=[authority.fleet.certificate],
                     infra=[authority.infra.certificate],
                     trust_domain=authority.namespace.trust_domain,

@@ -104,7 +104,7 @@ def broker_of(site: Installation, leaf: Leaf | None = None, **more: Any) -> Iter
         site.folder / "mosquitto",
         certificate=chain,
         key=key,
-        roots=[authority.root],
+        roots=[authority.root.certificate],
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=authority.namespace.trust_domain,

@@ -298,7 +298,7 @@ class Server:
     @property
     def anchor_sha256(self) -> bytes:
         """SHA-256 of the root certificate."""
-        return self.site.pki.authority.anchor_sha256
+        return self.site.pki.authority.root.anchor_sha256
 
     def first_ldevid(self, tpm: SoftwareTpm, idevid: Identity, device_id: str) -> Identity:
         """EST simpleenroll; return the LDevID."""

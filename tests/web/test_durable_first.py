@@ -71,7 +71,7 @@ def serve(
             shell = HttpShell(
                 router=Router(operator_routes(desk, store, now=utc_now)),
                 store=store,
-                issuers=frozenset({ISSUER}),
+                issuers=lambda: {ISSUER},
                 limits=LimitSettings.model_validate({}),
                 workers=workers,
                 meters=Meters(),

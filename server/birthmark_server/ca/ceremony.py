@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files, keys
-from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.ca_certificate import read_certificate, verify_ca
 from birthmark_server.ca.crl import RootCrl, verify_root_crl
 from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused
 from birthmark_server.ca.extensions import ca_constants

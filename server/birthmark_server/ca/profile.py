@@ -239,6 +239,13 @@ CA_PROFILES: Final = MappingProxyType(
     }
 )
 
+LINK_PROFILE: Final = CaProfile(
+    kind=CaKind.ROOT, title="Root CA", lifetime=None, path_length=1, policies=(oids.ANY_POLICY,)
+)
+"""A link: one root's certificate for another root's name and key (docs/adr/0100-roots-of-one-name.md). It stands where
+a trust anchor would, and bounds what is below no more than that does; without anyPolicy no policy would hold below it
+(RFC 5280 §6.1.3)."""
+
 EARLIER_CA_PROFILES: Final = MappingProxyType(
     {
         CaKind.INFRA: (

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files, keys
-from birthmark_server.ca.authority import read_certificate, verify_ca
+from birthmark_server.ca.ca_certificate import read_certificate, verify_ca
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused, RequestRefused
 from birthmark_server.ca.extensions import ROOT_NAME, ca_constants, ca_extensions, expected, key_identifier

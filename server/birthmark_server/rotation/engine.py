@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import Connection, MosquittoControl, gate_connections
@@ -51,7 +50,7 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: Path,
+        anchors: bytes,
         store: Together,
         jobs: JobStore,
         service: RotationService,
@@ -59,7 +58,10 @@ class Engine:
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
     ) -> None:
-        """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round.
+
+        Raise Misconfigured if the broker's settings can't be used.
+        """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self._link = open_link(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (

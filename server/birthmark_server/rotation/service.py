@@ -325,7 +325,7 @@ class RotationService:
         return (Outgoing(topics.down(job.device_id, "nonce"), said.encode(), left),)
 
     def _certificate(self, job: Job, der: bytes) -> tuple[Outgoing, ...]:
-        chain = (der, *self._authority.chain_for(self._authority.fleet))
+        chain = (der, *self._authority.ways_to(self._authority.issuer_of(der)))
         said = JobAnswer(job.job_id, chain)
         return (Outgoing(topics.down(job.device_id, "cert"), said.encode(), _ANSWER_EXPIRES_S),)
 

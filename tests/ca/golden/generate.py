@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark_server.ca.authority import read_certificate
+from birthmark_server.ca.ca_certificate import read_certificate
 from birthmark_server.ca.ceremony import demo_init
 from birthmark_server.ca.issuer import Issuer
 from birthmark_server.ca.namespace import Namespace
