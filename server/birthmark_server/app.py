@@ -19,12 +19,15 @@ from functools import partial
 from typing import Final
 
 from birthmark_server import log as log_lines
+from birthmark_server.broker.link import BrokerLink
 from birthmark_server.cut_off import Messenger
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
 from birthmark_server.roles import Role
-from birthmark_server.rotation.engine import Engine
+from birthmark_server.rollover.record import POLL as FOLLOW
+from birthmark_server.rollover.trust import TrustPush
+from birthmark_server.rotation.engine import Engine, Seen, Work
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
 from birthmark_server.settings import RefusalSettings, Settings
@@ -39,6 +42,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import REFRESH, CrlGauges, FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
+from birthmark_server.web.trust import trust_routes
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.app")
@@ -57,6 +61,7 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
             services.store,
             authority=lambda _keys: authority,
             broker=Messenger(settings, services.store, authority=lambda: authority, now=now),
+            rollover=services.rollover,
             by=by,
             role=role,
             now=now,
@@ -69,6 +74,7 @@ def routes_of(services: Services, settings: Settings, *, now: Callable[[], datet
             services.renewal, ca_certificates=lambda: authority.in_force.ca_certificates, csrattrs=csr_attributes()
         ),
         *status_routes(troubles=services.crls.stale),
+        *trust_routes(lambda: services.trust.current.jws if services.trust.current else None),
         *operator_routes(open_desk, services.store, now=now),
     ]
 
@@ -104,6 +110,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             background = [
                 _repeat("gauges", REFRESH, gauges.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
+                _repeat("authorities", FOLLOW, services.record.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ]
             if settings.crl.listen:
@@ -135,6 +142,9 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 
 def _rotation_engine(settings: Settings, services: Services) -> Engine:
+    def at_broker(link: BrokerLink, seen: Seen) -> list[Work]:
+        return [TrustPush(store=services.authorities, book=services.trust, publisher=link, broker=seen, now=utc_now)]
+
     return Engine(
         broker=settings.broker,
         anchors=services.authority.anchors_pem(),
@@ -144,6 +154,7 @@ def _rotation_engine(settings: Settings, services: Services) -> Engine:
         threads=settings.server.workers,
         now=utc_now,
         work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+        at_broker=at_broker,
     )
 
 

@@ -25,16 +25,27 @@ NAMED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """A broker or a server. missing: why it would break, in words; empty if it knows the authority."""
+
+    report: PeerReport
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """devices: of those seen since `window` ago; None where devices need not know it. laggards: the first of those that
-    do not. brokers, servers: all that count; not_ready: the sentences of those that do not know it."""
+    do not. brokers, servers: all that count; none where they need not know it."""
 
     devices: TrustCount | None
     laggards: tuple[Laggard, ...]
-    brokers: tuple[PeerReport, ...]
-    servers: tuple[PeerReport, ...]
-    brokers_missing: tuple[str, ...]
-    servers_missing: tuple[str, ...]
+    brokers: tuple[Peer, ...]
+    servers: tuple[Peer, ...]
+
+    @property
+    def peers_missing(self) -> tuple[str, ...]:
+        """What is missing at servers and brokers."""
+        return tuple(each.missing for each in (*self.servers, *self.brokers) if each.missing)
 
     @property
     def devices_missing(self) -> int:
@@ -51,11 +62,11 @@ class Readiness:
     @property
     def missing(self) -> int:
         """How many devices, brokers and servers do not know it."""
-        return self.devices_missing + len(self.brokers_missing) + len(self.servers_missing)
+        return self.devices_missing + len(self.peers_missing)
 
     def why_not(self, quorum: float) -> str:
         """Return who would break, in words; empty where brokers and servers all know it, and devices enough."""
-        sentences = [*self.servers_missing, *self.brokers_missing]
+        sentences = [*self.peers_missing]
         if self.devices is not None and self.percent < quorum:
             named = ", ".join(f"{one.device_id} (seen {one.last_seen_at:%Y-%m-%d %H:%MZ})" for one in self.laggards)
             more = self.devices_missing - len(self.laggards)
@@ -71,7 +82,8 @@ def readiness(store: AuthorityStore, one: KnownAuthority, *, window: timedelta, 
     """Ask the record who knows this authority."""
     servers = store.replicas(since=now - SERVERS_STALE)
     brokers = store.brokers(since=now - BROKERS_FORGOTTEN) if one.kind in (CaKind.FLEET, CaKind.INFRA) else []
-    devices, laggards = None, ()
+    devices: TrustCount | None = None
+    laggards: tuple[Laggard, ...] = ()
     if one.kind is CaKind.ROOT:
         devices = store.count_trust(one.since, seen_since=now - window)
         if devices.acknowledged < devices.seen:
@@ -79,15 +91,15 @@ def readiness(store: AuthorityStore, one: KnownAuthority, *, window: timedelta, 
     return Readiness(
         devices=devices,
         laggards=laggards,
-        brokers=tuple(brokers),
-        servers=tuple(servers),
-        brokers_missing=tuple(filter(None, (_broker_missing(each, one, now) for each in brokers))),
-        servers_missing=tuple(
-            f"server {each.name} has not loaded it{f': {each.detail}' if each.detail else ''}"
-            for each in servers
-            if one.sha256 not in each.issuers
-        ),
+        brokers=tuple(Peer(each, _broker_missing(each, one, now)) for each in brokers),
+        servers=tuple(Peer(each, _server_missing(each, one)) for each in servers),
     )
+
+
+def _server_missing(report: PeerReport, one: KnownAuthority) -> str:
+    if one.sha256 in report.issuers:
+        return ""
+    return f"server {report.name} has not loaded it{f': {report.detail}' if report.detail else ''}"
 
 
 def _broker_missing(report: PeerReport, one: KnownAuthority, now: datetime) -> str:

@@ -44,13 +44,15 @@ class Listed:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far one authority is. leaves: certificates that stand below it, the first of them named; below: issuing CAs
-    below a root that are believed. version: of the bundle in force. happenings: of this authority, newest first."""
+    below a root that are believed. version: of the bundle in force. happenings: of this authority, newest first.
+    former: the one that issued before it, as far as it is superseded and not retired; empty without one."""
 
     listed: Listed
     ready: Readiness
     leaves: int
     named: tuple[Leaf, ...]
     below: tuple[str, ...]
+    former: str
     version: int
     happenings: tuple[AuthorityHappening, ...]
 
@@ -73,7 +75,7 @@ class RolloverService:
 
     # -- looking
 
-    def list(self) -> list[Listed]:
+    def listed(self) -> list[Listed]:
         """All authorities on record or in the folder: roots first, then by kind and name."""
         folder, known = self._folder(), self._known()
         named = {one.name: one for one in (*folder.members, *known)}
@@ -89,7 +91,7 @@ class RolloverService:
         """Raise UnknownAuthority, AuthorityDiffers."""
         folder, known, now = self._folder(), self._known(), self._now()
         one = decisions.find(known, folder, name)
-        listed = next(each for each in self.list() if each.authority.name == name)
+        listed = next(each for each in self.listed() if each.authority.name == name)
         latest = self._store.latest_bundle()
         leaves = self._store.count_leaves(one.sha256, at=now)
         return Progress(
@@ -105,6 +107,7 @@ class RolloverService:
                 and each.root_sha256 == one.sha256
                 and each.state in IN_FORCE
             ),
+            former=_former(known, one),
             version=latest.version if latest else 0,
             happenings=tuple(each for each in self._store.happenings(limit=1000) if each.name == name),
         )
@@ -150,9 +153,7 @@ class RolloverService:
         if broken and not force:
             raise QuorumMissing(f"{name} can't issue yet: {broken}")
         weighed = Weighed(quorum=quorum, missing=ready.missing, forced=force)
-        return self._store.act(
-            lambda known, _: decisions.activate(known, folder, name, weighed), at=self._now(), by=by
-        )
+        return self._store.act(lambda known, _: decisions.activate(known, folder, name, weighed), at=self._now(), by=by)
 
     def retire(self, name: str, *, by: str) -> AuthorityHappening:
         """Have it believed no more. Raise LeavesStand naming what stands below it; QuorumMissing for devices that know
@@ -166,9 +167,9 @@ class RolloverService:
             self._require_heir(known, name)
         left = self._store.count_leaves(one.sha256, at=now)
         if left:
-            named = ", ".join(f"{leaf.profile} of {leaf.subject}" for leaf in self._store.page_leaves(
-                one.sha256, at=now, limit=NAMED
-            ))
+            named = ", ".join(
+                f"{leaf.profile} of {leaf.subject}" for leaf in self._store.page_leaves(one.sha256, at=now, limit=NAMED)
+            )
             more = f" and {left - NAMED} more" if left > NAMED else ""
             raise LeavesStand(f"{left} certificates below {name} stand, neither expired nor revoked: {named}{more}")
         return self._store.act(
@@ -188,7 +189,7 @@ class RolloverService:
         if behind:
             raise QuorumMissing("; ".join(f"server {one.name} has not followed: {one.detail}" for one in behind))
 
-    def _require_heir(self, known: "list[KnownAuthority]", name: str) -> None:
+    def _require_heir(self, known: list[KnownAuthority], name: str) -> None:
         heir = next(one for one in known if one.kind is CaKind.ROOT and one.state is AuthorityState.ACTIVE)
         broken = readiness(self._store, heir, window=self._window, now=self._now()).why_not(100.0)
         if broken:
@@ -199,7 +200,7 @@ class RolloverService:
     def _folder(self) -> Folder:
         return folder_of(self._authority(), now=self._now())
 
-    def _known(self) -> "list[KnownAuthority]":
+    def _known(self) -> list[KnownAuthority]:
         """What is on record; what the first start would put there, while nobody has started yet."""
         return self._store.list_authorities() or first_record(self._authority(), now=self._now())
 
@@ -208,3 +209,8 @@ class RolloverService:
         if not self._store.revision():
             self._store.found(first_record(self._authority(), now=self._now()), at=self._now(), by=_BY)
         return self._folder()
+
+
+def _former(known: list[KnownAuthority], one: KnownAuthority) -> str:
+    superseded = [each for each in known if each.kind is one.kind and each.state is AuthorityState.SUPERSEDED]
+    return max(superseded, key=lambda each: (each.revision, each.name)).name if superseded else ""

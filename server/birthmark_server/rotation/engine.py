@@ -57,21 +57,25 @@ class Engine:
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
+        at_broker: Callable[[BrokerLink, Seen], Sequence[Work]] = lambda _link, _seen: (),
     ) -> None:
-        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round.
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connection to the broker.
 
         Raise Misconfigured if the broker's settings can't be used.
         """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self._link = open_link(broker, anchors=anchors, on_message=self._hearing.hear)
+        seen = Seen(self._link)
         self._work: tuple[Work, ...] = (
             *work,
+            *at_broker(self._link, seen),
             Round(
                 store=store,
                 jobs=jobs,
                 service=service,
                 publisher=self._link,
-                broker=Seen(self._link),
+                broker=seen,
                 cut=_cut(self._link, broker) if broker.deny_file else None,
                 now=now,
             ),

@@ -11,9 +11,10 @@ cover raise RoleNotAllowed; what is not there raises store.errors.NotFound.
 from typing import Protocol
 
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authority_desk import AuthorityDesk
 
 
-class Desk(Protocol):
+class Desk(AuthorityDesk, Protocol):
     """See the module's docstring for the rules that hold for all methods."""
 
     # -- devices

@@ -44,6 +44,8 @@ class Asked:
 
 
 Act = Callable[[Asked], BaseModel | None]
+Entry = tuple[str, str, frozenset[Role], Contract, Act]
+"""One operation: method, path, whom it is for, what goes in and comes out, what it asks of the desk."""
 OpenDesk = Callable[[str, Role], Desk]
 """Opens the desk in this operator's name and role."""
 

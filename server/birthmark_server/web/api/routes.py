@@ -4,19 +4,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from birthmark_server.roles import ADMITTING, READING, STEERING, VOUCHING, Role
+from birthmark_server.roles import ADMITTING, READING, STEERING, VOUCHING
 from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authorities import AUTHORITIES
 from birthmark_server.web.api.idempotency import AnswerBook
-from birthmark_server.web.api.operation import Act, OpenDesk, Operations
+from birthmark_server.web.api.operation import Entry, OpenDesk, Operations
 from birthmark_server.web.api.queries import PageQuery
 from birthmark_server.web.contract import Contract
 from birthmark_server.web.doors import Route
 
 MANIFEST_BYTES: Final = 32 << 20
 """The largest body of an import: 100,000 entries of some 300 bytes."""
-
-Entry = tuple[str, str, frozenset[Role], Contract, Act]
 
 DEVICES: Final[tuple[Entry, ...]] = (
     (
@@ -240,5 +239,5 @@ def operator_routes(open_desk: OpenDesk, store: FleetStore, *, now: Callable[[],
             most_body_bytes=MANIFEST_BYTES if entry[:2] == ("POST", "/v1/manifest") else 0,
             alone=entry[:2] in ALONE,
         )
-        for entry in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE)
+        for entry in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE, *AUTHORITIES)
     ]
