@@ -19,12 +19,14 @@ from functools import partial
 from typing import Final
 
 from birthmark_server import log as log_lines
+from birthmark_server.broker.control import MosquittoControl, gate_issuers
 from birthmark_server.broker.link import BrokerLink
 from birthmark_server.cut_off import Messenger
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
 from birthmark_server.roles import Role
+from birthmark_server.rollover.brokers import BrokerTrust, update_by
 from birthmark_server.rollover.record import POLL as FOLLOW
 from birthmark_server.rollover.trust import TrustPush
 from birthmark_server.rotation.engine import Engine, Seen, Work
@@ -143,7 +145,20 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 def _rotation_engine(settings: Settings, services: Services) -> Engine:
     def at_broker(link: BrokerLink, seen: Seen) -> list[Work]:
-        return [TrustPush(store=services.authorities, book=services.trust, publisher=link, broker=seen, now=utc_now)]
+        at = settings.broker
+        control = MosquittoControl(link=link, deny_file=open_deny_file(at)) if at.deny_file else None
+        return [
+            BrokerTrust(
+                store=services.authorities,
+                name=f"{at.control_host or at.host}:{at.control_port or at.port}",
+                bundle=lambda: services.trust.bundle,
+                update=update_by(control) if control else None,
+                ask=lambda: gate_issuers(link),
+                live=lambda: seen.live,
+                now=utc_now,
+            ),
+            TrustPush(store=services.authorities, book=services.trust, publisher=link, broker=seen, now=utc_now),
+        ]
 
     return Engine(
         broker=settings.broker,

@@ -15,7 +15,7 @@ from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.policy import Role
 from birthmark_server.store.authority_protocol import AuthorityStore
 from birthmark_wire import topics
-from birthmark_wire.trust import MAX_TRUST_BYTES, TrustAck
+from birthmark_wire.trust import MAX_TRUST_BYTES, TrustAck, TrustBundle
 
 PORTION: Final = 500
 EXPIRES_S: Final = 3600
@@ -36,18 +36,22 @@ class SignedBundle:
 
 
 class TrustBook:
-    """The bundle in force. sign: makes a JWS of a payload; None where this server signs nothing: then it gives none
-    out. `refresh` is to be called after each act."""
+    """The bundle in force; `current` is it, signed. sign: makes a JWS of a payload; None where this server signs
+    nothing: then it gives none out. `refresh` is to be called after each act."""
 
     def __init__(self, *, store: AuthorityStore, sign: Callable[[bytes], bytes] | None) -> None:
         self._store = store
         self._sign = sign
+        self.bundle: TrustBundle | None = None
         self.current: SignedBundle | None = None
 
     def refresh(self) -> None:
         """Read the newest version."""
         record = self._store.latest_bundle()
-        if record is None or self._sign is None or (self.current and self.current.version == record.version):
+        if record is None or (self.bundle and self.bundle.version == record.version):
+            return
+        self.bundle = TrustBundle.decode(record.payload)
+        if self._sign is None:
             return
         jws = self._sign(record.payload)
         if len(jws) > MAX_TRUST_BYTES:
