@@ -56,7 +56,7 @@ class KnownAuthority:
     """
 
     name: str
-    kind: CaKind
+    ca_kind: CaKind
     sha256: str
     root_sha256: str
     certificate: bytes

@@ -31,7 +31,7 @@ from store.world import World, outcomes, race
 def authority(name: str, state: AuthorityState = AuthorityState.NEW, kind: CaKind = CaKind.FLEET) -> KnownAuthority:
     return KnownAuthority(
         name=name,
-        kind=kind,
+        ca_kind=kind,
         sha256=digest(name),
         root_sha256=digest("root"),
         certificate=f"DER of {name}".encode(),

@@ -38,7 +38,7 @@ def links_of(authority: Authority) -> tuple[RootLink, ...]:
 def compose(known: Sequence[KnownAuthority], links: Sequence[RootLink]) -> TrustBundle:
     """Return the bundle; version and time are not yet given. Raise BundleFull for what no bundle may hold."""
     believed = sorted((one for one in known if one.state in IN_FORCE), key=lambda one: one.name)
-    roots = [one for state in _ORDER for one in believed if one.kind is CaKind.ROOT and one.state is state]
+    roots = [one for state in _ORDER for one in believed if one.ca_kind is CaKind.ROOT and one.state is state]
     pinned = {root.sha256 for root in roots}
     bundle = TrustBundle(
         version=1,
@@ -46,7 +46,7 @@ def compose(known: Sequence[KnownAuthority], links: Sequence[RootLink]) -> Trust
         roots=tuple(root.certificate for root in roots),
         links=tuple(link.certificate for link in links if {link.subject, link.issuer} <= pinned),
         issuers=tuple(
-            BundleIssuer(_KINDS[kind], one.certificate) for kind in _KINDS for one in believed if one.kind is kind
+            BundleIssuer(_KINDS[kind], one.certificate) for kind in _KINDS for one in believed if one.ca_kind is kind
         ),
     )
     try:

@@ -58,7 +58,7 @@ def stage(known: Known, folder: Folder, name: str, following: int) -> Decision:
     one = find(known, folder, name)
     after = require_legal(name, one.state, AuthorityAct.STAGE)
     _require_here(folder, name)
-    if one.kind is CaKind.ROOT:
+    if one.ca_kind is CaKind.ROOT:
         _require_link(known, folder, one)
     else:
         _require_root(known, one, IN_FORCE, "stage")
@@ -79,12 +79,12 @@ def activate(known: Known, folder: Folder, name: str, weighed: Weighed) -> Decis
     one = find(known, folder, name)
     after = require_legal(name, one.state, AuthorityAct.ACTIVATE)
     _require_here(folder, name)
-    if one.kind is not CaKind.ROOT:
+    if one.ca_kind is not CaKind.ROOT:
         _require_root(known, one, IN_FORCE - {AuthorityState.STAGED}, "activate")
     former = [
         replace(other, state=AuthorityState.SUPERSEDED)
         for other in known
-        if other.kind is one.kind and other.state is AuthorityState.ACTIVE
+        if other.ca_kind is one.ca_kind and other.state is AuthorityState.ACTIVE
     ]
     decision = _decide(AuthorityAct.ACTIVATE, known, folder, replace(one, state=after), *former)
     return replace(decision, quorum=weighed.quorum, missing=weighed.missing, forced=weighed.forced)
@@ -94,10 +94,10 @@ def retire(known: Known, folder: Folder, name: str) -> Decision:
     """Have it believed no more. That no certificate stands below it is the store's to see."""
     one = find(known, folder, name)
     after = require_legal(name, one.state, AuthorityAct.RETIRE)
-    others = [other for other in known if other.kind is CaKind.ROOT and other.state in IN_FORCE and other is not one]
+    others = [other for other in known if other.ca_kind is CaKind.ROOT and other.state in IN_FORCE and other is not one]
     reached = {link.subject for link in folder.links if link.issuer in {other.sha256 for other in others}}
     for below in _below(known, one):
-        if below.kind is not CaKind.BIRTH:
+        if below.ca_kind is not CaKind.BIRTH:
             raise NotThisFirst(f"{below.name} is {below.state}, and stands below {name}: retire it first")
         if one.sha256 not in reached:
             raise LinkMissing(
@@ -112,7 +112,7 @@ def restore(known: Known, folder: Folder, name: str, following: int) -> Decision
     one = find(known, folder, name)
     after = require_legal(name, one.state, AuthorityAct.RESTORE)
     _require_here(folder, name)
-    if one.kind is CaKind.ROOT:
+    if one.ca_kind is CaKind.ROOT:
         _require_link(known, folder, one)
     else:
         _require_root(known, one, IN_FORCE, "restore")
@@ -121,7 +121,7 @@ def restore(known: Known, folder: Folder, name: str, following: int) -> Decision
 
 def _decide(act: AuthorityAct, known: Known, folder: Folder, one: KnownAuthority, *more: KnownAuthority) -> Decision:
     changed = (one, *more)
-    if one.kind is CaKind.BIRTH:  # nobody is told of those
+    if one.ca_kind is CaKind.BIRTH:  # nobody is told of those
         return Decision(act, one.name, changed)
     moved = {each.name for each in changed}
     after = [each for each in known if each.name not in moved] + list(changed)
@@ -129,15 +129,17 @@ def _decide(act: AuthorityAct, known: Known, folder: Folder, one: KnownAuthority
 
 
 def _since(one: KnownAuthority, following: int) -> int:
-    return 0 if one.kind is CaKind.BIRTH else following
+    return 0 if one.ca_kind is CaKind.BIRTH else following
 
 
 def _below(known: Known, root: KnownAuthority) -> list[KnownAuthority]:
     """The issuing CAs below a root that are believed."""
-    if root.kind is not CaKind.ROOT:
+    if root.ca_kind is not CaKind.ROOT:
         return []
     return [
-        one for one in known if one.kind is not CaKind.ROOT and one.root_sha256 == root.sha256 and one.state in IN_FORCE
+        one
+        for one in known
+        if one.ca_kind is not CaKind.ROOT and one.root_sha256 == root.sha256 and one.state in IN_FORCE
     ]
 
 
@@ -147,7 +149,7 @@ def _require_here(folder: Folder, name: str) -> None:
 
 
 def _require_link(known: Known, folder: Folder, root: KnownAuthority) -> None:
-    believed = {one.sha256: one.name for one in known if one.kind is CaKind.ROOT and one.state in IN_FORCE}
+    believed = {one.sha256: one.name for one in known if one.ca_kind is CaKind.ROOT and one.state in IN_FORCE}
     if not any(link.subject == root.sha256 and link.issuer in believed for link in folder.links):
         raise LinkMissing(
             f"no link leads from {' or '.join(sorted(believed.values()))} to {root.name}: "

@@ -81,10 +81,10 @@ class Readiness:
 def readiness(store: AuthorityStore, one: KnownAuthority, *, window: timedelta, now: datetime) -> Readiness:
     """Ask the record who knows this authority."""
     servers = store.replicas(since=now - SERVERS_STALE)
-    brokers = store.brokers(since=now - BROKERS_FORGOTTEN) if one.kind in (CaKind.FLEET, CaKind.INFRA) else []
+    brokers = store.brokers(since=now - BROKERS_FORGOTTEN) if one.ca_kind in (CaKind.FLEET, CaKind.INFRA) else []
     devices: TrustCount | None = None
     laggards: tuple[Laggard, ...] = ()
-    if one.kind is CaKind.ROOT:
+    if one.ca_kind is CaKind.ROOT:
         devices = store.count_trust(one.since, seen_since=now - window)
         if devices.acknowledged < devices.seen:
             laggards = tuple(store.page_laggards(one.since, seen_since=now - window, limit=NAMED))

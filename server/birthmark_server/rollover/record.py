@@ -36,7 +36,7 @@ def folder_of(authority: Authority, *, now: datetime) -> Folder:
         members=tuple(
             KnownAuthority(
                 name=member.name,
-                kind=member.kind,
+                ca_kind=member.kind,
                 sha256=member.sha256,
                 root_sha256=roots[member.root],
                 certificate=member.certificate.public_bytes(Encoding.DER),
@@ -68,7 +68,7 @@ def standing_of(known: Sequence[KnownAuthority], authority: Authority) -> Standi
         return Standing()
     believed = {one.sha256 for one in known if one.state in IN_FORCE}
     return Standing(
-        active={one.kind: one.sha256 for one in known if one.state is AuthorityState.ACTIVE},
+        active={one.ca_kind: one.sha256 for one in known if one.state is AuthorityState.ACTIVE},
         retired=frozenset(member.sha256 for member in authority.authorities() if member.sha256 not in believed),
     )
 

@@ -79,9 +79,9 @@ class RolloverService:
         """All authorities on record or in the folder: roots first, then by kind and name."""
         folder, known = self._folder(), self._known()
         named = {one.name: one for one in (*folder.members, *known)}
-        roots = {one.sha256: one.name for one in named.values() if one.kind is CaKind.ROOT}
+        roots = {one.sha256: one.name for one in named.values() if one.ca_kind is CaKind.ROOT}
         kinds = list(CaKind)
-        ordered = sorted(named.values(), key=lambda one: (kinds.index(one.kind), one.name))
+        ordered = sorted(named.values(), key=lambda one: (kinds.index(one.ca_kind), one.name))
         return [
             Listed(one, folder.member(one.name) is not None, roots.get(one.root_sha256, one.root_sha256))
             for one in ordered
@@ -102,8 +102,8 @@ class RolloverService:
             below=tuple(
                 each.name
                 for each in known
-                if one.kind is CaKind.ROOT
-                and each.kind is not CaKind.ROOT
+                if one.ca_kind is CaKind.ROOT
+                and each.ca_kind is not CaKind.ROOT
                 and each.root_sha256 == one.sha256
                 and each.state in IN_FORCE
             ),
@@ -163,7 +163,7 @@ class RolloverService:
         one = decisions.find(known, folder, name)
         decisions.retire(known, folder, name)
         self._require_followed()
-        if one.kind is CaKind.ROOT:
+        if one.ca_kind is CaKind.ROOT:
             self._require_heir(known, name)
         left = self._store.count_leaves(one.sha256, at=now)
         if left:
@@ -190,7 +190,7 @@ class RolloverService:
             raise QuorumMissing("; ".join(f"server {one.name} has not followed: {one.detail}" for one in behind))
 
     def _require_heir(self, known: list[KnownAuthority], name: str) -> None:
-        heir = next(one for one in known if one.kind is CaKind.ROOT and one.state is AuthorityState.ACTIVE)
+        heir = next(one for one in known if one.ca_kind is CaKind.ROOT and one.state is AuthorityState.ACTIVE)
         broken = readiness(self._store, heir, window=self._window, now=self._now()).why_not(100.0)
         if broken:
             raise QuorumMissing(f"without {name} they would break: {heir.name}: {broken}")
@@ -212,5 +212,5 @@ class RolloverService:
 
 
 def _former(known: list[KnownAuthority], one: KnownAuthority) -> str:
-    superseded = [each for each in known if each.kind is one.kind and each.state is AuthorityState.SUPERSEDED]
+    superseded = [each for each in known if each.ca_kind is one.ca_kind and each.state is AuthorityState.SUPERSEDED]
     return max(superseded, key=lambda each: (each.revision, each.name)).name if superseded else ""

@@ -179,7 +179,7 @@ def _write_act(tx: Transaction, done: AuthorityHappening) -> None:
 def _authority_values(one: KnownAuthority) -> dict[str, Value]:
     return {
         "name": one.name,
-        "kind": one.kind.value,
+        "kind": one.ca_kind.value,
         "sha256": one.sha256,
         "root_sha256": one.root_sha256,
         "certificate": one.certificate,
@@ -195,7 +195,7 @@ def _authority_from(row: Row) -> KnownAuthority:
     name, kind, sha256, root, certificate, state, since, number, changed_at, changed_by = row
     return KnownAuthority(
         name=name,
-        kind=CaKind(kind),
+        ca_kind=CaKind(kind),
         sha256=sha256,
         root_sha256=root,
         certificate=bytes(certificate),

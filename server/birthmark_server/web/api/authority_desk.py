@@ -106,7 +106,7 @@ def authority_view(listed: Listed) -> views.AuthorityView:
     one = listed.authority
     return views.AuthorityView(
         name=one.name,
-        kind=one.kind,
+        kind=one.ca_kind,
         state=one.state,
         sha256=one.sha256,
         root=listed.root,
@@ -170,13 +170,13 @@ def next_steps(progress: Progress, ready: Readiness) -> list[str]:
 
 def _emptying(progress: Progress) -> list[str]:
     one, name = progress.listed.authority, progress.listed.authority.name
-    if one.kind is CaKind.ROOT:
+    if one.ca_kind is CaKind.ROOT:
         below = [f"retire what stands below it: {', '.join(progress.below)}"] if progress.below else []
         return below or [f"have it believed no more: birthmark ca retire {name}"]
     if not progress.leaves:
         return [f"have it believed no more: birthmark ca retire {name}"]
-    if one.kind is CaKind.FLEET:
+    if one.ca_kind is CaKind.FLEET:
         return [f"move its devices: birthmark campaign start NAME --issued-by {name}"]
-    if one.kind is CaKind.INFRA:
+    if one.ca_kind is CaKind.INFRA:
         return ["issue its certificates anew: birthmark certificate issue, birthmark operator add; revoke the old ones"]
     return ["it stays for as long as its devices live: birth certificates have no end"]
