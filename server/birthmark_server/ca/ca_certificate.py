@@ -97,6 +97,14 @@ def authority_key_id(certificate: x509.Certificate) -> bytes:
     return value.key_identifier or b""
 
 
+def subject_key_id(certificate: x509.Certificate) -> bytes:
+    """Return the key identifier of a CA's certificate; empty where it does not say."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+    except UNREADABLE:
+        return b""
+
+
 def _keys(
     certificate: x509.Certificate, issuer: x509.Certificate
 ) -> tuple[ec.EllipticCurvePublicKey, ec.EllipticCurvePublicKey]:

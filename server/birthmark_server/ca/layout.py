@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from birthmark_server.ca import files
-from birthmark_server.ca.errors import AuthorityBroken, ProfileViolation
+from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused, ProfileViolation
 from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
@@ -106,6 +106,18 @@ class Layout:
     def write_new(self, path: Path) -> None:
         """Write the file, never over another."""
         files.write_new(path, self.to_json())
+
+
+def checked_label(label: str) -> str:
+    """Return what tells an authority from others of its kind, as in `birth-2026`; raise CeremonyRefused."""
+    if not label.isascii() or not label.replace("-", "").isalnum() or label != label.lower() or len(label) > 32:
+        raise CeremonyRefused(f"want a label of at most 32 of a-z, 0-9 and '-', got {label!r}")
+    return label
+
+
+def root_name(label: str) -> str:
+    """Return what a root is called: empty for an installation's first one."""
+    return f"{ROOT_NAME}-{checked_label(label)}" if label else ROOT_NAME
 
 
 def root_file(name: str) -> str:
