@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark_server.broker.denyfile import Denials, DenyFile
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.roles import PROFILE_OF, ROLE_OF, Role
+from birthmark_server.web.api.authorities import AUTHORITIES
 from birthmark_server.web.api.routes import ADMISSION, CERTIFICATES, DEVICES, PEOPLE
 from integration.conftest import LIMITS
 from support.pki import Leaf, make_pki
@@ -23,7 +24,7 @@ from support.server import MODEL, Client, Installation, Reply, Server, now, sha2
 
 JSON = "application/json"
 EVERY_OPERATION = [
-    (method, path, roles) for method, path, roles, _, _ in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE)
+    (method, path, roles) for method, path, roles, _, _ in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE, *AUTHORITIES)
 ]
 
 

@@ -125,7 +125,8 @@ def _decide(act: AuthorityAct, known: Known, folder: Folder, one: KnownAuthority
         return Decision(act, one.name, changed)
     moved = {each.name for each in changed}
     after = [each for each in known if each.name not in moved] + list(changed)
-    return Decision(act, one.name, changed, compose(after, folder.links))
+    bundle = compose(after, folder.links)
+    return Decision(act, one.name, changed, None if bundle == compose(known, folder.links) else bundle)
 
 
 def _since(one: KnownAuthority, following: int) -> int:
