@@ -69,9 +69,9 @@ def listed(site: Installation, count: int, *, name: str = "bench") -> list[Bench
     return devices
 
 
-def renewing(site: Installation, count: int) -> list[Renewing]:
+def renewing(site: Installation, count: int, *, name: str = "renew") -> list[Renewing]:
     """Make devices that have been through enrollment and simpleenroll, in this process: no server needs to run."""
-    devices = listed(site, count, name="renew")
+    devices = listed(site, count, name=name)
     with site.services(Clock()) as services:
         return [_with_ldevid(site, services, device) for device in devices]
 

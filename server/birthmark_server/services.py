@@ -12,6 +12,7 @@ from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
 from birthmark_server.meters import Meters
+from birthmark_server.presence import assignment_of
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
 from birthmark_server.rollover.record import RecordKeeper
@@ -25,6 +26,7 @@ from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.ocsp import OcspResponder
 
@@ -55,7 +57,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
+def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now, tracer: Tracer = NO_TRACE) -> Services:
     """Open CA, trust store and database and build the services. Raise Misconfigured for what is wrong."""
     secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
@@ -80,8 +82,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         policy=EnrollmentPolicy(
             server_names=frozenset(settings.server.names),
             public_url=settings.public_url,
-            broker_host=settings.broker.host,
-            broker_port=settings.broker.port,
+            broker_of=assignment_of(settings.broker).endpoint,
             challenge_ttl=timedelta(seconds=settings.enrollment.challenge_ttl_s),
             answer_ttl=timedelta(seconds=settings.enrollment.answer_ttl_s),
             most_challenges_per_source=settings.enrollment.most_challenges_per_source,
@@ -89,6 +90,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     renewal = RenewalService(
         store=store,
@@ -102,6 +104,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     rotation = RotationService(
         store=store,
@@ -118,6 +121,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         trust=trust,
         random=os.urandom,
+        tracer=tracer,
     )
     crls = CrlPublisher(
         store=store,

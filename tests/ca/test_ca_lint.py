@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,6 +19,7 @@ from birthmark_server.ca.crl import build_crl
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from support.leaves import entry_of, leaf_of
 from support.pki import Pki
+from support.two_roots import NEW, make_two_roots
 
 JUSTIFIED = {
     # pkilint takes its list of URI schemes from a web form's; RFC 3986 §3.1 leaves schemes open, and SPIFFE has one.
@@ -83,6 +85,13 @@ def test_pkilint_finds_nothing_in_the_cas(pki: Pki) -> None:
     assert len(paths) == 4
     for path in paths:
         assert lint_certificate(read_certificate(path).public_bytes(Encoding.DER)) <= JUSTIFIED, path.name
+
+
+def test_pkilint_finds_nothing_in_a_new_root_and_the_links(tmp_path: Path) -> None:
+    two = make_two_roots(tmp_path / "ca", public_url="http://pki.fleet.example")
+    paths = [two.folder / name for name in (f"{NEW}.pem", f"{NEW}.by.root.pem", f"root.by.{NEW}.pem")]
+    for path in paths:
+        assert lint_certificate(read_certificate(path).public_bytes(Encoding.DER)) == set(), path.name
 
 
 def test_pkilint_finds_nothing_in_the_crls(pki: Pki) -> None:

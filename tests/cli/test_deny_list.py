@@ -148,7 +148,7 @@ def test_denials_are_not_read_again_while_none_is_new(
     keeper.refresh()
     reads = set[object]()
     monkeypatch.setattr(SqlStore, "list_devices", lambda self, **page: reads.add(page["state"]))
-    monkeypatch.setattr(SqlStore, "revoked_certificates", lambda self, issuer, **page: reads.add(issuer))
+    monkeypatch.setattr(SqlStore, "revoked_serials", lambda self, issuer, **page: reads.add(issuer))
     keeper.refresh()
     assert reads == {DeviceState.QUARANTINED}
 

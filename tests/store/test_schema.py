@@ -1,20 +1,23 @@
 """Opening and migrating, on both back ends: the migrations make what tables.py says, and nothing opens on a guess."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select, text
 from sqlalchemy.engine import make_url
 
 from birthmark_server.domain import UNKNOWN, BoardSwap, DeviceRevocation, RevocationReason
 from birthmark_server.errors import Misconfigured
+from birthmark_server.fleet import DeviceFilter
 from birthmark_server.store import migrate
 from birthmark_server.store.driver import BackEnd
 from birthmark_server.store.errors import StoreFailed
@@ -40,6 +43,7 @@ from birthmark_server.store.sql import (
     revocation,
     status,
 )
+from birthmark_server.store.sql.selection import conditions
 from birthmark_server.store.sqlite import SqliteBackEnd
 from birthmark_server.store.statement import LookUp, Statement, Value, keys
 from birthmark_server.store.tables import METADATA
@@ -152,6 +156,72 @@ def test_a_filled_first_schema_is_upgraded_on_sqlite(sqlite_file: Path, url: str
 def test_a_filled_first_schema_is_upgraded_on_postgresql(postgres: str, tmp_path: Path) -> None:
     with fresh_database(postgres) as url:
         assert_a_filled_first_schema_is_upgraded(PostgresqlBackEnd(make_url(url)), url, tmp_path)
+
+
+OLD_SELECTOR = {
+    "device_ids": ["dev-1"],
+    "model": "edge-1",
+    "batch": "",
+    "issued_by": "15" * 32,
+    "expiring_before": "2026-03-01T12:00:00Z",
+    "never_rotated": True,
+}
+EVERY_DEVICE = OLD_SELECTOR | {
+    "device_ids": [], "model": "", "issued_by": "", "expiring_before": None, "never_rotated": False,
+}  # fmt: skip
+
+
+def assert_campaigns_select_as_before(back_end: BackEnd, url: str, folder: Path) -> None:
+    migrate.upgrade(back_end, version="0005")
+    with back_end.schema_connection() as connection:
+        tables = MetaData()
+        tables.reflect(connection)
+        for name, selector in (("some", OLD_SELECTOR), ("all", EVERY_DEVICE)):
+            row = {column.name: 0 for column in tables.tables["campaigns"].columns if not column.nullable}
+            words = {"campaign_id": name, "state": "running", "created_by": "alice", "reason": "", "strategy": "{}"}
+            connection.execute(tables.tables["campaigns"].insert(), row | words | {"selector": json.dumps(selector)})
+    store = open_store(url, journal=folder / "journal", create=True)
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    only = DeviceFilter(("dev-1",), None, "edge-1", "", (), ("15" * 32,), at, None, True)
+    assert store.campaigns.get_campaign("some").selector == (only,)
+    assert store.campaigns.get_campaign("all").selector == ()
+    tagged = replace(store.campaigns.get_campaign("all"), campaign_id="new", selector=(DeviceFilter(tags=("x",)),))
+    store.campaigns.add_campaign(tagged, [])
+    store.close()
+    with back_end.schema_connection() as connection, migrate._config(connection) as config:
+        command.downgrade(config, "0005")
+    with back_end.schema_connection() as connection:
+        found = connection.execute(text("SELECT campaign_id, selector FROM campaigns"))
+        selectors = {name: json.loads(selector) for name, selector in found}
+    assert selectors == {
+        "some": OLD_SELECTOR,
+        "all": EVERY_DEVICE,
+        "new": EVERY_DEVICE | {"device_ids": ["-"]},  # what it selects can't be said: nobody
+    }
+
+
+def test_campaigns_of_before_select_as_they_did_on_sqlite(sqlite_file: Path, url: str, tmp_path: Path) -> None:
+    assert_campaigns_select_as_before(SqliteBackEnd(sqlite_file), url, tmp_path)
+
+
+@pytest.mark.parts
+def test_campaigns_of_before_select_as_they_did_on_postgresql(postgres: str, tmp_path: Path) -> None:
+    with fresh_database(postgres) as url:
+        assert_campaigns_select_as_before(PostgresqlBackEnd(make_url(url)), url, tmp_path)
+
+
+def test_what_hangs_on_the_certificate_in_use_reads_no_certificate(sqlite_file: Path) -> None:
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    connection = back_end.connect()
+    for wanted in (DeviceFilter(expiring_before=NOW), DeviceFilter(issued_by=("15" * 32,))):
+        statement = Statement(select(devices.DEVICES.c.device_id).where(*conditions([wanted])))
+        sql = statement.sql(back_end.dialect)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")).fetchall()
+        reads = [row[3] for row in plan if "certificates" in row[3]]
+        assert reads
+        assert all("USING COVERING INDEX ix_certificates_standing" in read for read in reads), reads
+    connection.close()
 
 
 def assert_upgrades_at_once_make_one_schema(url: str, folder: Path) -> None:

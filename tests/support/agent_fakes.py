@@ -138,8 +138,7 @@ class CoreConnection:
             enrollment_id = path.removeprefix(f"{ENROLLMENTS_PATH}/").removesuffix(ACTIVATION_SUFFIX)
             return Answer(200, JSON_MIME, services.enrollment.finish(enrollment_id, body, STRANGER), 0.0)
         if operation == est.CACERTS:
-            authority = services.authority
-            cas = [authority.root.certificate, *(one.certificate for one in authority.issuers)]
+            cas = services.authority.in_force.ca_certificates
             return Answer(200, est.PKCS7_MIME, base64.b64encode(certs_only(cas)), 0.0)
         if operation == est.NONCE:
             return Answer(200, est.NONCE_MIME, services.renewal.nonce(self._caller()).encode(), 0.0)

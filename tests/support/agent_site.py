@@ -116,7 +116,7 @@ class Running:
         """What it said so far."""
         return self.log_file.read_text(errors="replace")
 
-    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 30) -> None:
+    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 60) -> None:
         """Return when `text` stands in its log `count` times."""
         until = time.monotonic() + timeout_s
         while self.log.count(text) < count:
@@ -132,7 +132,7 @@ class Running:
         """End it and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 class Control:
@@ -154,9 +154,9 @@ class Control:
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("localhost", site.broker.port)
         self.client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
 
-    def wait_for(self, topic: str, count: int = 1, *, timeout_s: float = 30) -> list[dict[str, object]]:
+    def wait_for(self, topic: str, count: int = 1, *, timeout_s: float = 60) -> list[dict[str, object]]:
         """Return the messages on `topic` once there are `count`."""
         until = time.monotonic() + timeout_s
         while True:
@@ -229,7 +229,7 @@ class AgentSite:
             yield server
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
     @contextmanager
     def control(self) -> Iterator[Control]:

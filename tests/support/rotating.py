@@ -134,11 +134,13 @@ class RotatingDevice:
         )
 
     def receive(self, answer: JobAnswer) -> None:
-        """Keep the new certificate in the spare slot."""
+        """Keep the new certificate in the spare slot, unless it is for a key that a later nonce has replaced."""
         self.answers.append(answer)
         if answer.chain:
             assert self.key is not None
-            self.spare = Identity(answer.chain, self.key.private)
+            identity = Identity(answer.chain, self.key.private)
+            if identity.certificate.public_key() == self.key.private.public_key():
+                self.spare = identity
 
     def switch(self) -> Said:
         """Use the new certificate, and say so."""

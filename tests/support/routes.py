@@ -24,7 +24,12 @@ def every_route() -> list[Route]:
     """The routes, in the order in which the server declares them."""
     routes = [
         *enrollment_routes(sentinel.enrollment),
-        *est_routes(sentinel.renewal, ca_certificates=tuple, csrattrs=b""),
+        *est_routes(
+            sentinel.renewal,
+            ca_certificates=tuple,
+            csrattrs=b"",
+            broker_of=sentinel.broker_of,
+        ),
         *status_routes(troubles=tuple),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
         *trust_routes(bytes),

@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -39,10 +38,11 @@ from birthmark_wire.encoding import read_json
 from birthmark_wire.enrollment import ACTIVATION_SUFFIX, ENROLLMENTS_PATH, JSON_MIME, Challenge, Claim, EnrollResult
 from birthmark_wire.est import BASE_PATH, PKCS10_MIME, NonceAnswer
 from support.pki import PASSPHRASE, Leaf, Pki, make_pki
+from support.ports import free_port
 from support.software_tpm import SoftwareKey, SoftwareTpm, VendorCa
 
 MODEL = DeviceModel(name="model-a", ek_template="p256")
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 
 SERVE = """
 import sys
@@ -229,7 +229,7 @@ host = "localhost"
             yield running
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
+            code = process.wait(60)
         assert code == 0, log.read_text()
 
 
@@ -374,14 +374,6 @@ class Client:
         """POST a CSR to an EST operation."""
         body = base64.b64encode(csr)
         return self.ask("POST", f"{BASE_PATH}/{operation}", body, content_type=PKCS10_MIME, accept=accept)
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def now() -> datetime:

@@ -20,6 +20,7 @@ from birthmark_server.ca.root_add import root_add
 from birthmark_server.ca.root_ceremony import root_init, root_sign
 from birthmark_server.ca.standing import Standing
 from support.pki import PASSPHRASE, Pki, make_pki
+from support.server import Installation
 
 ISSUING = (CaKind.BIRTH, CaKind.FLEET, CaKind.INFRA)
 LABEL = "2030"
@@ -107,3 +108,12 @@ def make_two_roots(folder: Path, *, now: datetime | None = None, public_url: str
     old, new = reopen(pki), reopen(pki)
     new.authority.follow(standing_of(new.authority, NEW))
     return TwoRoots(old, new)
+
+
+def succeed_root(site: Installation) -> None:
+    """Give a running installation's folder a successor of its root and CAs below that; who opens it next has them."""
+    made = site.pki.now - timedelta(days=2)
+    root_add(folder=site.pki.folder, signed=bring_root(site.pki, now=made), now=made)
+    for kind in ISSUING:
+        add_below(site.pki, NEW, kind, label=LABEL, now=made)
+    site.pki = reopen(site.pki)

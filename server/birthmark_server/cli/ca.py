@@ -53,7 +53,7 @@ def list_authorities(context: typer.Context, limit: Limit = 1000, as_json: Json 
     Example:  birthmark ca list
     """
     with workplace(context).desk() as desk:
-        found = list(parts(lambda after, size: desk.authorities(after=after, limit=size), limit=limit))
+        found = list(parts(lambda after, size: desk.authorities.authorities(after=after, limit=size), limit=limit))
     show(found, _COLUMNS, as_json=as_json, empty="no authorities yet; birthmark init")
 
 
@@ -74,18 +74,18 @@ def status(
     Example:  birthmark ca status root-2030 --watch
     """
     with workplace(context).desk() as desk:
-        seen = desk.authority(name)
+        seen = desk.authorities.authority(name)
         if watch and as_json:
-            _print_changes(lambda: desk.authority(name), seen)
+            _print_changes(lambda: desk.authorities.authority(name), seen)
             return
         if watch:
-            _draw_live(lambda: desk.authority(name), seen)
+            _draw_live(lambda: desk.authorities.authority(name), seen)
             return
         laggards, leaves = None, None
         if everyone:
-            leaves = list(parts(lambda a, n: desk.authority_leaves(name, after=a, limit=n), limit=_ALL))
+            leaves = list(parts(lambda a, n: desk.authorities.leaves(name, after=a, limit=n), limit=_ALL))
             if seen.devices:
-                laggards = list(parts(lambda a, n: desk.authority_laggards(name, after=a, limit=n), limit=_ALL))
+                laggards = list(parts(lambda a, n: desk.authorities.laggards(name, after=a, limit=n), limit=_ALL))
     if as_json:
         more = {"all_laggards": laggards, "all_leaves": leaves}
         print_json(plain(seen) | {title: plain(found) for title, found in more.items() if found is not None})
@@ -108,7 +108,7 @@ def stage(context: typer.Context, name: Name, operator: OperatorFile = None, as_
     Example:  birthmark ca stage fleet-2027 --operator alice.pem
     """
     with workplace(context).desk(operator) as desk:
-        moved = desk.stage_authority(name)
+        moved = desk.authorities.stage(name)
     _told(moved, f"see who knows it: birthmark ca status {name} --watch", as_json=as_json)
 
 
@@ -119,7 +119,7 @@ def withdraw(context: typer.Context, name: Name, operator: OperatorFile = None, 
     Example:  birthmark ca withdraw fleet-2027
     """
     with workplace(context).desk(operator) as desk:
-        moved = desk.withdraw_authority(name)
+        moved = desk.authorities.withdraw(name)
     _told(moved, "nobody believes it any more", as_json=as_json)
 
 
@@ -142,7 +142,7 @@ def activate(
     Example:  birthmark ca activate fleet-2027 --operator alice.pem
     """
     with workplace(context).desk(operator) as desk:
-        moved = desk.activate_authority(name, Activation(quorum=quorum, force=force))
+        moved = desk.authorities.activate(name, Activation(quorum=quorum, force=force))
     lacking = f"{moved.act.missing} did not know it; " if moved.act.missing else ""
     _told(moved, f"{lacking}what is left of the old one: birthmark ca list, birthmark ca status OLD", as_json=as_json)
 
@@ -156,7 +156,7 @@ def retire(context: typer.Context, name: Name, operator: OperatorFile = None, as
     Example:  birthmark ca retire fleet-2026 --operator alice.pem
     """
     with workplace(context).desk(operator) as desk:
-        moved = desk.retire_authority(name)
+        moved = desk.authorities.retire(name)
     _told(moved, f"undo: birthmark ca restore {name}", as_json=as_json)
 
 
@@ -167,7 +167,7 @@ def restore(context: typer.Context, name: Name, operator: OperatorFile = None, a
     Example:  birthmark ca restore fleet-2026
     """
     with workplace(context).desk(operator) as desk:
-        moved = desk.restore_authority(name)
+        moved = desk.authorities.restore(name)
     _told(moved, f"let it issue again: birthmark ca activate {name}", as_json=as_json)
 
 

@@ -105,7 +105,7 @@ def issue(
             param_hint="ROLE",
         )
     settings = workplace(context).settings()
-    with workplace(context).sql_store() as store:
+    with workplace(context).store() as store:
         authority = open_authority(settings, store.authorities, True)
         actor = workplace(context).actor(
             store, operator, allowed=VOUCHING, what="issuing the infrastructure's certificates"

@@ -331,9 +331,11 @@ def _broker(settings: Settings, now: datetime) -> Findings:
             "no command certificate is set: devices can be told nothing",
             "birthmark certificate issue command command, then set [broker] command_*",
         )
-    where = f"{broker.control_host or broker.host}:{broker.control_port or broker.port}"
-    answer = broker_check.ask_broker(settings)
-    if answer.connected:
-        yield Finding(State.WELL, "broker", f"{where} lets us in by our control certificate: {answer.detail}")
-    else:
-        yield Finding(State.WRONG, "broker", f"{where}: {answer.detail}", answer.advice)
+    for one in broker.every:
+        name = f"broker {one.name}" if broker.shards else "broker"
+        where = f"{one.control_host or one.host}:{one.control_port or one.port}"
+        answer = broker_check.ask_broker(settings, one)
+        if answer.connected:
+            yield Finding(State.WELL, name, f"{where} lets us in by our control certificate: {answer.detail}")
+        else:
+            yield Finding(State.WRONG, name, f"{where}: {answer.detail}", answer.advice)

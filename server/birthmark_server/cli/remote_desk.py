@@ -1,24 +1,19 @@
 """The desk from afar: each method is one request to the server's routes (web/api/routes.py)."""
 
-import secrets
-from typing import TypeVar
-from urllib.parse import urlencode
-
-from pydantic import BaseModel, ValidationError
-
-from birthmark_server.cli.https import OperatorConnection, ServerFailed
-from birthmark_server.cli.remote_authority_desk import RemoteAuthorityDesk
-from birthmark_server.cli.segments import segment
+from birthmark_server.cli.https import OperatorConnection
+from birthmark_server.cli.remote_authorities import RemoteAuthorities
+from birthmark_server.cli.remote_campaigns import RemoteCampaigns
+from birthmark_server.cli.remote_requests import RemoteRequests, segment
 from birthmark_server.web.api import bodies, queries, views
 
-M = TypeVar("M", bound=BaseModel)
 
-
-class RemoteDesk(RemoteAuthorityDesk):
+class RemoteDesk(RemoteRequests):
     """See web.api.desk.Desk, where each method's contract is."""
 
     def __init__(self, connection: OperatorConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
+        self.campaigns = RemoteCampaigns(connection)
+        self.authorities = RemoteAuthorities(connection)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
@@ -115,36 +110,7 @@ class RemoteDesk(RemoteAuthorityDesk):
         return self._create("/v1/groups", views.GroupView, group)
 
     def remove_group(self, name: str) -> None:
-        self._connection.ask("DELETE", f"/v1/groups/{segment(name)}")
+        self._delete(f"/v1/groups/{segment(name)}")
 
     def status(self) -> views.StatusView:
         return self._get("/v1/status", views.StatusView)
-
-    # -- requests
-    def _get(self, path: str, answer: type[M]) -> M:
-        return _read(answer, self._connection.ask("GET", path))
-
-    def _list(self, path: str, answer: type[M], after: str, limit: int, query: BaseModel | None = None) -> M:
-        values = {} if query is None else query.model_dump(mode="json", exclude_defaults=True)
-        values |= {"limit": limit, **({"cursor": after} if after else {})}
-        words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
-        return self._get(f"{path}?{urlencode(words, doseq=True)}", answer)
-
-    def _post(self, path: str, answer: type[M], body: BaseModel | None = None) -> M:
-        return _read(answer, self._connection.ask("POST", path, _written(body)))
-
-    def _create(self, path: str, answer: type[M], body: BaseModel) -> M:
-        return _read(answer, self._connection.ask("POST", path, _written(body), key=secrets.token_urlsafe(24)))
-
-
-def _written(body: BaseModel | None) -> bytes:
-    return b"" if body is None else body.model_dump_json(exclude_none=True).encode()
-
-
-def _read(answer: type[M], data: bytes) -> M:
-    try:
-        return answer.model_validate_json(data)
-    except ValidationError as errors:
-        first = errors.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ServerFailed(f"the server's answer is none that this version knows: {place}: {first['msg']}") from None

@@ -8,6 +8,7 @@ Both give the same desk (web/api/desk.py), so a command does not know where it w
 """
 
 import getpass
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class Workplace:
         """Open the desk, for the length of a with block. operator: in whose name, on the server's own machine."""
         remote = self.remote()
         if remote is None:
-            with self.sql_store() as store:
+            with self.store() as store:
                 yield self._local_desk(store, operator)
             return
         if operator is not None:
@@ -106,12 +107,14 @@ class Workplace:
     def _local_desk(self, store: "SqlStore", operator: Path | None) -> Desk:
         from birthmark_server.cut_off import Messenger
         from birthmark_server.rollover.service import RolloverService
+        from birthmark_server.rotation.campaigning import CampaignService
         from birthmark_server.web.api.store_desk import StoreDesk
 
         proven = None if operator is None else self.operator(store, operator)
         settings = self.settings()
         return StoreDesk(
             store,
+            campaigns=CampaignService(campaigns=store.campaigns, now=now, seed=lambda: secrets.randbits(64)),
             authority=partial(open_authority, settings, store.authorities),
             broker=Messenger(
                 settings, store, authority=partial(open_authority, settings, store.authorities, False), now=now
@@ -128,15 +131,8 @@ class Workplace:
         )
 
     @contextmanager
-    def store(self) -> Iterator[Store]:
+    def store(self) -> "Iterator[SqlStore]":
         """Open the database that the settings name, for the length of a with block."""
-        settings = self.settings()
-        with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
-            yield store
-
-    @contextmanager
-    def sql_store(self) -> "Iterator[SqlStore]":
-        """As store(), with what only the database itself offers: jobs and campaigns."""
         settings = self.settings()
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store

@@ -25,25 +25,25 @@ class AuthorityDesk(Protocol):
     def authority(self, name: str) -> views.AuthorityStatus:
         """How far it is, and who or what is in its way."""
 
-    def authority_laggards(self, name: str, *, after: str = "", limit: int = 100) -> views.LaggardPage:
+    def laggards(self, name: str, *, after: str = "", limit: int = 100) -> views.LaggardPage:
         """The devices that have not acknowledged a bundle with it."""
 
-    def authority_leaves(self, name: str, *, after: str = "", limit: int = 100) -> views.LeafPage:
+    def leaves(self, name: str, *, after: str = "", limit: int = 100) -> views.LeafPage:
         """The certificates that stand below it."""
 
-    def stage_authority(self, name: str) -> views.AuthorityMoved:
+    def stage(self, name: str) -> views.AuthorityMoved:
         """Have it believed; it issues nothing yet."""
 
-    def withdraw_authority(self, name: str) -> views.AuthorityMoved:
+    def withdraw(self, name: str) -> views.AuthorityMoved:
         """Undo its staging."""
 
-    def activate_authority(self, name: str, activation: views.Activation) -> views.AuthorityMoved:
+    def activate(self, name: str, activation: views.Activation) -> views.AuthorityMoved:
         """Have it issue. Raise QuorumMissing."""
 
-    def retire_authority(self, name: str) -> views.AuthorityMoved:
+    def retire(self, name: str) -> views.AuthorityMoved:
         """Have it believed no more. Raise LeavesStand, QuorumMissing."""
 
-    def restore_authority(self, name: str) -> views.AuthorityMoved:
+    def restore(self, name: str) -> views.AuthorityMoved:
         """Undo its retirement."""
 
 
@@ -62,34 +62,34 @@ class StoreAuthorityDesk:
     def authority(self, name: str) -> views.AuthorityStatus:
         return status_view(self._rollover.status(name))
 
-    def authority_laggards(self, name: str, *, after: str = "", limit: int = 100) -> views.LaggardPage:
+    def laggards(self, name: str, *, after: str = "", limit: int = 100) -> views.LaggardPage:
         found = self._rollover.laggards(name, after=after, limit=limit + 1)
         shown = tuple(map(views.LaggardView.model_validate, found[:limit]))
         return views.LaggardPage(items=shown, next=shown[-1].device_id if len(found) > limit else None)
 
-    def authority_leaves(self, name: str, *, after: str = "", limit: int = 100) -> views.LeafPage:
+    def leaves(self, name: str, *, after: str = "", limit: int = 100) -> views.LeafPage:
         found = self._rollover.leaves(name, after=after, limit=limit + 1)
         shown = tuple(map(views.LeafView.model_validate, found[:limit]))
         return views.LeafPage(items=shown, next=shown[-1].sha256 if len(found) > limit else None)
 
-    def stage_authority(self, name: str) -> views.AuthorityMoved:
+    def stage(self, name: str) -> views.AuthorityMoved:
         self._require("staging authorities")
         return self._moved(self._rollover.stage(name, by=self._by))
 
-    def withdraw_authority(self, name: str) -> views.AuthorityMoved:
+    def withdraw(self, name: str) -> views.AuthorityMoved:
         self._require("withdrawing authorities")
         return self._moved(self._rollover.withdraw(name, by=self._by))
 
-    def activate_authority(self, name: str, activation: views.Activation) -> views.AuthorityMoved:
+    def activate(self, name: str, activation: views.Activation) -> views.AuthorityMoved:
         self._require("activating authorities")
         done = self._rollover.activate(name, by=self._by, quorum=activation.quorum, force=activation.force)
         return self._moved(done)
 
-    def retire_authority(self, name: str) -> views.AuthorityMoved:
+    def retire(self, name: str) -> views.AuthorityMoved:
         self._require("retiring authorities")
         return self._moved(self._rollover.retire(name, by=self._by))
 
-    def restore_authority(self, name: str) -> views.AuthorityMoved:
+    def restore(self, name: str) -> views.AuthorityMoved:
         self._require("restoring authorities")
         return self._moved(self._rollover.restore(name, by=self._by))
 

@@ -12,10 +12,17 @@ from typing import Protocol
 
 from birthmark_server.web.api import bodies, queries, views
 from birthmark_server.web.api.authority_desk import AuthorityDesk
+from birthmark_server.web.api.campaigns.desk import CampaignDesk
 
 
-class Desk(AuthorityDesk, Protocol):
+class Desk(Protocol):
     """See the module's docstring for the rules that hold for all methods."""
+
+    @property
+    def campaigns(self) -> CampaignDesk: ...
+
+    @property
+    def authorities(self) -> AuthorityDesk: ...
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:

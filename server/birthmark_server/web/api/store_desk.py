@@ -19,9 +19,11 @@ from birthmark_server.domain import (
 from birthmark_server.fleet import Group
 from birthmark_server.roles import ADMITTING, STEERING, VOUCHING, Role, require
 from birthmark_server.rollover.service import RolloverService
+from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import bodies, lists, operators, queries, seen, views
 from birthmark_server.web.api.authority_desk import StoreAuthorityDesk
+from birthmark_server.web.api.campaigns.store_desk import StoreCampaignDesk
 from birthmark_server.web.api.certificates import find_certificate
 from birthmark_server.web.api.status import status_of
 
@@ -39,7 +41,7 @@ class Broker(Protocol):
         """Whom it may let in again, with a certificate that is good."""
 
 
-class StoreDesk(StoreAuthorityDesk):
+class StoreDesk:
     """See desk.Desk, where each method's contract is.
 
     by: under which name acts are kept. role: whose certificate was shown; None for a Unix user on the server's machine,
@@ -50,6 +52,7 @@ class StoreDesk(StoreAuthorityDesk):
         self,
         store: Store,
         *,
+        campaigns: CampaignService,
         authority: Callable[[bool], Authority],
         broker: Broker,
         rollover: RolloverService,
@@ -58,18 +61,21 @@ class StoreDesk(StoreAuthorityDesk):
         now: Callable[[], datetime],
         started_at: datetime | None = None,
     ) -> None:
-        super().__init__(rollover, by=by, role=role)
         self._store = store
         self._authority = authority
         self._broker = broker
+        self._by = by
+        self._role = role
         self._now = now
         self._started_at = started_at
+        self.authorities = StoreAuthorityDesk(rollover, by=by, role=role)
+        self.campaigns = StoreCampaignDesk(campaigns, store, authority=authority, by=by, role=role, now=now)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
-        now, saved = self._now(), seen.group_query(self._store, query.group)
-        filters = [seen.device_filter(each, self._authority, now) for each in (query, saved) if each is not None]
-        found = self._store.select_devices(filters, after=after, limit=limit + 1)
+        now = self._now()
+        selector = seen.selector(query, self._store, self._authority, now)
+        found = self._store.select_devices(selector, after=after, limit=limit + 1)
         shown = seen.devices_seen(self._store, self._authority, found[:limit], now)
         return views.DevicePage(items=tuple(shown), next=found[limit - 1].device_id if len(found) > limit else None)
 
@@ -77,39 +83,39 @@ class StoreDesk(StoreAuthorityDesk):
         return seen.device_detail(self._store, self._authority, device_id, self._now())
 
     def change_tags(self, device_id: str, change: bodies.TagChange) -> views.Tags:
-        self._require_role(STEERING, "tagging devices")
+        self._require(STEERING, "tagging devices")
         tags = self._store.change_tags(device_id, add=change.add, remove=change.remove)
         return views.Tags(device_id=device_id, tags=tags)
 
     def quarantine_device(self, device_id: str, quarantine: bodies.Quarantine) -> views.Standing:
-        self._require_role(STEERING, "quarantining devices")
+        self._require(STEERING, "quarantining devices")
         device = self._store.quarantine_device(device_id, at=self._now(), by=self._by, note=quarantine.note)
         return self._standing(device, 0, self._broker.cut_off((), [device_id]))
 
     def restore_device(self, device_id: str) -> views.Standing:
-        self._require_role(STEERING, "restoring devices")
+        self._require(STEERING, "restoring devices")
         device = self._store.restore_device(device_id, at=self._now(), by=self._by)
         return self._standing(device, 0, self._broker.let_back(device_id))
 
     def revoke_device(self, device_id: str, revocation: bodies.DeviceRevocation) -> views.Standing:
-        self._require_role(STEERING, "revoking devices")
+        self._require(STEERING, "revoking devices")
         reason = RevocationReason(revocation.reason.value)
         revoked = self._store.revoke_device(device_id, reason=reason, at=self._now(), by=self._by, note=revocation.note)
         return self._withdrawn(device_id, revoked)
 
     def retire_device(self, device_id: str, retirement: bodies.Retirement) -> views.Standing:
-        self._require_role(STEERING, "retiring devices")
+        self._require(STEERING, "retiring devices")
         reason = RevocationReason(retirement.reason.value)
         revoked = self._store.retire_device(device_id, reason=reason, at=self._now(), by=self._by, note=retirement.note)
         return self._withdrawn(device_id, revoked)
 
     def readmit_device(self, device_id: str) -> views.Standing:
-        self._require_role(STEERING, "readmitting devices")
+        self._require(STEERING, "readmitting devices")
         device = self._store.readmit_device(device_id, at=self._now(), by=self._by)
         return self._standing(device, 0, self._broker.let_back(device_id))
 
     def ask_swap(self, device_id: str, request: bodies.SwapRequest) -> views.SwapView:
-        self._require_role(STEERING, "board swaps")
+        self._require(STEERING, "board swaps")
         swap = BoardSwap(
             device_id=device_id,
             new_ek_sha256=request.new_ek_sha256,
@@ -120,7 +126,7 @@ class StoreDesk(StoreAuthorityDesk):
         return views.SwapView.model_validate(swap)
 
     def approve_swap(self, device_id: str, approval: bodies.SwapApproval) -> views.SwapApproved:
-        self._require_role(STEERING, "board swaps")
+        self._require(STEERING, "board swaps")
         at = self._now()
         approved = self._store.approve_swap(
             device_id, new_ek_sha256=approval.new_ek_sha256 or "", by=self._by, at=at, expires_at=at + SWAP_WINDOW
@@ -130,7 +136,7 @@ class StoreDesk(StoreAuthorityDesk):
         return views.SwapApproved(swap=views.SwapView.model_validate(approved), cut=cut)
 
     def deny(self, denial: bodies.Denial) -> views.Cut:
-        self._require_role(STEERING, "denying devices")
+        self._require(STEERING, "denying devices")
         if denial.device_id:
             self._store.get_device(denial.device_id)
         met = self._store.deny(
@@ -163,7 +169,7 @@ class StoreDesk(StoreAuthorityDesk):
         allowed, what = (STEERING, "revoking devices' certificates") if found.device_id else (
             VOUCHING, "revoking the infrastructure's certificates"
         )  # fmt: skip
-        self._require_role(allowed, what)
+        self._require(allowed, what)
         record = self._store.revoke_certificate(found.sha256, reason=revocation.reason, at=self._now(), by=self._by)
         broker = self._broker.cut_off([record])
         return views.CertificateCut(
@@ -175,7 +181,7 @@ class StoreDesk(StoreAuthorityDesk):
         return lists.models(self._store, after, limit)
 
     def add_model(self, model: bodies.NewModel) -> views.ModelView:
-        self._require_role(STEERING, "adding models")
+        self._require(STEERING, "adding models")
         self._store.add_model(
             DeviceModel(
                 name=model.name,
@@ -192,7 +198,7 @@ class StoreDesk(StoreAuthorityDesk):
         return lists.manifest(self._store, after, limit)
 
     def import_manifest(self, manifest: bodies.NewManifest) -> views.Imported:
-        self._require_role(ADMITTING, "importing manifests")
+        self._require(ADMITTING, "importing manifests")
         at = self._now()
         entries = [
             ManifestEntry(
@@ -213,7 +219,7 @@ class StoreDesk(StoreAuthorityDesk):
         return lists.batches(self._store, after, limit)
 
     def open_batch(self, batch: bodies.NewBatch) -> views.BatchView:
-        self._require_role(ADMITTING, "opening batches")
+        self._require(ADMITTING, "opening batches")
         at = self._now()
         opened = Batch(
             name=batch.name,
@@ -228,7 +234,7 @@ class StoreDesk(StoreAuthorityDesk):
         return views.BatchView.model_validate(self._store.get_batch(batch.name))
 
     def close_batch(self, name: str) -> views.BatchView:
-        self._require_role(ADMITTING, "closing batches")
+        self._require(ADMITTING, "closing batches")
         return views.BatchView.model_validate(self._store.close_batch(name, at=self._now(), by=self._by))
 
     def refusals(self, query: queries.RefusalQuery, *, after: str = "", limit: int = 100) -> views.RefusalPage:
@@ -245,11 +251,11 @@ class StoreDesk(StoreAuthorityDesk):
         )
 
     def add_operator(self, operator: bodies.NewOperator) -> views.IssuedOperator:
-        self._require_role(VOUCHING, "making operators")
+        self._require(VOUCHING, "making operators")
         return operators.certify(self._authority(True), self._store, operator, by=self._by, now=self._now())
 
     def revoke_operator(self, name: str, revocation: bodies.Revocation) -> views.OperatorCut:
-        self._require_role(VOUCHING, "revoking operators")
+        self._require(VOUCHING, "revoking operators")
         return operators.revoke(self._store, name, reason=revocation.reason, by=self._by, now=self._now())
 
     # -- groups
@@ -260,20 +266,20 @@ class StoreDesk(StoreAuthorityDesk):
         return lists.group_view(self._store.get_group(name))
 
     def save_group(self, group: bodies.NewGroup) -> views.GroupView:
-        self._require_role(STEERING, "saving groups")
+        self._require(STEERING, "saving groups")
         seen.device_filter(group.query, self._authority, self._now())  # that it can be asked at all
         query = group.query.model_dump_json(exclude_defaults=True)
         self._store.save_group(Group(group.name, query, self._by, self._now()))
         return lists.group_view(self._store.get_group(group.name))
 
     def remove_group(self, name: str) -> None:
-        self._require_role(STEERING, "removing groups")
+        self._require(STEERING, "removing groups")
         self._store.remove_group(name)
 
     def status(self) -> views.StatusView:
         return status_of(self._store, now=self._now(), started_at=self._started_at)
 
-    def _require_role(self, allowed: frozenset[Role], what: str) -> None:
+    def _require(self, allowed: frozenset[Role], what: str) -> None:
         require(self._role, allowed, what)
 
     def _withdrawn(self, device_id: str, revoked: Sequence[CertificateRecord]) -> views.Standing:
