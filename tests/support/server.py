@@ -164,6 +164,11 @@ class Installation:
             lines += f'{profile}_certificate = "{at}.pem"\n{profile}_key = "{at}.key"\n'
         return lines
 
+    def deny_lines(self, deny_file: Path) -> str:
+        """More lines of [broker], for a server on the broker's machine: it writes what the gate there goes by."""
+        signer, key = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list").write(self.folder, "deny-list")
+        return f'deny_file = "{deny_file}"\ndeny_certificate = "{signer}"\ndeny_key = "{key}"\n'
+
     # -- the server
 
     def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:
@@ -263,6 +268,14 @@ class Server:
         while "event=serving" not in self.log:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
+            time.sleep(0.02)
+
+    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 60) -> None:
+        """Return when `text` stands in its log `count` times."""
+        until = time.monotonic() + timeout_s
+        while self.log.count(text) < count:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < until, f"no {text!r} x {count} in:\n{self.log}"
             time.sleep(0.02)
 
     @contextmanager
