@@ -24,10 +24,11 @@ from birthmark_server.ca.path import verify_policy
 from birthmark_server.ca.root_ceremony import root_revoke
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from support.leaves import leaf_of
-from support.mosquitto import free_port, running_broker
+from support.mosquitto import running_broker
 from support.mqtt_client import Client
 from support.openssl import verify
 from support.pki import PASSPHRASE, TRUST_DOMAIN, Leaf, Pki
+from support.ports import free_port
 from support.tls_door import context_of, knock
 from support.two_roots import NEW, TwoRoots, make_two_roots
 

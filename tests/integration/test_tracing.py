@@ -237,7 +237,7 @@ def test_a_collector_that_is_down_holds_up_neither_requests_nor_the_end(tmp_path
         with site.start(extra=nobody.settings) as server:
             began = time.monotonic()
             server.enroll(site.listed_device())
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
             ends = time.monotonic()
         assert time.monotonic() - ends < 15
 

@@ -329,6 +329,7 @@ def test_when_many_are_under_way_the_rest_is_told_later_with_a_spread(core: Core
         signer=None,
         policy=RotationPolicy(most_under_way=core.services.jobs.count_under_way(at=core.clock()) + 1),
         refusals=core.services.rotation._refusals,
+        trust=core.services.trust,
         random=core.services.rotation._random,
     )
     devices = [device(core) for _ in range(6)]

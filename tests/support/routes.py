@@ -12,6 +12,7 @@ from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import TimeSigner, time_routes
+from birthmark_server.web.trust import trust_routes
 
 
 def epoch() -> datetime:
@@ -31,6 +32,7 @@ def every_route() -> list[Route]:
         ),
         *status_routes(troubles=tuple),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
+        *trust_routes(bytes),
         *time_routes(TimeSigner((b"",), sentinel.key), now=epoch),
         metrics_route(Meters(), FleetGauges(sentinel.store, live=None, now=epoch)),
     ]

@@ -164,6 +164,11 @@ class Installation:
             lines += f'{profile}_certificate = "{at}.pem"\n{profile}_key = "{at}.key"\n'
         return lines
 
+    def deny_lines(self, deny_file: Path) -> str:
+        """More lines of [broker], for a server on the broker's machine: it writes what the gate there goes by."""
+        signer, key = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list").write(self.folder, "deny-list")
+        return f'deny_file = "{deny_file}"\ndeny_certificate = "{signer}"\ndeny_key = "{key}"\n'
+
     # -- the server
 
     def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
+from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
 from birthmark_server.rotation.round import Round
@@ -42,8 +43,10 @@ class Engine:
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
+        at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
     ) -> None:
-        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round.
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connections to the brokers.
 
         Raise Misconfigured if the broker's settings can't be used.
         """
@@ -51,6 +54,7 @@ class Engine:
         self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (
             *work,
+            *at_broker(self.control),
             Round(
                 store=store,
                 jobs=jobs,
