@@ -19,8 +19,9 @@ from typing import Final
 
 from benchmark import fleet, load
 from benchmark.server_cost import AT_ONCE, WARM_UP
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
-from support.server import Installation, free_port
+from support.server import Installation
 
 RENEWALS: Final = 400
 _SERVERS: Final = (1, 3)

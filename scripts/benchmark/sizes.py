@@ -1,4 +1,4 @@
-"""What a device leaves behind: bytes in the database, in the journal and in a CRL.
+"""What a device leaves behind: bytes in the database, in the journal, in a CRL and in the gate's deny file.
 
 One real device enrolls and fetches its first operational certificate; what is on record of it is then copied, with
 keys of its own, for DEVICES more, and so are its renewals and its campaigns' jobs. What an empty database takes is not
@@ -11,6 +11,7 @@ import hashlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from sqlalchemy import Connection, Table, insert, select, text
 from sqlalchemy.engine import make_url
 
 from benchmark import fleet
+from birthmark_server.broker.denyfile import Denials, DenyFile
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.jobs import NewJob
@@ -40,6 +42,7 @@ _PAGE: Final = 2_000
 _OF_A_DEVICE: Final[tuple[type[Row], ...]] = (Manifest, Devices, EndorsementKeys, Certificates, EvidenceRows)
 """What stays on record, parents first. Challenges and stored answers are gone within a day."""
 _CRL_ENTRIES: Final = 10_000
+DENIED: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,15 @@ class Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """journal: of a device, as Bytes.device. crl_entry: of each certificate that is revoked and has not expired."""
+    """journal_device: as Bytes.device. crl_entry: of each certificate that is revoked and has not expired; deny_line:
+    of the same one in the gate's deny file. deny_add_cpu_s: what one more costs in a file of DENIED of them."""
 
     sqlite: Bytes
     postgresql: Bytes
     journal_device: float
     crl_entry: float
+    deny_line: float
+    deny_add_cpu_s: float
 
 
 def measure_sizes(devices: int = DEVICES) -> Sizes:
@@ -75,7 +81,7 @@ def measure_sizes(devices: int = DEVICES) -> Sizes:
             return path.stat().st_size
 
         sqlite = _grow(site, back_end, devices, file_bytes)
-        journal, entry = _journal_bytes(site), _crl_bytes(site)
+        journal, entry, denied = _journal_bytes(site), _crl_bytes(site), _denied(site)
     with postgres_server() as cluster, fresh_database(cluster) as url, _installation(url) as site:
         server = PostgresqlBackEnd(make_url(url))
 
@@ -84,7 +90,7 @@ def measure_sizes(devices: int = DEVICES) -> Sizes:
                 return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
 
         postgresql = _grow(site, server, devices, database_bytes)
-    return Sizes(sqlite, postgresql, journal, entry)
+    return Sizes(sqlite, postgresql, journal, entry, *denied)
 
 
 @contextmanager
@@ -173,6 +179,16 @@ def _crl_bytes(site: Installation) -> float:
         return len(build_crl(issuer, revoked, number=1, now=at, next_update=at + timedelta(days=7)))
 
     return (length(2 * _CRL_ENTRIES) - length(_CRL_ENTRIES)) / _CRL_ENTRIES
+
+
+def _denied(site: Installation) -> tuple[float, float]:
+    """Return the bytes of a line, and the CPU seconds that one more takes."""
+    deny = DenyFile(site.folder / "deny", signer=site.pki.deny_signer())
+    serials = {f"5{_digest(f'{number}')[:31]}" for number in range(DENIED)}
+    deny.replace(lambda: Denials(devices=set(), serials=serials))
+    size, began = deny.path.stat().st_size, time.process_time()
+    deny.add(serials={"7" * 32})
+    return size / DENIED, time.process_time() - began
 
 
 if __name__ == "__main__":

@@ -17,18 +17,21 @@ import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
+from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.cut_off import Messenger, Teller
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
 from birthmark_server.presence import assignment_of
 from birthmark_server.roles import Role
+from birthmark_server.rollover.brokers import BrokerTrust
+from birthmark_server.rollover.record import POLL as FOLLOW
+from birthmark_server.rollover.trust import TrustPush
 from birthmark_server.rotation.campaigning import CampaignService
-from birthmark_server.rotation.engine import Engine
+from birthmark_server.rotation.engine import Engine, Work
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
 from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
@@ -48,6 +51,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import REFRESH, CrlGauges, FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
+from birthmark_server.web.trust import trust_routes
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.app")
@@ -70,22 +74,23 @@ def routes_of(
             campaigns=campaigns,
             authority=lambda _keys: authority,
             broker=Messenger(settings, services.store, authority=lambda: authority, now=now, teller=teller),
+            rollover=services.rollover,
             by=by,
             role=role,
             now=now,
             started_at=started_at,
         )
 
-    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(
             services.renewal,
-            ca_certificates=cas,
+            ca_certificates=lambda: authority.in_force.ca_certificates,
             csrattrs=csr_attributes(),
             broker_of=assignment_of(settings.broker).endpoint,
         ),
         *status_routes(troubles=services.crls.stale),
+        *trust_routes(lambda: services.trust.current.jws if services.trust.current else None),
         *operator_routes(open_desk, services.store, now=now),
     ]
 
@@ -107,7 +112,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             doors = Doors(
                 settings,
                 store=services.store,
-                issuers=services.authority.issuers,
+                authority=services.authority,
                 workers=workers,
                 meters=services.meters,
                 now=utc_now,
@@ -132,6 +137,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
                 _repeat("gauges", REFRESH, gauges.refresh),
                 _repeat("campaign gauges", CAMPAIGN_REFRESH, campaigns.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
+                _repeat("authorities", FOLLOW, services.record.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ]
             if brokers is not None:
@@ -166,15 +172,28 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 
 def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO_TRACE) -> Engine:
+    def at_broker(control: ShardedControl) -> list[Work]:
+        return [
+            BrokerTrust(
+                store=services.authorities,
+                bundle=lambda: services.trust.bundle,
+                control=control,
+                gives=bool(settings.broker.deny_file),
+                now=utc_now,
+            ),
+            TrustPush(store=services.authorities, book=services.trust, publisher=control, broker=control, now=utc_now),
+        ]
+
     return Engine(
         broker=settings.broker,
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=services.authority.anchors_pem(),
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,
         threads=settings.server.workers,
         now=utc_now,
         work=[CampaignRunner(campaigns=services.campaigns, now=utc_now, tracer=tracer)],
+        at_broker=at_broker,
     )
 
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from birthmark_server.errors import Refused
+from birthmark_server.errors import Busy, Refused
 from birthmark_server.fleet import Selector
 from birthmark_server.jobs import JobState
 
@@ -25,6 +25,12 @@ class NotNow(Refused):
     """The campaign is in no state for that."""
 
     code = "not-now"
+
+
+class TooManyPlans(Busy):
+    """As many campaigns are being thought through as this server does at the same time."""
+
+    code = "too-many-plans"
 
 
 class CampaignState(StrEnum):

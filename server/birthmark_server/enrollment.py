@@ -16,8 +16,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from birthmark_server.admission import AdmissionStore, admit, require_proven
 from birthmark_server.attestation.ek import shown_ek_hashes, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
@@ -137,7 +135,6 @@ class EnrollmentService:
         self._refusals = refusals
         self._now = now
         self._random = random
-        self._anchor = authority.root.public_bytes(Encoding.DER)
         self._models: dict[str, DeviceModel] = {}
 
     def begin(self, body: bytes, caller: Caller) -> bytes:
@@ -237,7 +234,7 @@ class EnrollmentService:
                 model=self._model(pending.model),
                 roots=self._roots,
                 listed_ek=frozenset({pending.ek_sha256} if pending.assurance is Assurance.LISTED_KEY else ()),
-                anchor_sha256=self._authority.anchor_sha256,
+                anchors_sha256=[root.anchor_sha256 for root in self._authority.in_force.roots],
                 now=now,
             )
         require_legal(state, Event.PROVEN)
@@ -342,8 +339,8 @@ class EnrollmentService:
         policy, broker = self._policy, self._policy.broker_of(device_id)
         return EnrollResult(
             device_id=device_id,
-            chain=(idevid.der, *self._authority.chain_for(self._issuer(idevid))),
-            anchors=(self._anchor,),
+            chain=(idevid.der, *self._authority.ways_to(self._issuer(idevid))),
+            anchors=tuple(root.der for root in self._authority.in_force.roots),
             trust_domain=self._authority.namespace.trust_domain,
             est_url=policy.public_url + BASE_PATH,
             broker_host=broker.host,

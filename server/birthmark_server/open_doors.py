@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from birthmark_server.ca import passphrase
-from birthmark_server.ca.issuer import Issuer
+from birthmark_server.ca.authority import Authority
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.settings import Settings
@@ -52,7 +52,7 @@ class Addresses:
 class Doors:
     """Opens them, one after the other. Must be used on the running loop.
 
-    stack: closes what is opened. issuers: the CAs whose certificates clients may show.
+    stack: closes what is opened. authority: whose certificates clients may show.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Doors:
         settings: Settings,
         *,
         store: DoorStore,
-        issuers: Sequence[Issuer],
+        authority: Authority,
         workers: Workers,
         meters: Meters,
         now: Callable[[], datetime],
@@ -69,7 +69,7 @@ class Doors:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._issuers = issuers
+        self._authority = authority
         self._workers = workers
         self._meters = meters
         self._now = now
@@ -109,7 +109,7 @@ class Doors:
         return HttpShell(
             router=Router(routes),
             store=self._store,
-            issuers=frozenset(issuer.sha256 for issuer in self._issuers),
+            issuers=lambda: self._authority.in_force.by_sha256,
             limits=self._settings.limits,
             workers=self._workers,
             meters=self._meters,
@@ -119,16 +119,17 @@ class Doors:
 
     def _open_https(self, shell: HttpShell, key_passphrase: bytes | None) -> list[socket.socket]:
         server, limits = self._settings.server, self._settings.limits
-        contexts = FreshContexts(
-            partial(
-                server_context,
+
+        def context() -> ssl.SSLContext:
+            return server_context(
                 certificate=Path(server.certificate),
                 key=Path(server.key),
                 key_passphrase=key_passphrase,
-                issuers=[issuer.certificate for issuer in self._issuers],
+                issuers=[issuer.certificate for issuer in self._authority.in_force.issuers],
                 min_version=ssl.TLSVersion.TLSv1_2 if server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
             )
-        )
+
+        contexts = FreshContexts(context, believed=lambda: self._authority.in_force)
         sockets, over_tls = listening_sockets(server.listen), shell.listener(OVER_TLS)
         door = TlsServer(
             sockets,

@@ -245,6 +245,17 @@ class RotationSettings(Section):
     )
 
 
+class RolloverSettings(Section):
+    """How a CA is replaced (docs/rollover.md)."""
+
+    seen_within_s: int = Field(
+        30 * DAY_S,
+        ge=60,
+        description="A device that was seen within this time must know a new root before that one is used. Others are "
+        "shown the way when they wake.",
+    )
+
+
 class CrlSettings(Section):
     """Certificate revocation lists over plain HTTP, where every verifier looks for them."""
 
@@ -344,6 +355,7 @@ class Settings(Section):
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
     rotation: RotationSettings = RotationSettings.model_validate({})
+    rollover: RolloverSettings = RolloverSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
     ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})

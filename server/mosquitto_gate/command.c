@@ -66,6 +66,7 @@ static bool read_arguments(struct word first, struct word second, struct command
     case COMMAND_LIST:
         return read_cursor(first, &out->cursor) && second.length == 0;
     case COMMAND_STATS:
+    case COMMAND_ISSUERS:
         return first.length == 0 && second.length == 0;
     case COMMAND_KICK:
         return read_id(first, out->id) && second.length == 0;
@@ -81,8 +82,8 @@ static const struct {
     const char *name;
     enum command_verb verb;
 } verbs[] = {
-    {"list", COMMAND_LIST},     {"stats", COMMAND_STATS}, {"kick", COMMAND_KICK},
-    {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
+    {"list", COMMAND_LIST}, {"stats", COMMAND_STATS},   {"issuers", COMMAND_ISSUERS},
+    {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
 };
 
 enum command_status command_parse(const char *payload, size_t length, struct command *out)

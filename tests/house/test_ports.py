@@ -46,8 +46,8 @@ def another() -> Iterator[list[int]]:
 
 
 def test_no_two_processes_get_the_same_port_forked_or_not() -> None:
+    mine = some(30)
     with another() as one, another() as two:
-        mine = some(30)
         assert len({*mine, *one}) == len({*mine, *two}) == 90
         assert len({*one[:30], *two}) == 90  # what the first one's child had, which is dead, may be the second one's
 

@@ -94,6 +94,8 @@ def test_a_viewer_plans_and_nothing_is_kept(server: Server, people: dict[Role, L
         ({"expiring_before": "2099-01-01"}, [0, 1, 2]),
         ({"issued_by": "fleet"}, [0, 1, 2]),
         ({"never_rotated": True}, [0, 1]),
+        ({"next_action": "renewal"}, [0, 1, 2]),
+        ({"next_action": "renewal", "tag": ["blue"]}, [1]),
         ({"last_seen_before": "2099-01-01T00:00:00Z"}, [0, 1, 2]),
     ],
 )

@@ -7,15 +7,18 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from birthmark_server.campaigns import CampaignEvent
 from birthmark_server.roles import PROFILE_OF, Role
+from birthmark_server.store.sql.store import SqlStore
 from integration.afar import Run, add_context, person, told
 from integration.conftest import LIMITS
 from support.ports import free_port
-from support.server import Installation, Server
+from support.server import Installation, Server, now
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,34 @@ def lose_the_first_answer(listening: socket.socket, port: int) -> None:
                     if ready:
                         continue
                 break
+
+
+def test_a_watch_waits_for_a_server_that_is_started_anew(run: Run, site: Installation, tmp_path: Path) -> None:
+    port, leaf = free_port(), person(site.infra(PROFILE_OF[Role.OPERATOR], "patient"), tmp_path)
+    add_context(run, site, "restarted", leaf, port)
+    first, second, away = ExitStack(), ExitStack(), threading.Event()
+    first.enter_context(site.start(port=port, extra=LIMITS))
+
+    def start_anew() -> None:
+        time.sleep(1.5)
+        first.close()
+        away.set()
+        time.sleep(1)
+        second.enter_context(site.start(port=port, extra=LIMITS))
+        assert isinstance(site.store, SqlStore)
+        site.store.campaigns.happen("long", CampaignEvent.ABORTED, by="alice", at=now(), reason="enough")
+
+    assert run("--context", "restarted", "campaign", "start", "long", "--device", "dev-sn-1").status == 0
+    thread = threading.Thread(target=start_anew)
+    thread.start()
+    try:
+        watched = run("--context", "restarted", "campaign", "watch", "long", "--json")
+    finally:
+        thread.join(60)
+        second.close()
+    assert watched.status == 0, watched.err
+    assert away.is_set()
+    assert [json.loads(line)["state"] for line in watched.out.splitlines()] == ["running", "aborted"]
 
 
 def test_another_installations_server_is_not_believed(run: Run, site: Installation, tmp_path: Path) -> None:

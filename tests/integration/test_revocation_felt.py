@@ -34,7 +34,7 @@ def broker(site: Installation) -> Iterator[Broker]:
         site.folder / "mosquitto",
         certificate=chain,
         key=key,
-        roots=[authority.root],
+        roots=[authority.root.certificate],
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=authority.namespace.trust_domain,

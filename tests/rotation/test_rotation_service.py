@@ -329,6 +329,7 @@ def test_when_many_are_under_way_the_rest_is_told_later_with_a_spread(core: Core
         signer=None,
         policy=RotationPolicy(most_under_way=core.services.jobs.count_under_way(at=core.clock()) + 1),
         refusals=core.services.rotation._refusals,
+        trust=core.services.trust,
         random=core.services.rotation._random,
     )
     devices = [device(core) for _ in range(6)]
@@ -374,7 +375,7 @@ def test_a_command_is_sent_again_with_pauses_that_grow_and_is_the_same_command(c
         if a_round(core, broker).run():
             sent.append(core.clock())
         core.clock.forward(seconds=5)
-    assert [(b - a).seconds for a, b in itertools.pairwise(sent)] == [15, 60, 240, 960]
+    assert [(b - a).seconds for a, b in itertools.pairwise(sent)] == [20, 80, 320, 1280]
     assert len({of.read_command(payload) for _, payload in broker.carried}) == 1
 
 

@@ -202,6 +202,17 @@ class CampaignContract:
         store.campaigns.step(partial(always, Decision(open_next=True)), at=NOW)
         assert store.campaigns.counts("c") == (Count(queued=1), Count(queued=2))
 
+    def test_who_comes_to_match_all_filters_later_joins(self, store: SqlStore) -> None:
+        new = campaign(selector=(DeviceFilter(tags=("plant-7",)), DeviceFilter(never_rotated=True)))
+        for number in range(1, 5):
+            issue(store, bear(store, number), "first", NOW)
+        store.campaigns.add_campaign(new, [["dev-000001"], []])
+        for number in (2, 3):
+            store.change_tags(f"dev-00000{number}", add=["plant-7"], remove=[])
+        issue(store, store.get_device("dev-000003"), "second", NOW)
+        store.campaigns.step(partial(always, Decision(open_next=True)), at=NOW + MINUTE)
+        assert [one.device_id for one in store.campaigns.members("c")] == ["dev-000001", "dev-000002"]
+
     def test_no_two_servers_take_the_same_step(self, world: World, store: SqlStore) -> None:
         for number in range(12):
             bear(store, number)

@@ -164,6 +164,11 @@ class Installation:
             lines += f'{profile}_certificate = "{at}.pem"\n{profile}_key = "{at}.key"\n'
         return lines
 
+    def deny_lines(self, deny_file: Path) -> str:
+        """More lines of [broker], for a server on the broker's machine: it writes what the gate there goes by."""
+        signer, key = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list").write(self.folder, "deny-list")
+        return f'deny_file = "{deny_file}"\ndeny_certificate = "{signer}"\ndeny_key = "{key}"\n'
+
     # -- the server
 
     def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:
@@ -298,7 +303,7 @@ class Server:
     @property
     def anchor_sha256(self) -> bytes:
         """SHA-256 of the root certificate."""
-        return self.site.pki.authority.anchor_sha256
+        return self.site.pki.authority.root.anchor_sha256
 
     def first_ldevid(self, tpm: SoftwareTpm, idevid: Identity, device_id: str) -> Identity:
         """EST simpleenroll; return the LDevID."""

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from prometheus_client.registry import Collector
 
-from birthmark_server.campaigns import Campaign, CampaignState, Count, Selector, Strategy
+from birthmark_server.campaigns import Campaign, CampaignState, Count, Strategy
 from birthmark_server.meters import Meters
 from birthmark_server.web.campaign_metrics import OUTCOMES, SHOWN, CampaignGauges
 from support.scraped import NOW, Clock, scraped
@@ -28,7 +28,7 @@ class Record:
 
 def campaign(name: str, state: CampaignState, *, hours_ago: int = 0) -> Campaign:
     at = NOW - timedelta(hours=hours_ago)
-    made = Campaign(name, state, Selector(), Strategy(), "alice", at)
+    made = Campaign(name, state, (), Strategy(), "alice", at)
     return made if state in (CampaignState.RUNNING, CampaignState.PAUSED) else replace(made, ended_at=at)
 
 

@@ -5,6 +5,7 @@ The servers do the work: a command plans, starts, steers or looks, here or from 
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import typer
@@ -23,6 +24,7 @@ from birthmark_server.cli.campaign_pictures import (
 )
 from birthmark_server.cli.campaign_steering import HELP, Name, steering_command
 from birthmark_server.cli.device_options import WhichOfGroup
+from birthmark_server.cli.https import ServerUnreachable
 from birthmark_server.cli.option_groups import grouped
 from birthmark_server.cli.output import Json, Limit, heading, parts, plain, print_json, say, show
 from birthmark_server.cli.workplace import OperatorFile, workplace
@@ -39,6 +41,8 @@ from birthmark_server.web.api.desk import Desk
 app = typer.Typer(no_args_is_help=True, help="Campaigns: rotate many devices' certificates, in stages.")
 
 _LOOK_S: Final = 0.5
+_PATIENCE_S: Final = 60
+_NO_ANSWER: Final = "no answer from the server; trying again"
 
 
 @app.command()
@@ -81,37 +85,49 @@ def start(
 
 @app.command()
 def watch(context: typer.Context, name: Name, as_json: Json = False) -> None:
-    """Draw a campaign live until it has ended. --json: one line for each change.
+    """Draw a campaign live until it has ended. --json: one line for each change. A server that is away for less than a
+    minute is waited for.
 
     Example:  birthmark campaign watch winter
     """
     with workplace(context).desk() as desk:
+        looks = _looks(desk, name)
         if as_json:
-            _watch_lines(desk, name)
+            _watch_lines(looks)
             return
         console = Console(highlight=False)
-        seen = _look(desk, name)
+        seen = desk.campaigns.campaign(name).campaign
         with Live(picture(seen, width=console.width), console=console, refresh_per_second=4) as live:
-            while seen.state in OPEN:
-                time.sleep(_LOOK_S)
-                seen = _look(desk, name)
-                live.update(picture(seen, width=console.width))
+            for look in looks:
+                live.update(picture(look or seen, width=console.width, note="" if look else _NO_ANSWER))
+                seen = look or seen
 
 
-def _look(desk: Desk, name: str) -> CampaignView:
-    return desk.campaigns.campaign(name).campaign
-
-
-def _watch_lines(desk: Desk, name: str) -> None:
-    before = None
+def _looks(desk: Desk, name: str) -> Iterator[CampaignView | None]:
+    """Yield a campaign as it stands, again and again until it has ended; None while the server can't be reached, which
+    ends the watch after a minute. The first look is never None."""
+    answered = time.monotonic()
+    look: CampaignView | None = desk.campaigns.campaign(name).campaign
     while True:
-        seen = _look(desk, name)
-        if seen != before:
-            typer.echo(json.dumps(plain(seen)))
-            before = seen
-        if seen.state not in OPEN:
+        yield look
+        if look is not None and look.state not in OPEN:
             return
         time.sleep(_LOOK_S)
+        try:
+            look = desk.campaigns.campaign(name).campaign
+            answered = time.monotonic()
+        except ServerUnreachable:
+            if time.monotonic() - answered > _PATIENCE_S:
+                raise
+            look = None
+
+
+def _watch_lines(looks: Iterator[CampaignView | None]) -> None:
+    before = None
+    for look in looks:
+        if look is not None and look != before:
+            typer.echo(json.dumps(plain(look)))
+            before = look
 
 
 @app.command("list")

@@ -45,8 +45,11 @@ MEMBERS: Final = (
 )
 
 
-def picture(campaign: CampaignView, *, width: int) -> Table:
-    """Draw a campaign: a line for each stage. No number is cut: the bars give way where `width` cells are few."""
+def picture(campaign: CampaignView, *, width: int, note: str = "") -> Table:
+    """Draw a campaign: a line for each stage. No number is cut: the bars give way where `width` cells are few.
+
+    note: what stands below it, in place of why the campaign stands where it stands.
+    """
     states = [state.value for state in DeviceState]
     cells = [[str(getattr(count, state)) for state in states] for count in campaign.stages]
     numbers = sum(max(len(state), *(len(row[place]) for row in cells)) + 1 for place, state in enumerate(states))
@@ -54,7 +57,7 @@ def picture(campaign: CampaignView, *, width: int) -> Table:
     bar = max(1, min(_BAR, width - numbers - max(map(len, ["stage", *stages])) - 2))
     table = Table(
         title=f"{campaign.campaign_id}: [{_STYLES[campaign.state]}]{campaign.state.value}[/]",
-        caption=campaign.reason or None,
+        caption=note or campaign.reason or None,
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -83,7 +86,7 @@ def show_selection(selection: Sequence[FilterView]) -> None:
     """Print what a campaign's devices matched."""
     heading("which devices")
     asked = [value for one in selection for value in one if value[1] not in ((), "", None, False)]
-    show_fields(((name.replace("_", " "), value) for name, value in asked) if asked else [("all", "")])
+    show_fields((name.replace("_", " "), value) for name, value in asked or [("all", True)])
 
 
 def show_happenings(happenings: Sequence[HappeningView]) -> None:

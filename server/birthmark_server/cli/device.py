@@ -28,8 +28,8 @@ from birthmark_server.cli.output import (
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import DeviceState, Evidence
+from birthmark_server.fleet import NextAction
 from birthmark_server.web.api.bodies import Denial, TagChange
-from birthmark_server.web.api.health import NextAction
 from birthmark_server.web.api.views import (
     CertificateView,
     DenialView,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from birthmark_server.domain import DeviceState
+from birthmark_server.fleet import NextAction
 from birthmark_server.web.api.queries import DeviceQuery, Selection
 
 
@@ -29,6 +30,9 @@ class Which:
         str, typer.Option(metavar="2d", help="Only those not seen since then: a span back, a date, a time.")
     ] = ""
     never_rotated: Annotated[bool, typer.Option("--never-rotated", help="Only those still on their first.")] = False
+    next_action: Annotated[
+        NextAction | None, typer.Option("--next", help="Only those for which this comes next, as renewal-due.")
+    ] = None
 
     def selection(self) -> Selection:
         """Return what a group saves."""
@@ -42,6 +46,7 @@ class Which:
             expiring_before=self.expiring_before or None,
             last_seen_before=self.last_seen_before or None,
             never_rotated=self.never_rotated,
+            next_action=self.next_action,
         )
 
 

@@ -8,7 +8,7 @@ class RemoteCampaigns(RemoteRequests):
     """See web.api.campaigns.desk.CampaignDesk, where each method's contract is."""
 
     def plan(self, plan: bodies.CampaignPlan) -> views.PlanView:
-        return self._post("/v1/campaign-plans", views.PlanView, plan)
+        return self._think("/v1/campaign-plans", views.PlanView, plan)
 
     def start(self, campaign: bodies.NewCampaign) -> views.CampaignView:
         return self._create("/v1/campaigns", views.CampaignView, campaign)

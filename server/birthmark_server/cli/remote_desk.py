@@ -1,6 +1,7 @@
 """The desk from afar: each method is one request to the server's routes (web/api/routes.py)."""
 
 from birthmark_server.cli.https import OperatorConnection
+from birthmark_server.cli.remote_authorities import RemoteAuthorities
 from birthmark_server.cli.remote_campaigns import RemoteCampaigns
 from birthmark_server.cli.remote_requests import RemoteRequests, segment
 from birthmark_server.web.api import bodies, queries, views
@@ -12,6 +13,7 @@ class RemoteDesk(RemoteRequests):
     def __init__(self, connection: OperatorConnection) -> None:
         super().__init__(connection)
         self.campaigns = RemoteCampaigns(connection)
+        self.authorities = RemoteAuthorities(connection)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:

@@ -32,6 +32,10 @@ class RemoteRequests:
     def _post(self, path: str, answer: type[M], body: BaseModel | None = None) -> M:
         return _read(answer, self._connection.ask("POST", path, _written(body)))
 
+    def _think(self, path: str, answer: type[M], body: BaseModel) -> M:
+        """A POST that changes nothing."""
+        return _read(answer, self._connection.ask("POST", path, _written(body), reads=True))
+
     def _create(self, path: str, answer: type[M], body: BaseModel) -> M:
         return _read(answer, self._connection.ask("POST", path, _written(body), key=secrets.token_urlsafe(24)))
 

@@ -5,9 +5,11 @@ Whoever calls it has proven who `by` is and that they may. Everything is checked
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from threading import BoundedSemaphore
 from typing import Final
 
 from birthmark_server.campaigns import (
@@ -21,6 +23,7 @@ from birthmark_server.campaigns import (
     Happening,
     Member,
     Strategy,
+    TooManyPlans,
 )
 from birthmark_server.fleet import Selector
 from birthmark_server.rotation import plan
@@ -28,6 +31,8 @@ from birthmark_server.store.campaign_protocol import CampaignStore
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _PAGE: Final = 1000
+MOST_PLANS: Final = 2
+"""How many campaigns one server thinks through at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,26 @@ class CampaignService:
         self._campaigns = campaigns
         self._now = now
         self._seed = seed
+        self._planning = BoundedSemaphore(MOST_PLANS)
 
     def plan(self, selector: Selector, strategy: Strategy) -> DryRun:
-        """Return what would be done, and do nothing. Raise BadCampaign."""
+        """Return what would be done, and do nothing. Raise BadCampaign, TooManyPlans."""
         plan.check_strategy(strategy)
         at = self._now()
-        candidates = self._campaigns.candidates(selector, at=at)
-        plan.check_selector(selector, candidates)
-        return plan.dry_run(candidates, strategy, now=at, random=Random(self._seed()))  # noqa: S311 - no secret
+        with self._one_of_few():
+            candidates = self._campaigns.candidates(selector, at=at)
+            plan.check_selector(selector, candidates)
+            return plan.dry_run(candidates, strategy, now=at, random=Random(self._seed()))  # noqa: S311 - no secret
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
+        """A plan over 100,000 devices takes a second of CPU, and may be asked for by whoever may read."""
+        if not self._planning.acquire(blocking=False):
+            raise TooManyPlans(f"{MOST_PLANS} campaigns are being planned here; ask again in a moment", retry_after_s=2)
+        try:
+            yield
+        finally:
+            self._planning.release()
 
     def start(self, name: str, selector: Selector, strategy: Strategy, *, by: str) -> Campaign:
         """Start it; servers take it up within a second. Raise BadCampaign, AlreadyExists.

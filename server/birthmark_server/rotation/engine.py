@@ -8,10 +8,10 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
+from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
 from birthmark_server.rotation.round import Round
@@ -36,19 +36,25 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: Path,
+        anchors: bytes,
         store: Together,
         jobs: JobStore,
         service: RotationService,
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
+        at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
     ) -> None:
-        """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connections to the brokers.
+
+        Raise Misconfigured if the broker's settings can't be used.
+        """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (
             *work,
+            *at_broker(self.control),
             Round(
                 store=store,
                 jobs=jobs,

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 from birthmark_server.broker.control import Connection
 from birthmark_server.broker.errors import BrokerUnavailable
+from birthmark_server.broker.link import SESSION_EXPIRY_S
 from birthmark_server.broker.policy import Role
 from birthmark_server.jobs import Job, JobEvent, JobState, Retirement, after
 from birthmark_server.rotation.hearing import Publisher, Together
@@ -26,7 +27,8 @@ MOST_LOOKED_FOR: Final = 5000
 """Certificates that one look at the list may prove: it costs what the fleet costs, however few are due."""
 REST: Final = 10
 """How many times as long as the list took we don't look again: a tenth of a core at most, for a fleet of any size."""
-_FIRST_AGAIN: Final = timedelta(seconds=15)
+_FIRST_AGAIN: Final = timedelta(seconds=SESSION_EXPIRY_S + 5)
+"""Longer than the broker gives a killed server its share of the answers, or the answer to this one is lost as well."""
 _LAST_AGAIN: Final = timedelta(hours=1)
 _FIRST_LOOK: Final = timedelta(seconds=2)
 _LAST_LOOK: Final = timedelta(minutes=10)

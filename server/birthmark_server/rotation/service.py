@@ -39,6 +39,7 @@ _log: Final = logging.getLogger(__name__)
 _SOON_S: Final = 5
 """After which a device may ask anew where something else of its own was in its way."""
 _ANSWER_EXPIRES_S: Final = 300
+_TRUST_EXPIRES_S: Final = 3600
 _WORN: Final = timedelta(seconds=30)
 """A nonce with less than this left is replaced: the TPM and the way back need their time."""
 _SETTLED: Final = timedelta(hours=1)
@@ -79,6 +80,16 @@ class RotationStore(Protocol):
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None: ...
 
 
+class Trust(Protocol):
+    """What a device is to be told of whom it trusts (rollover/trust.py)."""
+
+    def offer(self, device_id: str) -> bytes | None:
+        """The trust bundle, if the device has not acknowledged it."""
+
+    def acknowledge(self, device_id: str, payload: bytes, at: datetime) -> None:
+        """Keep what it says that it has. Raise DecodeError."""
+
+
 class RotationService:
     """signer: None where this server commands nothing. random: n -> n unpredictable bytes."""
 
@@ -92,6 +103,7 @@ class RotationService:
         signer: CommandSigner | None,
         policy: RotationPolicy,
         refusals: RefusalBook,
+        trust: Trust,
         random: Callable[[int], bytes],
         tracer: Tracer = NO_TRACE,
     ) -> None:
@@ -103,8 +115,15 @@ class RotationService:
         self._signer = signer
         self._policy = policy
         self._refusals = refusals
+        self._trust = trust
         self._random = random
-        self._on = {"hello": self._hello, "ack": self._ack, "csr": self._csr, "active": self._active}
+        self._on = {
+            "hello": self._hello,
+            "ack": self._ack,
+            "csr": self._csr,
+            "active": self._active,
+            "trust": self._trusts,
+        }
 
     def handle(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         """Return what to publish. at: when the message came. Raises StoreFailed and StoreBusy: then do it again."""
@@ -154,11 +173,20 @@ class RotationService:
         shown = self._jobs.device_certificate(device_id, hello.serial)
         if shown is not None:
             self._note_use(shown, at)
+        bundle = self._trust.offer(device_id)
+        offer = () if bundle is None else (Outgoing(topics.down(device_id, "trust"), bundle, _TRUST_EXPIRES_S),)
+        return (*offer, *self._command_again(device_id, shown, at))
+
+    def _command_again(self, device_id: str, shown: CertificateRecord | None, at: datetime) -> tuple[Outgoing, ...]:
         job = self._jobs.open_job(device_id)
         if job is None or job.state is JobState.ACTIVE or (shown and shown.sha256 == job.certificate_sha256):
             return ()  # with the new certificate it is taking over its session: it must not be told to begin again
         command = self.command(job, at=at)
         return () if command is None else (command,)
+
+    def _trusts(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
+        self._trust.acknowledge(device_id, payload, at)
+        return ()
 
     def _note_use(self, shown: CertificateRecord, at: datetime) -> None:
         """A device that shows a certificate an hour after its issuance has long made it current, whether its word on
@@ -329,7 +357,7 @@ class RotationService:
         return (Outgoing(topics.down(job.device_id, "nonce"), said.encode(), left),)
 
     def _certificate(self, job: Job, der: bytes) -> tuple[Outgoing, ...]:
-        chain = (der, *self._authority.chain_for(self._authority.fleet))
+        chain = (der, *self._authority.ways_to(self._authority.issuer_of(der)))
         said = JobAnswer(job.job_id, chain)
         return (Outgoing(topics.down(job.device_id, "cert"), said.encode(), _ANSWER_EXPIRES_S),)
 

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -56,14 +56,15 @@ class Peers:
 
 
 class HttpShell:
-    """Serves `router` on any number of listeners. now: UTC; issuers: SHA-256 of our CA certificates."""
+    """Serves `router` on any number of listeners. now: UTC; issuers: returns the SHA-256 of the CA certificates that
+    are believed now."""
 
     def __init__(
         self,
         *,
         router: Router,
         store: DoorStore,
-        issuers: frozenset[str],
+        issuers: Callable[[], Container[str]],
         limits: LimitSettings,
         workers: Workers,
         meters: Meters,
@@ -149,7 +150,7 @@ class HttpShell:
 
     def _identify(self, route: Route, call: Call) -> Caller:
         """Return who calls; raise what keeps the route's door shut."""
-        return identify(self._store, route.door, call, issuers=self._issuers, now=self._now())
+        return identify(self._store, route.door, call, issuers=self._issuers(), now=self._now())
 
     def _read_call(
         self, request: web.BaseRequest, request_id: str, address: str, certificate: bytes | None, argument: str

@@ -69,21 +69,33 @@ def server_context(
 
 
 class FreshContexts:
-    """Hands out a context that holds no session. make: builds one; raises Misconfigured."""
+    """Hands out a context that holds no session and trusts who is believed now.
 
-    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+    make: builds one; raises Misconfigured. believed: returns what it is built from, another object once that changed.
+    """
+
+    def __init__(self, make: Callable[[], ssl.SSLContext], *, believed: Callable[[], object] = lambda: None) -> None:
         self._make = make
+        self._believed = believed
+        self._built_from = believed()
         self._context = make()
 
     @property
     def current(self) -> ssl.SSLContext:
         """The context for the next connection."""
+        believed = self._believed()
+        if believed is not self._built_from:
+            self._replace()
+            self._built_from = believed
         return self._context
 
     def used(self, tls: ssl.SSLObject) -> None:
         """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
         if tls.version() == "TLSv1.3" or tls.context is not self._context:
             return
+        self._replace()
+
+    def _replace(self) -> None:
         try:
             self._context = self._make()
         except Misconfigured as error:  # the files are not as they were at the start

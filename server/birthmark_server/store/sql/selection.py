@@ -8,8 +8,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, and_, exists, func, literal, literal_column, or_, select
 
-from birthmark_server.domain import CertificateProfile
-from birthmark_server.fleet import DeviceFilter
+from birthmark_server.domain import CertificateProfile, DeviceState
+from birthmark_server.fleet import OVERDUE_AT, DeviceFilter, NextAction
 from birthmark_server.store.fleet_tables import DeviceTags
 from birthmark_server.store.rows import to_us
 from birthmark_server.store.sql.certificates import CERTIFICATES
@@ -60,4 +60,27 @@ def _of_one(wanted: DeviceFilter) -> list[ColumnElement[bool]]:
         found.append(seen < to_us(wanted.last_seen_before))
     if wanted.never_rotated:
         found.append(_HOW_MANY < 2)
+    if wanted.next_action is not None and wanted.at is not None:
+        found.append(_comes_next(wanted.next_action, to_us(wanted.at)))
     return found
+
+
+def _comes_next(action: NextAction, now: int) -> ColumnElement[bool]:
+    """As web/api/health.py says it of one device. now: us."""
+    active = DEVICES.c.state == DeviceState.ACTIVE.value
+    match action:
+        case NextAction.NONE:
+            return or_(*(DEVICES.c.state == each.value for each in (DeviceState.RETIRED, DeviceState.DENIED)))
+        case NextAction.READMIT:
+            return DEVICES.c.state == DeviceState.REVOKED.value
+        case NextAction.RESTORE:
+            return DEVICES.c.state == DeviceState.QUARANTINED.value
+        case NextAction.FIRST_CERTIFICATE:
+            return and_(active, ENDS.is_(None))
+        case NextAction.RECOVERY:
+            return and_(active, now > ENDS)
+    life = CERTIFICATES.c.not_after_us - CERTIFICATES.c.not_before_us
+    overdue = life * OVERDUE_AT.numerator < (now - CERTIFICATES.c.not_before_us) * OVERDUE_AT.denominator
+    in_use = select(CERTIFICATES.c.sha256).where(_MINE_STANDING, CERTIFICATES.c.not_after_us == ENDS, overdue)
+    late = in_use.correlate(DEVICES).exists()
+    return and_(active, now <= ENDS, late if action is NextAction.RENEWAL_DUE else ~late)

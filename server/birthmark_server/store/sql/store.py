@@ -50,6 +50,7 @@ from birthmark_server.store.sql import (
     status,
     swaps,
 )
+from birthmark_server.store.sql.authority_store import SqlAuthorities
 from birthmark_server.store.sql.campaign_store import SqlCampaigns
 from birthmark_server.store.sql.job_store import SqlJobs
 from birthmark_server.store.sql.replay import replay
@@ -62,6 +63,7 @@ class SqlStore(Store):
         self._database = database
         self.jobs = SqlJobs(database)
         self.campaigns = SqlCampaigns(database)
+        self.authorities = SqlAuthorities(database)
         self._read = database.read
         self._write = database.write
 

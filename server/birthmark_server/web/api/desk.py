@@ -11,6 +11,7 @@ cover raise RoleNotAllowed; what is not there raises store.errors.NotFound.
 from typing import Protocol
 
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authority_desk import AuthorityDesk
 from birthmark_server.web.api.campaigns.desk import CampaignDesk
 
 
@@ -19,6 +20,9 @@ class Desk(Protocol):
 
     @property
     def campaigns(self) -> CampaignDesk: ...
+
+    @property
+    def authorities(self) -> AuthorityDesk: ...
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from birthmark_server.domain import CertificateProfile, DeviceState
+from birthmark_server.fleet import NextAction
 from birthmark_server.web.api.values import BatchName, DeviceId, GroupName, ModelName, Moment, Tag, View, When
 
 MOST_IDS: Final = 10_000
@@ -33,6 +34,7 @@ class Selection(View):
     expiring_before: When | None = None
     last_seen_before: When | None = None
     never_rotated: Annotated[bool, Field(description="At most one operational certificate was ever issued.")] = False
+    next_action: Annotated[NextAction | None, Field(description="Whose health says that this comes next.")] = None
 
 
 class DeviceQuery(Selection):

@@ -7,6 +7,7 @@ from typing import Final
 from birthmark_server.roles import ADMITTING, READING, STEERING, VOUCHING
 from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authorities import AUTHORITIES
 from birthmark_server.web.api.campaigns.routes import CAMPAIGNS
 from birthmark_server.web.api.idempotency import AnswerBook
 from birthmark_server.web.api.operation import Entry, OpenDesk, Operations
@@ -218,7 +219,7 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
-OPERATIONS: Final = (*DEVICES, *CERTIFICATES, *ADMISSION, *CAMPAIGNS, *PEOPLE)
+OPERATIONS: Final = (*DEVICES, *CERTIFICATES, *ADMISSION, *CAMPAIGNS, *PEOPLE, *AUTHORITIES)
 """All of them, as docs/api.md lists them. What is `alone` is durable before anybody hears of it: the desk tells the
 broker of what it cuts off or lets back, and enrollments remember what a model demands."""
 

@@ -29,6 +29,8 @@ def device_filter(query: queries.Selection, authority: OpenAuthority, now: datet
         expiring_before=None if query.expiring_before is None else ahead(query.expiring_before, now),
         last_seen_before=None if query.last_seen_before is None else ago(query.last_seen_before, now),
         never_rotated=query.never_rotated,
+        next_action=query.next_action,
+        at=None if query.next_action is None else now,
     )
 
 

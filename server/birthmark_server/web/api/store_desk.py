@@ -18,9 +18,11 @@ from birthmark_server.domain import (
 )
 from birthmark_server.fleet import Group
 from birthmark_server.roles import ADMITTING, STEERING, VOUCHING, Role, require
+from birthmark_server.rollover.service import RolloverService
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import bodies, lists, operators, queries, seen, views
+from birthmark_server.web.api.authority_desk import StoreAuthorityDesk
 from birthmark_server.web.api.campaigns.store_desk import StoreCampaignDesk
 from birthmark_server.web.api.certificates import find_certificate
 from birthmark_server.web.api.status import status_of
@@ -53,6 +55,7 @@ class StoreDesk:
         campaigns: CampaignService,
         authority: Callable[[bool], Authority],
         broker: Broker,
+        rollover: RolloverService,
         by: str,
         role: Role | None,
         now: Callable[[], datetime],
@@ -65,6 +68,7 @@ class StoreDesk:
         self._role = role
         self._now = now
         self._started_at = started_at
+        self.authorities = StoreAuthorityDesk(rollover, by=by, role=role)
         self.campaigns = StoreCampaignDesk(campaigns, store, authority=authority, by=by, role=role, now=now)
 
     # -- devices

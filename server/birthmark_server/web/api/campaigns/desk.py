@@ -9,7 +9,7 @@ class CampaignDesk(Protocol):
     """What operators do with campaigns. Reading and planning changes nothing, and is for every role."""
 
     def plan(self, plan: bodies.CampaignPlan) -> views.PlanView:
-        """Say what a campaign would do. Raise BadCampaign, UnknownGroup, UnknownIssuer."""
+        """Say what a campaign would do. Raise BadCampaign, UnknownGroup, UnknownIssuer, TooManyPlans."""
 
     def start(self, campaign: bodies.NewCampaign) -> views.CampaignView:
         """As `plan`; servers take it up within a second. Raise AlreadyExists too."""

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from birthmark_server.campaigns import CampaignEvent, CampaignState, Count, DeviceState, DryRun, Happening, Member
 from birthmark_server.domain import DeviceState as Standing
-from birthmark_server.fleet import DeviceFilter
+from birthmark_server.fleet import DeviceFilter, NextAction
 from birthmark_server.rotation.campaigning import View as Seen
 from birthmark_server.web.api.campaigns.bodies import StrategyValue, strategy_value
 from birthmark_server.web.api.values import Moment, View
@@ -56,6 +56,8 @@ class FilterView(View):
     expiring_before: Moment | None
     last_seen_before: Moment | None
     never_rotated: bool
+    next_action: NextAction | None
+    at: Annotated[Moment | None, Field(description="When that came next.")]
 
 
 class HappeningView(View):
