@@ -1,6 +1,7 @@
 """A device and the service that it talks to, with nothing but function calls in between."""
 
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -25,9 +26,9 @@ class Broker:
     carried: list[tuple[str, bytes]] = field(default_factory=list)
     cut: list[set[str]] = field(default_factory=list)
 
-    def connections(self) -> list[Connection]:
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
         """As BrokerControl."""
-        return self.shown
+        return [one for one in self.shown if one.client_id in device_ids]
 
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """As BrokerLink."""
