@@ -295,7 +295,7 @@ class Agent:
         if isinstance(error, TlsFailed) and error.time and self._clock_can_be_set():
             self._hurry()
             return
-        if isinstance(error, TlsFailed) and not error.peer:
+        if isinstance(error, TlsFailed) and not error.peer and not error.time:
             if self._homecoming.trust.pull():  # it was refused by roots that count no more
                 self._hurry()
             return

@@ -198,6 +198,7 @@ def test_a_link_must_be_a_cas_and_valid(new: NewRoot, signer: Leaf, flashed: Tru
     for link in (
         like(model, by=new.old, without=(x509.BasicConstraints,)),
         like(model, by=new.old, without=(x509.KeyUsage,)),
+        like(model, by=new.old, without=(x509.BasicConstraints, x509.KeyUsage)),
         like(model, by=new.old, not_before=NOW - 9 * DAY, not_after=NOW - DAY),
         like(model, by=new.old, not_before=NOW + DAY, not_after=NOW + 9 * DAY),
     ):
