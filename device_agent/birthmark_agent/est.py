@@ -7,6 +7,7 @@ carry the key that was asked for, and each certificate must be signed by the nex
 
 import base64
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,21 +18,29 @@ from birthmark_agent.der import certificates_in
 from birthmark_agent.errors import UnusableAnswer
 from birthmark_agent.http import PROBLEM_MIME, Answer, Connection, Problem, Unavailable
 from birthmark_wire import est
+from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.errors import DecodeError
 
 _OR_PROBLEM: Final = f", {PROBLEM_MIME}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EstClient:
-    """EST over one connection. base_path: as `/.well-known/est`."""
+    """EST over one connection. base_path: as `/.well-known/est`. broker: where the server said last that our broker is;
+    None while it said nothing that can be read."""
 
     connection: Connection
     base_path: str = est.BASE_PATH
+    broker: BrokerEndpoint | None = None
+
+    def _note_broker(self, answer: Answer) -> None:
+        with suppress(DecodeError):
+            self.broker = BrokerEndpoint.of_text(answer.broker) if answer.broker else self.broker
 
     def nonce(self) -> bytes:
         """Return a fresh nonce for the evidence of one new key."""
         answer = self.connection.request("GET", f"{self.base_path}/{est.NONCE}", accept=est.NONCE_MIME + _OR_PROBLEM)
+        self._note_broker(answer)
         try:
             return est.NonceAnswer.decode(answer.body).nonce
         except DecodeError as error:
@@ -64,6 +73,7 @@ class EstClient:
             mime=est.PKCS10_MIME,
             accept=est.PKCS7_MIME + _OR_PROBLEM,
         )
+        self._note_broker(answer)
         if answer.status == 202:  # RFC 7030 §4.2.3: come back later with the same request
             raise Unavailable(Problem(202, "", "Accepted", "the server is still deciding", "", answer.retry_after_s))
         issued = (*_certificates(answer), *(x509.load_der_x509_certificate(der) for der in known))

@@ -23,6 +23,7 @@ from birthmark_agent.identity import Identities
 from birthmark_agent.slots import Identity, Operational, Slot
 from birthmark_agent.trust_updates import TrustUpdates
 from birthmark_agent.version import AGENT
+from birthmark_wire.broker import BrokerEndpoint
 
 _NOT_THIS_WAY: Final = (Refused, IdentityDamaged, KeyNotOfThisTpm, TlsKeyFailed, UnusableAnswer)
 """Failures that the same way would meet again; the next way may not."""
@@ -105,10 +106,11 @@ class Homecoming:
     def ask_why(self, identity: Identity) -> AgentError | None:
         """Ask the server, over HTTPS as `identity`, whether it knows a reason to refuse it; None if it does not.
 
-        A broker can't say why: in TLS 1.3 a refused certificate shows as a cut connection. Raise where nobody answers.
+        A broker can't say why: in TLS 1.3 a refused certificate shows as a cut connection. Where our broker is the
+        server says as well; that is kept. Raise where nobody answers.
         """
         try:
-            apart(lambda: self._knock(identity))
+            self._identities.keep_broker(apart(lambda: self._knock(identity)))
         except AgentError as error:
             if leads_elsewhere(error):
                 return error
@@ -131,6 +133,7 @@ class Homecoming:
         return replace(slot, current=True)
 
     def _keep(self, obtained: Operational) -> Slot:
+        self._identities.keep_broker(obtained.broker)
         slot = self._identities.slots.write_spare(Identity.of(obtained.chain, obtained.key_pem))
         serial, not_after = slot.identity.serial_number, slot.identity.not_after
         self.obtained[serial] = self._identities.clock.boot_time_s()
@@ -184,7 +187,8 @@ class Homecoming:
                 known=identity.chain[1:],
             )
 
-    def _knock(self, identity: Identity) -> None:
+    def _knock(self, identity: Identity) -> BrokerEndpoint | None:
         context = self._identities.operational_context(identity)
         with self._identities.to_est(self._identities.est_url(), context) as est:
             est.nonce()
+            return est.broker

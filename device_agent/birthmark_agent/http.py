@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from birthmark_agent.errors import AgentError
+from birthmark_wire import broker
 from birthmark_wire.encoding import JsonObject, read_json
 from birthmark_wire.errors import DecodeError
 
@@ -93,12 +94,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 2xx. content_type: without parameters, lower case. retry_after_s: above 0 for EST's 202."""
+    """A 2xx. content_type: without parameters, lower case. retry_after_s: above 0 for EST's 202. broker: where the
+    server says that the device's broker is, HOST:PORT; empty where it says nothing."""
 
     status: int
     content_type: str
     body: bytes
     retry_after_s: float
+    broker: str = ""
 
 
 class Connection(Protocol):
@@ -244,7 +247,7 @@ def _judge(response: http.client.HTTPResponse, content: bytes) -> Answer:
     mime = (response.getheader("Content-Type") or "").partition(";")[0].strip().lower()
     retry_after_s = _retry_after(response.getheader("Retry-After"), response.getheader("Date"))
     if 200 <= response.status < 300:
-        return Answer(response.status, mime, content, retry_after_s)
+        return Answer(response.status, mime, content, retry_after_s, response.getheader(broker.HEADER) or "")
     problem = _read_problem(response, mime, content, retry_after_s)
     raise (Unavailable if response.status >= 500 or response.status == 429 else Refused)(problem)
 

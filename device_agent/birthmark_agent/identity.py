@@ -24,6 +24,8 @@ from birthmark_agent.slots import Identity, Slots
 from birthmark_agent.tls import TlsKey, client_context
 from birthmark_agent.trust import Trust, read_trust, write_trust
 from birthmark_wire import tpm_templates
+from birthmark_wire.broker import BrokerEndpoint
+from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import BASE_PATH
 
 if TYPE_CHECKING:  # heavy: imported where they are used, which is apart
@@ -33,6 +35,7 @@ if TYPE_CHECKING:  # heavy: imported where they are used, which is apart
     from birthmark_agent.tpm.device import Tpm
 
 BIRTH_FILE: Final = "birth.json"
+_BROKER_FILE: Final = "broker.json"
 _NEWBORN_FILE: Final = "newborn"
 _PROBE_FILE: Final = "probe"
 _PROBE_BYTES: Final = 8192
@@ -125,6 +128,7 @@ class Identities:
         known = self.birth_record_on_disk()
         if known is None or known.chain[0] != record.chain[0]:
             self.files.write(_NEWBORN_FILE, b"")  # first: without a record there is no connection that could miss it
+        self.files.remove(_BROKER_FILE)  # what the record says of the broker is newer
         self.keep_birth_record(record)
 
     @property
@@ -194,16 +198,33 @@ class Identities:
         return client_context(anchors_pem=self.anchors_pem, chain=chain, key=key, check=check, self_test=False)
 
     def broker_of(self, identity: Identity) -> tuple[str, str, int]:
-        """Return the device id, and the broker's host and port: the settings' where they name one, else as it was born.
+        """Return the device id, and the broker's host and port: the settings' where they name one, else as the server
+        said last: since the birth (broker.json), or in the birth record.
 
-        Raise Misconfigured where neither says.
+        Raise Misconfigured where none says.
         """
-        broker, record = self.settings.broker, self.birth_record_on_disk()
-        host = broker.host or (record.broker_host if record else "")
-        port = broker.port or (record.broker_port if record else 0)
+        broker, told = self.settings.broker, self._broker_told()
+        host, port = broker.host or (told.host if told else ""), broker.port or (told.port if told else 0)
         if not host or not port:
             raise Misconfigured("no birth record names the broker: set mqtt.host and mqtt.port, or enroll again")
         return identity.device_id, host, port
+
+    def keep_broker(self, told: BrokerEndpoint | None) -> None:
+        """Keep where the server says that our broker is, for the next connect; None: it said nothing. Raise
+        StorageFailed."""
+        if told is not None and told != self._broker_told():
+            self.files.write(_BROKER_FILE, told.encode())
+            log.info("broker-named", broker=told)
+
+    def _broker_told(self) -> BrokerEndpoint | None:
+        data = self.files.read(_BROKER_FILE)
+        try:
+            if data is not None:
+                return BrokerEndpoint.decode(data)
+        except DecodeError as error:
+            log.info("broker-file-unreadable", reason=str(error))
+        record = self.birth_record_on_disk()
+        return BrokerEndpoint(record.broker_host, record.broker_port) if record else None
 
     # -- connections to the server
 

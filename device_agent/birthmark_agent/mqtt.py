@@ -99,7 +99,7 @@ class Session:
         self.session_present = False
         self.failure: AgentError | None = None
         self.where = f"{host}:{port}"
-        self._address = (host, port)
+        self.address = (host, port)
         self._keepalive_s = keepalive_s
         self._session_expiry_s = session_expiry_s
         self._clean_start = clean_start
@@ -139,7 +139,7 @@ class Session:
         expiry = _properties("CONNECT", SessionExpiryInterval=self._session_expiry_s)
         self.state = SessionState.CONNECTING
         try:
-            self._client.connect(*self._address, self._keepalive_s, clean_start=self._clean_start, properties=expiry)
+            self._client.connect(*self.address, self._keepalive_s, clean_start=self._clean_start, properties=expiry)
         except (OSError, ValueError) as error:
             self._dialer.close()
             self.state = SessionState.CLOSED

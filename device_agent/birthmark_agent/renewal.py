@@ -49,7 +49,7 @@ def obtain(
             names=names,
             job_id="",
         )
-    return Operational(est.enroll(request, spki=spki, anchors=anchors, again=again, known=known), key_pem)
+    return Operational(est.enroll(request, spki=spki, anchors=anchors, again=again, known=known), key_pem, est.broker)
 
 
 def build_request(

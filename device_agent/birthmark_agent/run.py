@@ -16,6 +16,7 @@ import socket
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from birthmark_agent import log
@@ -27,7 +28,7 @@ from birthmark_agent.due import RenewalClock
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
 from birthmark_agent.hook import Hook
-from birthmark_agent.http import TlsFailed
+from birthmark_agent.http import TlsFailed, Unreachable
 from birthmark_agent.identity import Identities
 from birthmark_agent.job_work import retry_after_s
 from birthmark_agent.jobs import Jobs
@@ -38,13 +39,16 @@ from birthmark_agent.status import Phase, StatusBoard, stamp
 from birthmark_agent.systemd import Notifier
 from birthmark_agent.version import AGENT
 from birthmark_agent.waitable import Readable
-from birthmark_wire import topics
+from birthmark_wire import broker, topics
+from birthmark_wire.broker import BrokerEndpoint
+from birthmark_wire.errors import DecodeError
 from birthmark_wire.rotation import Active, Hello
 
 _FAREWELL_S: Final = 2.0
 _IDLE_S: Final = 5.0
 _PROMOTE_EVERY_S: Final = 30.0
 _MOST_HURRIED: Final = 3
+_ASK_EVERY: Final = 4
 
 
 class RenewalFailed(AgentError):
@@ -164,9 +168,12 @@ class Agent:
             raise
         return session
 
-    def _session(self, identity: Identity, *, clean_start: bool = False) -> Session:
+    def _session(self, identity: Identity, *, clean_start: bool = False, at: Session | None = None) -> Session:
+        """Return a session, not open yet. at: with the broker of that one, wherever the next connect goes."""
         settings = self._identities.settings
         device_id, host, port = self._identities.broker_of(identity)
+        if at is not None:
+            host, port = at.address
         return Session(
             device_id=device_id,
             host=host,
@@ -251,7 +258,7 @@ class Agent:
     def _take_over(self, life: Life, slot: Slot) -> None:
         """Let the identity of `slot` take the session of `life` over. Raise what failed: then `life` is as it was."""
         old = life.slot.identity
-        take_over(life, slot, open_session=self._session, others=self._beside)
+        take_over(life, slot, open_session=partial(self._session, at=life.session), others=self._beside)
         self._renewing.succeeded()
         self._due.renewed()
         self._promote(life)
@@ -285,8 +292,19 @@ class Agent:
             self._applications.deliver(leaf, payload)
         elif leaf == "trust":
             self._homecoming.trust.heard(payload)
+        elif leaf == broker.LEAF:
+            self._move(payload)
         else:
             self._jobs.heard(leaf, payload)
+
+    def _move(self, payload: bytes) -> None:
+        """Keep where the server says that our broker is. The connection stays: the next one goes there."""
+        try:
+            self._identities.keep_broker(BrokerEndpoint.decode(payload))
+        except DecodeError as error:
+            log.info("message-unreadable", leaf=broker.LEAF, size=len(payload), reason=str(error))
+        except StorageFailed as error:
+            log.failed("broker-not-kept", error)  # it is told again at the next hello
 
     # -- when something fails
 
@@ -300,12 +318,18 @@ class Agent:
                 self._hurry()
             return
         reason: AgentError | None = error if leads_elsewhere(error) else None
-        if isinstance(error, BrokerRefused | ConnectionLost) or (isinstance(error, TlsFailed) and error.peer):
+        # Now and then of a broker that can't be reached too: another one may have taken its place. Seldom, since all of
+        # a fleet can miss its broker at once.
+        missed = isinstance(error, Unreachable) and self._connecting.failures % _ASK_EVERY == _ASK_EVERY - 1
+        if missed or isinstance(error, BrokerRefused | ConnectionLost) or (isinstance(error, TlsFailed) and error.peer):
+            before = self._identities.broker_of(identity)
             try:
                 reason = self._homecoming.ask_why(identity)
             except AgentError as silence:
                 log.failed("server-can-not-say-why", silence)
                 return
+            if reason is None and self._identities.broker_of(identity) != before:
+                self._hurry()
         if reason is not None:
             log.failed("identity-refused", reason, serial=identity.serial_number)
             self._board.failed(reason, self._now())

@@ -19,6 +19,7 @@ from typing import Final
 from birthmark_agent.certificate import CERTIFICATE, read_certificate
 from birthmark_agent.errors import IdentityDamaged
 from birthmark_agent.files import Files
+from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.errors import DecodeError
 
 NAMES: Final = ("a", "b")
@@ -28,10 +29,12 @@ _KEY: Final = re.compile(rb"-----BEGIN TSS2 PRIVATE KEY-----\n.*?-----END TSS2 P
 
 @dataclass(frozen=True, slots=True)
 class Operational:
-    """What a renewal gave. chain: LDevID first, CAs without the root, DER. key_pem: `TSS2 PRIVATE KEY`."""
+    """What a renewal gave. chain: LDevID first, CAs without the root, DER. key_pem: `TSS2 PRIVATE KEY`. broker: where
+    the server said that our broker is, None where it did not."""
 
     chain: tuple[bytes, ...]
     key_pem: bytes
+    broker: BrokerEndpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)

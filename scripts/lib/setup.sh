@@ -28,6 +28,7 @@ running=(
     libtss2-tcti-swtpm0
     mosquitto         # the broker
     mosquitto-clients # and a client nobody here wrote
+    rabbitmq-server   # the other broker: a cluster
     socat             # an application in shell, on the agent's socket
     openssl curl      # EST and TLS clients nobody here wrote
     strongswan-pki    # `pki --est`: another one
@@ -89,7 +90,7 @@ disable_services() {
     command -v systemctl >/dev/null || return 0
     for package in "$@"; do
         case $package in
-            mosquitto | postgresql | haproxy | nginx) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            mosquitto | postgresql | haproxy | nginx | rabbitmq-server) as_root systemctl disable --quiet "$package" 2>/dev/null || true ;;
         esac
     done
 }

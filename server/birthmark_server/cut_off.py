@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Protocol
 
-from birthmark_server.broker.control import tell_gate
 from birthmark_server.broker.denyfile import DenyList
 from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.denials import ON_THE_BROKER, open_deny_file, write_denials
 from birthmark_server.domain import CertificateRecord
 from birthmark_server.errors import Misconfigured
@@ -24,10 +25,23 @@ _CONNECT_TIMEOUT_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_ids: Collection[str] = ()) -> None:
+class Teller(Protocol):
+    """Has the brokers' ear: broker.shards.ShardedControl, started. Raises nothing."""
+
+    def tell(self, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None: ...
+
+
+def cut_off(
+    settings: Settings,
+    revoked: Iterable[CertificateRecord],
+    *,
+    denied_ids: Collection[str] = (),
+    teller: Teller | None = None,
+) -> None:
     """Deny these certificates, and the devices of these ids altogether.
 
-    Raises BrokerNotTold, saying what to do, where the deny file is not set or can't be written. Call it last: what the
+    teller: a server's own connections to its brokers; without it connections are made for this alone. Raises
+    BrokerNotTold, saying what to do, where the deny file is not set or can't be written. Call it last: what the
     database has decided stands either way.
     """
     serials = {record.serial_number for record in revoked if record.profile in ON_THE_BROKER}
@@ -42,7 +56,9 @@ def cut_off(settings: Settings, revoked: Iterable[CertificateRecord], *, denied_
         raise BrokerNotTold(
             f"the broker is not told: {settings.broker.deny_file}: {error}; mend that, then: birthmark broker sync"
         ) from None
-    if settings.broker.control_certificate and settings.broker.control_key:
+    if teller is not None:
+        teller.tell(denied, devices=denied_ids, serials=serials)
+    elif settings.broker.control_certificate and settings.broker.control_key:
         _run_ahead(settings, denied, devices=denied_ids, serials=serials)
 
 
@@ -69,11 +85,18 @@ def let_back(
 
 class Messenger:
     """Tells the broker what was decided, for the desk (web/api/store_desk.py): returns an empty text, or why it could
-    not. authority: opens the CA folder."""
+    not. authority: opens the CA folder. teller: as cut_off's."""
 
     def __init__(
-        self, settings: Settings, store: Store, *, authority: Callable[[], Authority], now: Callable[[], datetime]
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        authority: Callable[[], Authority],
+        now: Callable[[], datetime],
+        teller: Teller | None = None,
     ) -> None:
+        self._teller = teller
         self._settings = settings
         self._store = store
         self._authority = authority
@@ -82,7 +105,7 @@ class Messenger:
     def cut_off(self, revoked: Iterable[CertificateRecord], device_ids: Collection[str] = ()) -> str:
         """As `cut_off`."""
         try:
-            cut_off(self._settings, revoked, denied_ids=device_ids)
+            cut_off(self._settings, revoked, denied_ids=device_ids, teller=self._teller)
         except BrokerNotTold as error:
             return str(error)
         return ""
@@ -98,13 +121,13 @@ class Messenger:
 
 def _run_ahead(settings: Settings, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None:
     try:
-        link = open_errand(settings.broker, anchors=Path(settings.ca.folder) / "root.pem")
+        errand = open_errand(settings.broker, anchors=anchors_pem(Path(settings.ca.folder)))
     except Misconfigured as error:
         _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
         return
-    link.start()
+    errand.start()
     try:
-        if link.wait_tried(_CONNECT_TIMEOUT_S):
-            tell_gate(link, denied, devices=devices, serials=serials)
+        if errand.wait_tried(_CONNECT_TIMEOUT_S):
+            errand.tell(denied, devices=devices, serials=serials)
     finally:
-        link.stop()
+        errand.stop()

@@ -7,7 +7,7 @@ shall be good again.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.broker.signing import DenySigner
 from birthmark_server.ca.authority import Authority
-from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, DeviceState
+from birthmark_server.domain import CertificateProfile, Device, DeviceState
 from birthmark_server.errors import Misconfigured
 from birthmark_server.settings import BrokerSettings
 
@@ -31,8 +31,9 @@ ON_THE_BROKER: Final = (
 """Whose serial numbers mean something to the gate: those who connect, and who signs its list."""
 
 POLL: Final = timedelta(seconds=1)
-REST: Final = 10
-"""How many times as long as reading the denials took they are not read again: a tenth of a core at most."""
+REST: Final = 30
+"""How many times as long as reading the denials took they are not read again: a thirtieth of a core, while a campaign
+retires one certificate after the other. 50,000 entries are read anew every few seconds then."""
 _SIGNER_WARNING: Final = timedelta(days=30)
 _PAGE: Final = 1000
 log: Final = logging.getLogger("birthmark.broker")
@@ -43,7 +44,9 @@ class DenialStore(Protocol):
 
     def count_revoked(self, issuer_sha256: str) -> int: ...
 
-    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]: ...
+    def revoked_serials(
+        self, issuer_sha256: str, *, profiles: Sequence[CertificateProfile], at: datetime
+    ) -> Iterator[str]: ...
 
     def list_devices(self, *, state: DeviceState | None = None, after: str = "", limit: int = 100) -> list[Device]: ...
 
@@ -57,16 +60,16 @@ def open_deny_file(broker: BrokerSettings) -> DenyFile:
             "[broker] deny_certificate and deny_key are not set: `birthmark certificate issue deny-list` makes them"
         )
     signer = DenySigner.load(Path(broker.deny_certificate), Path(broker.deny_key))
-    return DenyFile(Path(broker.deny_file), signer=signer, lease_s=broker.deny_lease_s)
+    copies = {Path(shard.deny_file) for shard in broker.shards if shard.deny_file} - {Path(broker.deny_file)}
+    return DenyFile(Path(broker.deny_file), signer=signer, lease_s=broker.deny_lease_s, copies=sorted(copies))
 
 
 def read_denials(store: DenialStore, authority: Authority, *, now: datetime) -> Denials:
     """Read who is denied."""
     serials = {
-        record.serial_number
+        serial
         for issuer_sha256 in _issuers(authority)
-        for record in store.revoked_certificates(issuer_sha256, at=now)
-        if record.profile in ON_THE_BROKER
+        for serial in store.revoked_serials(issuer_sha256, profiles=ON_THE_BROKER, at=now)
     }
     devices = {
         device.device_id
@@ -128,6 +131,7 @@ class DenyFileKeeper:
         try:
             self._renew()
             self._add_what_is_missing()
+            self._deny_file.keep_copies()
         except OSError as error:
             self._say("deny file not kept", f"{error.filename or self._deny_file.path}: {error.strerror}")
         else:

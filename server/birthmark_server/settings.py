@@ -6,13 +6,14 @@ limit anything. Relative paths start at the folder of the file. Secrets never st
 """
 
 import difflib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
 from birthmark_server.errors import Misconfigured
@@ -32,7 +33,12 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+Network = Annotated[str, AfterValidator(_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -65,6 +71,12 @@ class ServerSettings(Section):
         "1.3",
         description='The oldest TLS version that is spoken. "1.2" lets in EST clients that are not there yet '
         "(strongSwan 5.9's pki), with ECDHE and AEAD suites only.",
+    )
+    proxy_protocol_from: list[Network] = Field(
+        default=[],
+        description="Addresses, or networks as 10.0.0.0/24, of TCP load balancers. Their connections must begin with a "
+        "PROXY protocol header of version 2 (HAProxy: send-proxy-v2), here and at `[crl] listen`, and limits go by the "
+        "address in it. Nobody else's header is believed (docs/load-balancer.md).",
     )
     workers: int = Field(
         1,
@@ -111,6 +123,26 @@ class TpmSettings(Section):
     roots: str = Field(description="Folder of TPM vendor roots (`birthmark tpm-roots add|list`).")
 
 
+class ShardSettings(Section):
+    """One broker of several."""
+
+    name: str = Field(
+        pattern="^[a-z0-9-]{1,32}$",
+        description="What it is called here. Which device goes where depends on the names, so a name stays when the "
+        "machine changes.",
+    )
+    host: DnsName = Field(description="DNS name of this broker, as in its certificate; devices are told it.")
+    port: Annotated[int, Field(ge=1, le=65_535)] = Field(8883, description="Port of its mutual-TLS listener.")
+    control_host: str = Field("", description="Where the server finds it, if not at `host`.")
+    control_port: int = Field(0, ge=0, le=65_535, description="And at which port, if not at `port`.")
+    deny_file: str = Field(
+        "",
+        description="Where a copy of the deny list goes for its gate: on this machine, or a folder that both share. "
+        "Empty: something else carries it there (docs/operations.md).",
+    )
+    drain: bool = Field(False, description="true: no device is sent there any more, those that are there move away.")
+
+
 class BrokerSettings(Section):
     """The MQTT broker, as devices are told of it, and the server's own connection to it."""
 
@@ -147,6 +179,32 @@ class BrokerSettings(Section):
         description="For how long a broker that hears nothing from us lets new connections in; renewed three times as "
         "often. A broker that was cut off for longer could let the revoked in.",
     )
+    shards: list[ShardSettings] = Field(
+        [],
+        description="Several brokers, where one is not enough: a table for each, after the keys above. "
+        "Each device belongs to one of them. `host`, `port`, `control_host` and `control_port` are then not used.",
+    )
+
+    @field_validator("shards")
+    @classmethod
+    def _names_differ(cls, shards: list[ShardSettings]) -> list[ShardSettings]:
+        if len({shard.name for shard in shards}) != len(shards):
+            raise ValueError("want a name of its own for each broker")
+        if shards and all(shard.drain for shard in shards):
+            raise ValueError("want at least one broker that is not drained")
+        return shards
+
+    @property
+    def every(self) -> tuple[ShardSettings, ...]:
+        """All brokers; the only one, called `broker`, where there are no shards."""
+        if self.shards:
+            return tuple(self.shards)
+        only = {"host": self.host, "port": self.port}
+        return (
+            ShardSettings.model_validate(
+                {"name": "broker", **only, "control_host": self.control_host, "control_port": self.control_port}
+            ),
+        )
 
 
 class EnrollmentSettings(Section):
@@ -184,6 +242,17 @@ class RotationSettings(Section):
     spread_s: int = Field(120, ge=1, le=DAY_S, description="Those come back spread over this time.")
     silence_s: int = Field(
         20, ge=5, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
+    )
+
+
+class RolloverSettings(Section):
+    """How a CA is replaced (docs/rollover.md)."""
+
+    seen_within_s: int = Field(
+        30 * DAY_S,
+        ge=60,
+        description="A device that was seen within this time must know a new root before that one is used. Others are "
+        "shown the way when they wake.",
     )
 
 
@@ -261,6 +330,20 @@ class LogSettings(Section):
     format: Literal["logfmt", "json"] = Field("logfmt", description="`logfmt` (key=value) or `json`.")
 
 
+class TracingSettings(Section):
+    """OpenTelemetry traces, by OTLP over HTTP (docs/monitoring.md). Off unless `endpoint` is set."""
+
+    endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description='Where a collector takes them, as in "http://localhost:4318/v1/traces". Needs birthmark[tracing].',
+    )
+    sample: float = Field(
+        1.0, ge=0.0, le=1.0, description="Which part of the traces is kept, drawn anew for each request or message."
+    )
+    anchors: str = Field("", description="PEM file: the CA of an https collector, if it is none of the system's.")
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -272,12 +355,14 @@ class Settings(Section):
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
     rotation: RotationSettings = RotationSettings.model_validate({})
+    rollover: RolloverSettings = RolloverSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
     ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})
     log: LogSettings = LogSettings.model_validate({})
+    tracing: TracingSettings = TracingSettings.model_validate({})
 
     @property
     def public_url(self) -> str:
@@ -301,6 +386,7 @@ _PATHS: Final = {
         "deny_key",
     ),
     "front": ("listen",),
+    "tracing": ("anchors",),
 }
 
 
@@ -323,17 +409,27 @@ def parse(tables: dict[str, Any], *, folder: Path, source: str = "settings") -> 
             table.update(
                 {key: str(folder / table[key]) for key in keys if isinstance(table.get(key), str) and table[key]}
             )
+    for shard in _shard_tables(tables):
+        if isinstance(shard.get("deny_file"), str) and shard["deny_file"]:
+            shard["deny_file"] = str(folder / shard["deny_file"])
     try:
         return Settings.model_validate(tables)
     except ValidationError as errors:
         raise Misconfigured(f"{source}: " + "; ".join(_explain(errors))) from None
 
 
+def _shard_tables(tables: dict[str, Any]) -> list[dict[str, Any]]:
+    broker = tables.get("broker")
+    shards = broker.get("shards") if isinstance(broker, dict) else None
+    return [one for one in shards if isinstance(one, dict)] if isinstance(shards, list) else []
+
+
 def _explain(errors: ValidationError) -> Iterator[str]:
     for error in errors.errors(include_url=False):
         name = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(name, _known_names(), n=1, cutoff=0.6)
+            wanted = ".".join(part for part in error["loc"] if isinstance(part, str))
+            nearest = difflib.get_close_matches(wanted, _known_names(), n=1, cutoff=0.6)
             yield f"{name} is not a setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
         elif error["type"] == "missing":
             yield f"{name} is missing"
@@ -342,7 +438,7 @@ def _explain(errors: ValidationError) -> Iterator[str]:
 
 
 def _known_names() -> list[str]:
-    names = list(Settings.model_fields)
+    names = [*Settings.model_fields, *(f"broker.shards.{key}" for key in ShardSettings.model_fields)]
     return names + [f"{section}.{key}" for section in Settings.model_fields for key in _fields(section)]
 
 
@@ -362,6 +458,8 @@ _EXAMPLES: Final[dict[str, object]] = {
     "ca.folder": "/etc/birthmark/ca",
     "tpm.roots": "/etc/birthmark/tpm-roots",
     "broker.host": "broker.example",
+    "broker.shards.name": "mqtt-1",
+    "broker.shards.host": "mqtt-1.example",
 }
 
 
@@ -378,15 +476,26 @@ def _example_section(section: str) -> Iterator[str]:
         yield from _wrap(field.description or "")
         given = _EXAMPLES.get(f"{section}.{key}")
         yield f"{key} = {_toml(given)}" if given is not None else f"# {key} = {_toml(field.get_default())}"
+        if key == "shards":
+            yield from _example_shard()
     yield ""
 
 
-def _wrap(text: str, width: int = 100) -> Iterator[str]:
-    line = "#"
+def _example_shard() -> Iterator[str]:
+    """Yield what one table may say, unlike the keys of the same names above it: who fills the file in with sed
+    finds those alone."""
+    yield "## [[broker.shards]]"
+    for key, field in ShardSettings.model_fields.items():
+        yield from _wrap(field.description or "", start="## #")
+        yield f"## {key}={_toml(_EXAMPLES.get(f'broker.shards.{key}', field.get_default()))}"
+
+
+def _wrap(text: str, width: int = 100, *, start: str = "#") -> Iterator[str]:
+    line = start
     for word in text.split():
         if len(line) + 1 + len(word) > width:
             yield line
-            line = "#"
+            line = start
         line += f" {word}"
     yield line
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from broker.contract import Ear
 from support.broker_pki import BrokerPki
 from support.gate_site import Site, open_site
 
@@ -12,6 +13,12 @@ from support.gate_site import Site, open_site
 def pki(tmp_path_factory: pytest.TempPathFactory) -> BrokerPki:
     """One PKI."""
     return BrokerPki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+def ear() -> Ear:
+    """Who hears the devices."""
+    return Ear()
 
 
 @pytest.fixture

@@ -13,13 +13,9 @@ from birthmark_server.broker.link import BrokerLink
 from birthmark_server.broker.policy import Role
 from birthmark_wire.encoding import JsonObject, read_json
 from birthmark_wire.errors import DecodeError
-from broker.contract import BrokerControlContract
+from broker.contract import BrokerControlContract, Ear
 from support.broker_pki import BrokerPki
 from support.gate_site import Site
-
-
-def ignore(device_id: str, leaf: str, payload: bytes, at: datetime) -> None:
-    """Hear a message, and do nothing."""
 
 
 @pytest.mark.parts
@@ -27,14 +23,14 @@ class TestMosquittoControl(BrokerControlContract):
     """On a real Mosquitto."""
 
     @pytest.fixture
-    def control(self, site: Site) -> Iterator[BrokerControl]:
+    def control(self, site: Site, ear: Ear) -> Iterator[BrokerControl]:
         """A control over a link of its own."""
         link = BrokerLink(
             host="localhost",
             port=site.broker.port,
             client_id="srv-control",
             context=site.pki.client_context(site.pki.control()),
-            on_message=ignore,
+            on_message=ear.hear,
         )
         link.start()
         assert link.wait_live(10)

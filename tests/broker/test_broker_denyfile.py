@@ -274,3 +274,31 @@ def test_the_next_signer_goes_on_with_what_the_last_one_wrote(opened: Opened, pk
     following = DenySigner.load(leaf.chain, leaf.key)
     assert opened(signer=following).add(devices=["b"]).devices == {"a", "b"}
     assert opened().read().devices == {"a", "b"}
+
+
+def test_every_change_is_copied_and_a_copy_that_fails_fails_nothing(
+    pki: BrokerPki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    near, far = tmp_path / "near" / "deny", tmp_path / "not-mounted" / "deny"
+    near.parent.mkdir()
+    file = DenyFile(tmp_path / "deny", signer=pki.deny_signer, copies=[near, far])
+    file.create()
+    file.add(devices=["a"])
+    file.add(devices=["b"])
+    assert near.read_bytes() == file.path.read_bytes()
+    assert caplog.text.count("deny list not copied") == 1  # said once, though it fails each time
+
+
+def test_a_copy_that_is_missing_or_old_is_made_good(pki: BrokerPki, tmp_path: Path) -> None:
+    copy = tmp_path / "far" / "deny"
+    file = DenyFile(tmp_path / "deny", signer=pki.deny_signer, copies=[copy])
+    file.create()
+    copy.parent.mkdir()
+    file.keep_copies()
+    assert copy.read_bytes() == file.path.read_bytes()
+    DenyFile(file.path, signer=pki.deny_signer).add(devices=["a"])  # by another, who knows of no copies
+    file.keep_copies()
+    assert copy.read_bytes() == file.path.read_bytes()
+    written = copy.stat().st_mtime_ns
+    file.keep_copies()
+    assert copy.stat().st_mtime_ns == written

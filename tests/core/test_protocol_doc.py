@@ -52,7 +52,6 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 MARKED = re.compile(r"<!-- ([a-z-]+) -->.*?<!-- /\1 -->", re.DOTALL)
 ELSEWHERE = (
     "birthmark_server.broker",
-    "birthmark_server.campaigns",
     "birthmark_server.ca.signer",
     "birthmark_server.cli",
     "birthmark_server.rotation",

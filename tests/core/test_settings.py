@@ -54,6 +54,46 @@ def test_an_unknown_key_is_refused_and_the_nearest_known_one_named(section: str,
         settings.parse(given, folder=Path("/"))
 
 
+def test_the_table_of_a_broker_can_be_taken_from_the_example() -> None:
+    table = "\n".join(line.removeprefix("## ") for line in settings.example().splitlines() if line.startswith("## "))
+    given = tables()
+    given["broker"] |= tomllib.loads(table)["broker"]
+    (shard,) = settings.parse(given, folder=Path("/")).broker.every
+    assert (shard.name, shard.host, shard.port, shard.drain) == ("mqtt-1", "mqtt-1.example", 8883, False)
+
+
+def shards(*given: dict[str, Any]) -> settings.BrokerSettings:
+    whole = tables()
+    whole["broker"]["shards"] = [dict(one) for one in given]
+    return settings.parse(whole, folder=Path("/etc/birthmark")).broker
+
+
+ONE = {"name": "mqtt-1", "host": "a.example"}
+
+
+def test_without_shards_the_broker_is_the_only_one() -> None:
+    (only,) = shards().every
+    assert (only.name, only.host, only.port) == ("broker", "broker.example", 8883)
+
+
+def test_a_shards_deny_file_starts_at_the_folder_of_the_settings() -> None:
+    assert shards(ONE | {"deny_file": "mqtt-1/deny"}).shards[0].deny_file == "/etc/birthmark/mqtt-1/deny"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([ONE, ONE], "want a name of its own"),
+        ([ONE | {"drain": True}], "want at least one broker that is not drained"),
+        ([ONE | {"drian": True}], r"broker\.shards\.0\.drian is not a setting; did you mean broker\.shards\.drain"),
+        ([ONE | {"name": "Mqtt 1"}], r"broker\.shards\.0\.name"),
+    ],
+)
+def test_shards_that_make_no_sense_are_refused(given: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(Misconfigured, match=said):
+        shards(*given)
+
+
 def test_an_unknown_section_is_refused() -> None:
     with pytest.raises(Misconfigured, match=r"limit is not a setting; did you mean limits\?"):
         settings.parse(tables() | {"limit": {}}, folder=Path("/"))

@@ -19,7 +19,7 @@ from support.server import Server
 pytestmark = pytest.mark.parts
 
 
-def until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def until(condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline

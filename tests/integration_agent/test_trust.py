@@ -165,7 +165,7 @@ def test_a_certificate_of_a_ca_below_the_new_root_opens_a_broker_that_knows_the_
     device, authority = site.device("TRUST-6"), site.installation.pki.authority
     link = x509.load_der_x509_certificate(new.new_with_old)
     given = TrustSet.checked(
-        roots=[authority.root, new.new.certificate],
+        roots=[authority.root.certificate, new.new.certificate],
         fleet=[authority.fleet.certificate, new.fleet.certificate],
         infra=[authority.infra.certificate],
         links=[link],

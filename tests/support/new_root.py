@@ -56,8 +56,8 @@ class NewRoot:
         authority = pki.authority
         key = load_pem_private_key((pki.folder / "root" / "root.key").read_bytes(), PASSPHRASE)
         assert isinstance(key, ec.EllipticCurvePrivateKey)
-        old = Signed(authority.root, key)
-        new = root_like(authority.root)
+        old = Signed(authority.root.certificate, key)
+        new = root_like(authority.root.certificate)
         return cls(
             old,
             new,

@@ -96,15 +96,18 @@ class LiveDevice:
 
 
 @contextmanager
-def broker_of(site: Installation, leaf: Leaf | None = None, **more: Any) -> Iterator[Broker]:
-    """Run a Mosquitto with our gate for this installation. leaf: its certificate; None for one for localhost."""
-    chain, key = (leaf or site.pki.broker()).write(site.folder, "broker")
+def broker_of(
+    site: Installation, leaf: Leaf | None = None, *, name: str = "mosquitto", **more: Any
+) -> Iterator[Broker]:
+    """Run a Mosquitto with our gate for this installation. leaf: its certificate; None for one for localhost. name: of
+    its folder."""
+    chain, key = (leaf or site.pki.broker()).write(site.folder, f"broker-{name}")
     authority = site.pki.authority
     with running_broker(
-        site.folder / "mosquitto",
+        site.folder / name,
         certificate=chain,
         key=key,
-        roots=[authority.root],
+        roots=[authority.root.certificate],
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=authority.namespace.trust_domain,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from birthmark_wire import tpm_templates
+from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.enrollment import (
     Attestation,
     Challenge,
@@ -101,6 +102,7 @@ SAMPLES: Final[dict[str, Message]] = {
         broker_host="mqtt.example.com",
         broker_port=8883,
     ),
+    "broker_endpoint": BrokerEndpoint("mqtt-1.example.com", 8883),
     "nonce_answer": NonceAnswer(nonce=octets(0x50, 32), expires_in_s=300),
     "command": Command(
         action=Action.ROTATE,
@@ -160,6 +162,7 @@ DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     Challenge: Challenge.decode,
     ChallengeAnswer: ChallengeAnswer.decode,
     EnrollResult: EnrollResult.decode,
+    BrokerEndpoint: BrokerEndpoint.decode,
     NonceAnswer: NonceAnswer.decode,
     Command: Command.decode,
     Ack: Ack.decode,

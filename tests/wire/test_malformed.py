@@ -95,6 +95,9 @@ ROWS: Final[list[tuple[str, str, Any, str]]] = [
     ("enroll_result", "trust_domain", "Fleet.Example", "trust_domain: want a lower-case host name"),
     ("enroll_result", "trust_domain", "fleet..example", "trust_domain: want a lower-case host name"),
     ("enroll_result", "broker_port", 65536, "broker_port: want 1 to 65535, got 65536"),
+    ("broker_endpoint", "host", "Mqtt 1", "host: want a lower-case host name"),
+    ("broker_endpoint", "port", 0, "port: want 1 to 65535, got 0"),
+    ("broker_endpoint", "protocol", "birthmark/2", "protocol: want"),
     ("nonce_answer", "nonce", b64(bytes(8)), "nonce: want 32 to 32 bytes, got 8"),
     ("nonce_answer", "expiry", 1e3, "expiry: want an integer, got a number"),
 ]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark_wire import ids
+from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.encoding import b64, unb64
 from birthmark_wire.enrollment import (
     Attestation,
@@ -96,6 +97,7 @@ _messages: st.SearchStrategy[Message] = st.one_of(
         broker_host=st.text(max_size=253),
         broker_port=st.integers(1, 65535),
     ),
+    st.builds(BrokerEndpoint, _domains, st.integers(1, 65535)),
     st.builds(NonceAnswer, nonce=_octets(32, 32), expires_in_s=st.integers(1, 86_400)),
     st.builds(
         Command,

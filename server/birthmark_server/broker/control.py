@@ -33,13 +33,17 @@ _log: Final = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One live connection, as the broker itself knows it. serial: of its certificate, lower-case hex."""
+    """One live connection, as the broker itself knows it. serial: of its certificate, lower-case hex.
+
+    node: where, by name, if the broker is more than one machine.
+    """
 
     client_id: str
     identity: str
     role: Role
     serial: str
     not_after: datetime
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class BrokerHealth:
     """How the broker is. deny_version: of the list in force there; deny_stale: it could not read a newer one.
 
     lease_s: for how long it will still let new connections in if it hears nothing more; open: whether it does now.
+    unreachable: which of its machines did not answer, by name. Of several that did, counts are added up, and of the
+    rest the worst is shown.
     """
 
     connected: int
@@ -61,6 +67,7 @@ class BrokerHealth:
     lease_s: int
     open: bool
     round_trip_ms: float
+    unreachable: tuple[str, ...] = ()
 
 
 class BrokerControl(Protocol):
@@ -135,7 +142,7 @@ class MosquittoControl:
 
     def kick(self, device_id: str) -> int:
         """See BrokerControl."""
-        return self._link.ask(f"kick {device_id}").integer("kicked", low=0, high=_COUNT_MOST)
+        return gate_kick(self._link, device_id)
 
     def connections(self) -> list[Connection]:
         """See BrokerControl."""
@@ -171,6 +178,11 @@ class MosquittoControl:
     def issuers(self) -> IssuersInForce:
         """See BrokerControl."""
         return gate_issuers(self._link)
+
+
+def gate_kick(link: GateLink, device_id: str) -> int:
+    """Have the gate cut every connection of a device; return how many."""
+    return link.ask(f"kick {device_id}").integer("kicked", low=0, high=_COUNT_MOST)
 
 
 def gate_connections(link: GateLink) -> list[Connection]:
@@ -227,6 +239,25 @@ def await_issuers(link: GateLink, wanted: IssuersInForce, *, timeout_s: float = 
             raise BrokerUnavailable(f"the gate does not go by the new CAs after {timeout_s:g} s: {why}")
         time.sleep(_TRUST_LOOK_S)
     return seen
+
+
+def merge_health(every: Sequence[BrokerHealth], *, unreachable: Sequence[str] = ()) -> BrokerHealth:
+    """Return how several are together; `every` has at least one."""
+    return BrokerHealth(
+        connected=sum(one.connected for one in every),
+        capacity=sum(one.capacity for one in every),
+        accepted=sum(one.accepted for one in every),
+        refused=sum(one.refused for one in every),
+        refused_topics=sum(one.refused_topics for one in every),
+        kicked=sum(one.kicked for one in every),
+        deny_version=min(one.deny_version for one in every),
+        deny_entries=min(one.deny_entries for one in every),
+        deny_stale=any(one.deny_stale for one in every),
+        lease_s=min(one.lease_s for one in every),
+        open=all(one.open for one in every),
+        round_trip_ms=max(one.round_trip_ms for one in every),
+        unreachable=tuple(unreachable),
+    )
 
 
 def tell_gate(link: GateLink, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> bool:

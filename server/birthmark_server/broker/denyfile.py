@@ -20,11 +20,12 @@ nobody can say what the gate saw last, gets the Unix time in milliseconds: far a
 """
 
 import fcntl
+import logging
 import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -48,6 +49,7 @@ _ENTRY: Final = r"(?:device [a-z0-9-]{1,64}|serial [1-9a-f][0-9a-f]{0,39})"
 _ONE_ENTRY: Final = re.compile(_ENTRY, re.ASCII)
 _ENTRIES: Final = re.compile(rf"(?:{_ENTRY}\n)*", re.ASCII)
 _MODE: Final = 0o644  # no secret, and the broker runs as another user
+_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,16 +152,27 @@ def decode(data: bytes) -> DenyList:
 class DenyFile:
     """The deny file at `path`. lease_s: of each list that is written. clock: Unix time in seconds.
 
+    copies: where each list is put as well, for the gates of other brokers. One that can't be written is logged, and
+    fails nothing: keep_copies() makes it good, and until then that gate's lease runs out.
+
     Errors of every method: OSError, DenyFileMalformed (also for a file that none of our signers signed).
     """
 
     def __init__(
-        self, path: Path, *, signer: DenySigner, lease_s: int = 900, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        signer: DenySigner,
+        lease_s: int = 900,
+        clock: Callable[[], float] = time.time,
+        copies: Sequence[Path] = (),
     ) -> None:
         self.path = path
+        self._copies = tuple(copies)
         self.signer = signer
         self._lease_s = lease_s
         self._clock = clock
+        self._said: set[Path] = set()
 
     def read(self) -> DenyList:
         """Return the list on disk."""
@@ -168,12 +181,20 @@ class DenyFile:
     def renewal_due(self) -> bool:
         """Return whether a third of the lease is over, by the file's first line; also where the clock was set back
         behind its beginning, or another lease is wanted. Cheap, and believes that line: renew() does not."""
+        _, issued_s, until_s = self._first_line()
+        return self._due(Lease(issued_s, until_s))
+
+    def version(self) -> int:
+        """Return the list's version, by the file's first line. Cheap, and believes it."""
+        return self._first_line()[0]
+
+    def _first_line(self) -> tuple[int, int, int]:
         with self.path.open("rb") as file:
             first = file.readline(_HEADER_BYTES).decode("ascii", "replace").rstrip("\n")
         header = _HEADER.fullmatch(first)
         if header is None:
             raise DenyFileMalformed(f"want 'birthmark-deny 2 VERSION ISSUED UNTIL' first, got {first!r}")
-        return self._due(Lease(int(header[2]), int(header[3])))
+        return int(header[1]), int(header[2]), int(header[3])
 
     def renew(self) -> DenyList:
         """Write the list once more, with a new lease, where that is due; return what is on disk."""
@@ -219,6 +240,25 @@ class DenyFile:
             version = max(last + 1, int(self._clock() * 1000))
             return self._write(DenyList.of(version, devices=wanted.devices, serials=wanted.serials))
 
+    def keep_copies(self) -> None:
+        """Put the list where a copy of it is missing or differs, by its first line."""
+        wanted = _first_line(self.path)
+        if any(_first_line(copy) != wanted for copy in self._copies):
+            with self._lock():
+                data = self.path.read_bytes()
+                self._copy(data, [copy for copy in self._copies if _first_line(copy) != data.partition(b"\n")[0]])
+
+    def _copy(self, data: bytes, copies: Sequence[Path]) -> None:
+        for copy in copies:
+            try:
+                write_durably(copy, data, mode=_MODE)
+            except OSError as error:
+                if copy not in self._said:
+                    _log.error("deny list not copied", extra={"fields": {"to": str(copy), "reason": error.strerror}})
+                self._said.add(copy)
+            else:
+                self._said.discard(copy)
+
     @contextmanager
     def _lock(self) -> Iterator[None]:
         with self.path.with_name(self.path.name + ".lock").open("a") as lock:
@@ -228,8 +268,18 @@ class DenyFile:
     def _write(self, denied: DenyList) -> DenyList:
         issued_s = int(self._clock())
         leased = replace(denied, lease=Lease(issued_s, issued_s + self._lease_s))
-        write_durably(self.path, self.signer.sign(encode(leased)), mode=_MODE)
+        data = self.signer.sign(encode(leased))
+        write_durably(self.path, data, mode=_MODE)
+        self._copy(data, self._copies)
         return leased
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.readline(_HEADER_BYTES).rstrip(b"\n")
+    except OSError:
+        return b""
 
 
 def write_durably(path: Path, data: bytes, *, mode: int) -> None:

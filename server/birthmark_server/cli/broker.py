@@ -8,19 +8,21 @@ from typing import Annotated
 import typer
 from cryptography import x509
 
-from birthmark_server.broker.control import BrokerHealth, gate_health
+from birthmark_server.broker.control import merge_health
 from birthmark_server.broker.denyfile import DenyList
-from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.mosquitto import MosquittoSettings, write_config
+from birthmark_server.broker.shards import ShardHealth
 from birthmark_server.broker.trial import try_config
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.cli.output import Json, print_json, say, show_fields
 from birthmark_server.cli.workplace import Workplace, now, workplace
 from birthmark_server.denials import open_deny_file, write_denials
+from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_errand
-from birthmark_server.settings import Settings
+from birthmark_server.settings import Settings, ShardSettings
 
 app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write Mosquitto's configuration, and try it.")
 
@@ -37,6 +39,7 @@ def config(
         Path | None, typer.Option(help="The broker's certificate with its CA's, PEM. [default: broker/broker.pem]")
     ] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM. [default: broker/broker.key]")] = None,
+    shard: Annotated[str, typer.Option(help="Which of several brokers it is: its name in [[broker.shards]].")] = "",
     gate: Annotated[
         Path | None, typer.Option(help="The gate plugin. [default: this checkout's, or /usr/lib/birthmark]")
     ] = None,
@@ -57,6 +60,7 @@ def config(
     place = workplace(context)
     values = place.settings()
     home = place.config_path.resolve().parent
+    one = _shard(values, shard)
     authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
     wanted = MosquittoSettings(
         folder=folder.absolute(),
@@ -66,12 +70,12 @@ def config(
         trust_domain=authority.namespace.trust_domain,
         control_eku=oids.KP_CONTROL.dotted_string,
         deny_eku=oids.KP_DENY_LIST.dotted_string,
-        roots=(authority.root,),
+        roots=tuple(root.certificate for root in authority.in_force.roots),
         fleet=_of_kind(authority, CaKind.FLEET),
         infra=_of_kind(authority, CaKind.INFRA),
         crls=tuple(path.read_bytes() for path in crl or ()),
         address=address,
-        port=values.broker.port,
+        port=one.port,
         user=user,
         app_clients=app_clients,
     )
@@ -91,6 +95,8 @@ def config(
         return
     say(f"{written.conf} is written" + (f", and Mosquitto {version} starts with it" if version else ""))
     say(f"start it with: {' '.join(start)}")
+    if shard and not one.deny_file:
+        say(f'set for {shard} in [[broker.shards]]: deny_file = "{written.deny_file}", or have it carried there')
     if not values.broker.deny_file:
         say(f'set in [broker]: deny_file = "{written.deny_file}", or the broker lets nobody in once its lease is over')
 
@@ -115,49 +121,76 @@ def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show the deny list on the disk, its lease, and what the gate makes of it.
+    """Show the deny list on the disk, its lease, and what the gate of each broker makes of it.
 
-    Ends with 1 where the gate lets nobody new in, or can't be asked.
+    Ends with 1 where one of them lets nobody new in, or can't be asked.
 
     Example:  birthmark broker status
     """
     values = workplace(context).settings()
     denied = open_deny_file(values.broker).read()
-    health, problem = _ask_gate(values)
+    seen = _ask_gates(values)
+    problems = [(one.shard.name, one.problem) for one in seen if one.problem]
     until = datetime.fromtimestamp(denied.lease.until_s, UTC)
     if as_json:
         disk = {"version": denied.version, "entries": len(denied.entries), "lease_until": until.isoformat()}
-        print_json({"list": disk, "gate": None if health is None else asdict(health), "problem": problem})
+        brokers = [
+            {
+                "name": one.shard.name,
+                "endpoint": str(one.shard.endpoint),
+                "drain": one.shard.drain,
+                "gate": None if one.health is None else asdict(one.health),
+                "problem": one.problem,
+            }
+            for one in seen
+        ]
+        answered = [one.health for one in seen if one.health is not None]
+        silent = [one.shard.name for one in seen if one.health is None]
+        together = asdict(merge_health(answered, unreachable=silent)) if answered else None
+        problem = problems[0][1] if problems else ""
+        print_json({"list": disk, "gate": together, "problem": problem, "brokers": brokers})
     else:
         on_disk = f"version {denied.version}, {len(denied.entries)} entries, lease until {until:%Y-%m-%d %H:%M:%S}Z"
-        in_force = "can't be asked"
-        if health is not None:
-            in_force = f"version {health.deny_version}, lease {health.lease_s} s"
-            in_force += f", {health.connected} of {health.capacity} connected"
-        show_fields([("deny file", on_disk), ("gate", in_force)])
-    if problem:
-        say(problem)
+        gates = [("gate" if not values.broker.shards else f"gate {one.shard.name}", _in_force(one)) for one in seen]
+        show_fields([("deny file", on_disk), *gates])
+    for name, problem in problems:
+        say(f"{name}: {problem}" if values.broker.shards else problem)
+    if problems:
         raise typer.Exit(1)
 
 
-def _ask_gate(values: Settings) -> tuple[BrokerHealth | None, str]:
-    """Return the gate's counters, and what is wrong with it."""
-    link = open_errand(values.broker, anchors=Path(values.ca.folder) / "root.pem")
-    link.start()
+def _ask_gates(values: Settings) -> list[ShardHealth]:
+    """Return how each broker is."""
+    errand = open_errand(values.broker, anchors=anchors_pem(Path(values.ca.folder)))
+    errand.start()
     try:
-        link.wait_tried(_TIMEOUT_S)
-        health = gate_health(link)
-    except BrokerUnavailable as error:
-        return None, str(error)
+        errand.wait_tried(_TIMEOUT_S)
+        return errand.each_health()
     finally:
-        link.stop()
-    if not health.open:
-        return health, "the gate lets nobody new in: its list's lease is over, or a clock is wrong"
-    return health, "the gate could not read a newer list: its log says why" if health.deny_stale else ""
+        errand.stop()
+
+
+def _in_force(one: ShardHealth) -> str:
+    where = f" at {one.shard.endpoint}{', drained' if one.shard.drain else ''}"
+    if one.health is None:
+        return f"can't be asked{where}"
+    text = f"version {one.health.deny_version}, lease {one.health.lease_s} s"
+    return f"{text}, {one.health.connected} of {one.health.capacity} connected{where}"
+
+
+def _shard(values: Settings, name: str) -> ShardSettings:
+    """Return the settings of one broker; the only one where `name` is empty. Raise Misconfigured."""
+    if not name and not values.broker.shards:
+        return values.broker.every[0]
+    found = next((one for one in values.broker.shards if one.name == name), None)
+    if found is None:
+        known = ", ".join(one.name for one in values.broker.shards) or "none"
+        raise Misconfigured(f"--shard: want a name in [[broker.shards]] ({known}), got {name!r}")
+    return found
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
-    return tuple(issuer.certificate for issuer in authority.issuers if issuer.kind is kind)
+    return tuple(issuer.certificate for issuer in authority.in_force.issuers if issuer.kind is kind)
 
 
 def _write_deny_list(place: Workplace, authority: Authority, path: Path) -> DenyList:

@@ -15,7 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from birthmark_server.broker.link import control_context
 from birthmark_server.broker.policy import ANSWER_TOPIC, CONTROL_TOPIC
-from birthmark_server.settings import Settings
+from birthmark_server.ca.roots import anchors_pem
+from birthmark_server.settings import Settings, ShardSettings
 
 _TIMEOUT_S: Final = 5.0
 _TAG: Final = "doctor"
@@ -30,15 +31,16 @@ class BrokerAnswer:
     advice: str = ""
 
 
-def ask_broker(settings: Settings) -> BrokerAnswer:
-    """Connect as the control identity beside a running server, ask the gate for its figures, and hang up."""
+def ask_broker(settings: Settings, one: ShardSettings) -> BrokerAnswer:
+    """Connect to one of the brokers as the control identity beside a running server, ask its gate for its figures, and
+    hang up."""
     broker = settings.broker
-    host, port = broker.control_host or broker.host, broker.control_port or broker.port
+    host, port = one.control_host or one.host, one.control_port or one.port
     context = control_context(
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=anchors_pem(Path(settings.ca.folder)),
         certificate=Path(broker.control_certificate),
         key=Path(broker.control_key),
-        server_name=broker.host,
+        server_name=one.host,
     )
     # Client ids ID.APP share the rights of ID, and so this does not take over the server's own session.
     client = paho.Client(

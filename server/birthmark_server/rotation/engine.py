@@ -1,21 +1,20 @@
-"""Rotation in a running server: the connection to the broker, who hears it, and the rounds; started and stopped as one.
+"""Rotation in a running server: the connections to the brokers, who hears them, and the rounds; started and stopped as
+one.
 
-A broker that is down is no error: the link comes back by itself, and what is due waits in the database.
+A broker that is down is no error: its link comes back by itself, and what is due waits in the database.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
-from birthmark_server.broker.control import Connection, MosquittoControl, gate_connections
-from birthmark_server.broker.link import BrokerLink
-from birthmark_server.denials import open_deny_file
-from birthmark_server.presence import open_link
+from birthmark_server.broker.control import BrokerHealth
+from birthmark_server.broker.shards import ShardedControl
+from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
-from birthmark_server.rotation.round import Cut, Round
+from birthmark_server.rotation.round import Round
 from birthmark_server.rotation.service import RotationService
 from birthmark_server.settings import BrokerSettings
 from birthmark_server.store.job_protocol import JobStore
@@ -30,20 +29,6 @@ class Work(Protocol):
     def run(self) -> int: ...
 
 
-class Seen:
-    """What the broker shows, and whether it can be asked (round.Broker)."""
-
-    def __init__(self, link: BrokerLink) -> None:
-        self._link = link
-
-    @property
-    def live(self) -> bool:
-        return self._link.live
-
-    def connections(self) -> list[Connection]:
-        return gate_connections(self._link)
-
-
 class Engine:
     """One server's part in rotation, from start() to stop()."""
 
@@ -51,26 +36,31 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: Path,
+        anchors: bytes,
         store: Together,
         jobs: JobStore,
         service: RotationService,
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
+        at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
     ) -> None:
-        """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connections to the brokers.
+
+        Raise Misconfigured if the broker's settings can't be used.
+        """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
-        self._link = open_link(broker, anchors=anchors, on_message=self._hearing.hear)
+        self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (
             *work,
+            *at_broker(self.control),
             Round(
                 store=store,
                 jobs=jobs,
                 service=service,
-                publisher=self._link,
-                broker=Seen(self._link),
-                cut=_cut(self._link, broker) if broker.deny_file else None,
+                publisher=self.control,
+                broker=self.control,
                 now=now,
             ),
         )
@@ -79,20 +69,34 @@ class Engine:
 
     @property
     def live(self) -> bool:
-        """Connected to the broker, and hearing the devices."""
-        return self._link.live
+        """Connected to every broker, and hearing the devices."""
+        return self.control.all_live
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were heard, and not judged yet."""
+        return self._hearing.waiting
+
+    @property
+    def dropped(self) -> int:
+        """Messages that found no place, since the start."""
+        return self._hearing.dropped
+
+    def each_health(self) -> dict[str, BrokerHealth | None]:
+        """Ask each broker how it is, by name; None for one that does not answer."""
+        return {one.shard.name: one.health for one in self.control.each_health()}
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._hearing.start(self._link)
-        self._link.start()
+        self._hearing.start(self.control)
+        self.control.start()
         self._rounds.start()
 
     def stop(self) -> None:
         """End, the messages that were heard being dealt with first."""
         self._over.set()
         self._rounds.join()
-        self._link.stop()
+        self.control.stop()
         self._hearing.stop()
 
     def _go_round(self) -> None:
@@ -107,12 +111,3 @@ class Engine:
             _log.exception("a round failed")
             self._over.wait(PAUSE_S)
             return 0
-
-
-def _cut(link: BrokerLink, broker: BrokerSettings) -> Cut:
-    control = MosquittoControl(link=link, deny_file=open_deny_file(broker))
-
-    def cut(serials: Collection[str]) -> None:
-        control.deny(serials=serials)
-
-    return cut

@@ -8,7 +8,8 @@ document for a client that accepts those.
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -19,31 +20,50 @@ from birthmark_server.renewal import RenewalService
 from birthmark_server.web.doors import ATTESTED, BORN, OPERATIONAL, PUBLIC, Answer, Call, Door, Handler, Route
 from birthmark_server.web.enroll import require_media_type
 from birthmark_server.web.errors import BadTransfer
-from birthmark_wire import est
+from birthmark_wire import broker, est
+from birthmark_wire.broker import BrokerEndpoint
 
 CERTS_ONLY: Final = f"{est.PKCS7_MIME}; smime-type=certs-only"
+Headers = tuple[tuple[str, str], ...]
 _WHITE_SPACE: Final = b" \t\r\n"
 
 
-def est_routes(service: RenewalService, *, ca_certificates: Sequence[x509.Certificate], csrattrs: bytes) -> list[Route]:
-    """Return the five operations. ca_certificates: root first. csrattrs: CsrAttrs, DER."""
-    cacerts = _answer(certs_only(ca_certificates), CERTS_ONLY)
+def est_routes(
+    service: RenewalService,
+    *,
+    ca_certificates: Callable[[], tuple[x509.Certificate, ...]],
+    csrattrs: bytes,
+    broker_of: Callable[[str], BrokerEndpoint],
+) -> list[Route]:
+    """Return the five operations.
+
+    ca_certificates: returns those that are believed now, the active root first, with the links between roots that
+    RFC 7030 §4.1.3 calls OldWithNew and NewWithOld. csrattrs: CsrAttrs, DER. broker_of: where the device of an id finds
+    its broker; the answers to a device say so in a header of ours.
+    """
     attributes = _answer(csrattrs, est.CSRATTRS_MIME)
 
+    @lru_cache(maxsize=1)
+    def packed(certificates: tuple[x509.Certificate, ...]) -> Answer:
+        return _answer(certs_only(certificates), CERTS_ONLY)
+
     def nonce(_: Call, caller: Caller) -> Answer:
-        return Answer(200, service.nonce(caller).encode(), est.NONCE_MIME)
+        return Answer(200, service.nonce(caller).encode(), est.NONCE_MIME, whereabouts(caller))
 
     def simpleenroll(call: Call, caller: Caller) -> Answer:
-        return _answer(certs_only([service.enroll(_request(call), caller)]), CERTS_ONLY)
+        return _answer(certs_only([service.enroll(_request(call), caller)]), CERTS_ONLY, whereabouts(caller))
 
     def simplereenroll(call: Call, caller: Caller) -> Answer:
-        return _answer(certs_only([service.reenroll(_request(call), caller)]), CERTS_ONLY)
+        return _answer(certs_only([service.reenroll(_request(call), caller)]), CERTS_ONLY, whereabouts(caller))
+
+    def whereabouts(caller: Caller) -> Headers:
+        return () if caller.device is None else ((broker.HEADER, str(broker_of(caller.device.device_id))),)
 
     def route(method: str, operation: str, door: Door, handler: Handler, *, cheap: bool = False) -> Route:
         return Route(method, f"{est.BASE_PATH}/{operation}", door, handler, est=True, cheap=cheap)
 
     return [
-        route("GET", est.CACERTS, PUBLIC, lambda *_: cacerts, cheap=True),
+        route("GET", est.CACERTS, PUBLIC, lambda *_: packed(ca_certificates()), cheap=True),
         route("GET", est.CSRATTRS, PUBLIC, lambda *_: attributes, cheap=True),
         route("GET", est.NONCE, ATTESTED, nonce),
         route("POST", est.SIMPLEENROLL, BORN, simpleenroll),
@@ -69,5 +89,5 @@ def _request(call: Call) -> bytes:
     return decode_transfer(call.body)
 
 
-def _answer(der: bytes, media_type: str) -> Answer:
-    return Answer(200, base64.b64encode(der), media_type, (("Content-Transfer-Encoding", "base64"),))
+def _answer(der: bytes, media_type: str, headers: Headers = ()) -> Answer:
+    return Answer(200, base64.b64encode(der), media_type, (("Content-Transfer-Encoding", "base64"), *headers))

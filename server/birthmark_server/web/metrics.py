@@ -46,8 +46,9 @@ class _Fleet:
 
 
 class FleetGauges(Collector):
-    """How the fleet stands. `refresh` is to be called every REFRESH, by any thread. live: whether the broker hears us;
-    None where the server has no broker."""
+    """How the fleet stands. `refresh` is to be called every REFRESH, by any thread.
+
+    live: whether every broker hears us; None where the server has no broker."""
 
     def __init__(self, store: GaugeStore, *, live: Callable[[], bool] | None, now: Callable[[], datetime]) -> None:
         self._store = store
@@ -66,7 +67,7 @@ class FleetGauges(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the gauges, for Prometheus' library."""
         if self._live is not None:
-            yield GaugeMetricFamily("birthmark_broker_connected", "1 while the broker hears us.", int(self._live()))
+            yield GaugeMetricFamily("birthmark_broker_connected", "1 while every broker hears us.", int(self._live()))
         with self._lock:
             fleet = self._fleet
         if fleet is None:
