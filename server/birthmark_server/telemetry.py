@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Final, TypeVar
 
+import requests
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -31,15 +32,20 @@ class OtlpTracer:
     """See tracing.Tracer."""
 
     def __init__(self, settings: TracingSettings, *, replica: str) -> None:
-        # What a collector that is down has it say, it says at each batch: once a minute at the default is enough.
+        # It warns of each retry; that a batch is lost is an error of its own, and enough.
         logging.getLogger("opentelemetry").setLevel(logging.ERROR)
         self._provider = TracerProvider(
             sampler=TraceIdRatioBased(settings.sample),
             resource=Resource.create({"service.name": SERVICE, "service.instance.id": replica}),
             shutdown_on_exit=False,
         )
+        session = requests.Session()
+        session.trust_env = False  # REQUESTS_CA_BUNDLE would overrule the anchors, HTTP_PROXY the way
         exporter = OTLPSpanExporter(
-            endpoint=settings.endpoint, certificate_file=settings.anchors or None, timeout=_EXPORT_TIMEOUT_S
+            endpoint=settings.endpoint,
+            certificate_file=settings.anchors or None,
+            timeout=_EXPORT_TIMEOUT_S,
+            session=session,
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(SERVICE)

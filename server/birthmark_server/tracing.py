@@ -10,6 +10,7 @@ no header, no body, no exception's text.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 from birthmark_server.errors import Misconfigured
@@ -90,6 +91,8 @@ def open_tracer(settings: TracingSettings, *, replica: str) -> Tracer:
     """Return where this server's spans go. replica: which server it is. Raise Misconfigured."""
     if not settings.endpoint:
         return NO_TRACE
+    if settings.anchors and not Path(settings.anchors).is_file():
+        raise Misconfigured(f"[tracing] anchors: there is no file {settings.anchors}")
     try:
         from birthmark_server.telemetry import OtlpTracer
     except ImportError as error:

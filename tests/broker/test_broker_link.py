@@ -167,6 +167,7 @@ def test_an_answer_goes_to_the_asker_alone(site: Site) -> None:
         assert other.messages == []
 
 
+@pytest.mark.alone
 def test_many_threads_ask_at_once_and_each_gets_its_own_answer(site: Site) -> None:
     results: list[int] = []
     with live(make_link(site, Ear())) as link:

@@ -83,7 +83,7 @@ class TestExpiry:
         leaf = own.pki.device("dev-3", lifetime=timedelta(seconds=4))
         with own.connected(leaf, "dev-3") as ending, own.connected(own.pki.device("dev-4"), "dev-4") as other:
             assert "action" in ending.wait_end().lower()
-            assert time.time() - leaf.certificate.not_valid_after_utc.timestamp() < 3
+            assert time.time() - leaf.certificate.not_valid_after_utc.timestamp() < 15
             own.broker.wait_log("cut: reason=expired id=dev-3")
             assert other.publish("devices/dev-4/up/hello", b"still here") in (0, 16)
 

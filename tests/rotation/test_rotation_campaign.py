@@ -180,6 +180,7 @@ def check_server(answers: Iterator[int | None]) -> Iterator[tuple[str, list[str]
         server.server_close()
 
 
+@pytest.mark.alone
 def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,10 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from alembic import command
@@ -15,10 +16,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, select, text
 from sqlalchemy.engine import make_url
 
+from birthmark_server.campaigns import DeviceState
 from birthmark_server.domain import UNKNOWN, BoardSwap, DeviceRevocation, RevocationReason
 from birthmark_server.errors import Misconfigured
 from birthmark_server.fleet import DeviceFilter
 from birthmark_server.store import migrate
+from birthmark_server.store.database import Transaction
 from birthmark_server.store.driver import BackEnd
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.open import open_store
@@ -34,6 +37,7 @@ from birthmark_server.store.rows import (
 from birthmark_server.store.sql import (
     admission,
     births,
+    campaign_views,
     certificates,
     crl,
     devices,
@@ -45,7 +49,7 @@ from birthmark_server.store.sql import (
 )
 from birthmark_server.store.sql.selection import conditions
 from birthmark_server.store.sqlite import SqliteBackEnd
-from birthmark_server.store.statement import LookUp, Statement, Value, keys
+from birthmark_server.store.statement import LookUp, Row, Statement, Value, keys
 from birthmark_server.store.tables import METADATA
 from store.values import DAY, MODEL, NOW, batch, certificate, device, ek
 from store.world import race
@@ -222,6 +226,37 @@ def test_what_hangs_on_the_certificate_in_use_reads_no_certificate(sqlite_file: 
         assert reads
         assert all("USING COVERING INDEX ix_certificates_standing" in read for read in reads), reads
     connection.close()
+
+
+@dataclass
+class Asked:
+    """A transaction in which nothing is found: it explains what it was asked for."""
+
+    back_end: SqliteBackEnd
+    plans: list[str] = field(default_factory=list)
+
+    def rows(self, statement: Statement, **_: Value) -> list[Row]:
+        sql = statement.sql(self.back_end.dialect)
+        connection = self.back_end.connect()
+        self.plans += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
+        connection.close()
+        return []
+
+
+def test_no_page_of_a_campaign_looks_through_all_devices_of_all_campaigns(sqlite_file: Path) -> None:
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    for state in (None, *DeviceState):
+        asked = Asked(back_end)
+        campaign_views.members(cast("Transaction", asked), "c", state, "dev-1", 500)
+        reads = [plan for plan in asked.plans if "campaign_members" in plan or "jobs" in plan]
+        assert len(reads) == 2
+        assert all(plan.startswith("SEARCH") for plan in reads), reads
+        assert "campaign_id=? AND device_id>?" in reads[0], "in the order of the page, so that it ends with it"
+    asked = Asked(back_end)
+    campaign_views.counts(cast("Transaction", asked), "c")
+    campaign_views.page_campaigns(cast("Transaction", asked), None, "dev-1", "c", 100)
+    assert [plan for plan in asked.plans if plan.startswith("SCAN") and plan != "SCAN campaigns"] == []
 
 
 def assert_upgrades_at_once_make_one_schema(url: str, folder: Path) -> None:

@@ -9,6 +9,7 @@ Everything is real but the size. Server and broker keep their ports over restart
 """
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -38,6 +39,7 @@ from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEnt
 from support.mosquitto import Broker, running_broker
 from support.server import SERVE, Installation, Server, now
 from support.swtpm import Swtpm, VendorCa
+from support.tpm_stock import TpmStock
 
 MODEL = DeviceModel(name="emulated", ek_template="rsa2048")
 _SWTPM_MANUFACTURER = "id:00001014"
@@ -186,14 +188,14 @@ class AgentSite:
     folder: Path
     installation: Installation
     broker: Broker
-    vendor: VendorCa
+    stock: TpmStock
     _stack: ExitStack
-    _devices: list[Device] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     @contextmanager
-    def create(cls, folder: Path) -> "Iterator[AgentSite]":
-        """Make a site in `folder` with its broker running; the server runs by server()."""
+    def create(cls, folder: Path, *, stock: TpmStock | None = None) -> "Iterator[AgentSite]":
+        """Make a site in `folder` with its broker running; the server runs by server(). stock: of its TPMs."""
         with ExitStack() as stack:
             installation = stack.enter_context(Installation.create(folder))
             installation.store.add_model(MODEL, by="alice")
@@ -211,10 +213,9 @@ class AgentSite:
                     signer=installation.pki.deny_signer(),
                 )
             )
-            vendor = VendorCa.create(folder / "swtpm-ca")
-            vendor.make(folder / "tpm-0")  # the vendor's CA is there once it has made a TPM
-            _trust(folder / "tpm-roots", vendor)
-            yield cls(folder, installation, broker, vendor, stack)
+            stock = stock or TpmStock(folder / "tpm-stock")
+            _trust(folder / "tpm-roots", stock.vendor)
+            yield cls(folder, installation, broker, stock, stack)
 
     @contextmanager
     def server(self, *, extra: str = "", at: str = "") -> Iterator[Server]:
@@ -244,7 +245,7 @@ class AgentSite:
         """Make a device: its TPM runs until the site ends. extra: more TOML for its agent."""
         folder = self.folder / f"device-{serial.lower()}"
         folder.mkdir()
-        tpm = self.vendor.make(folder / "tpm")
+        tpm = self.stock.copy(next(self._numbers), folder / "tpm")
         self._stack.callback(tpm.close)
         tpm.start()
         device = Device(self, serial, tpm, folder)
