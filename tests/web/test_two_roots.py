@@ -50,7 +50,7 @@ def birth(core: Core, pinned: bytes) -> EnrollResult:
     result = core.finish(challenge, answer, STRANGER)
     for name in ("root", NEW):  # the chain is good for a device that pins either
         anchor = root_named(core.services.authority, name).certificate
-        verify_birth_chain(result.chain, spki=tpm.birth_key.spki, anchor=anchor)
+        verify_birth_chain(result.chain, spki=tpm.birth_key.spki, anchors=[anchor])
     return result
 
 
