@@ -290,10 +290,10 @@ class Agent:
     def _heard(self, leaf: str, payload: bytes) -> None:
         if leaf.startswith(f"{topics.APPLICATIONS}/"):
             self._applications.deliver(leaf, payload)
-        elif leaf == "trust":
-            self._homecoming.trust.heard(payload)
         elif leaf == broker.LEAF:
             self._move(payload)
+        elif leaf == "trust":
+            self._homecoming.trust.heard(payload)
         else:
             self._jobs.heard(leaf, payload)
 

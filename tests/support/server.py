@@ -29,10 +29,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark_agent.csr import Names, device_names
 from birthmark_server import settings as settings_file
+from birthmark_server.ca.authority import Authority
 from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEntry
+from birthmark_server.rollover.service import RolloverService
 from birthmark_server.services import Services, open_services
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire import ids
 from birthmark_wire.encoding import read_json
 from birthmark_wire.enrollment import ACTIVATION_SUFFIX, ENROLLMENTS_PATH, JSON_MIME, Challenge, Claim, EnrollResult
@@ -153,6 +156,17 @@ class Installation:
         leaf = self.pki.infra(profile, name)
         self.store.add_infrastructure_certificate(leaf.record, by="alice")
         return leaf
+
+    def put_to_use(self, name: str) -> None:
+        """Have an authority that was brought into the CA folder issue, whoever does not know it yet."""
+        assert isinstance(self.store, SqlStore)
+        rollover = RolloverService(
+            store=self.store.authorities,
+            authority=lambda: Authority.load(self.pki.folder, passphrase=None, now=now()),
+            now=now,
+        )
+        rollover.stage(name, by="alice")
+        rollover.activate(name, by="alice", force=True)
 
     def broker_lines(self, port: int, *, replica: str = "server") -> str:
         """Lines of [broker] for a server that is connected to one at `port`, and commands devices."""

@@ -7,7 +7,7 @@ again, which a device that has it already answers as it did.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
