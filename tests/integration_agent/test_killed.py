@@ -17,7 +17,7 @@ from support.agent_site import AgentSite, Device, environment
 from support.new_root import NewRoot, bundle, sign_bundle
 from support.rotation_peer import RotationPeer
 
-pytestmark = [pytest.mark.parts, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.parts, pytest.mark.timeout(900)]  # dozens of starts of a program
 
 WORK = """
 import os, sys
@@ -116,7 +116,6 @@ def test_a_rotation_that_is_killed_at_any_write_leaves_a_working_identity(site: 
     assert step > 15
 
 
-@pytest.mark.timeout(900)  # some forty starts of an agent
 def test_a_command_that_is_killed_at_any_write_is_finished_after_the_restart(site: AgentSite) -> None:
     device = site.device("KILL-3")
     with site.server(), RotationPeer.running(site) as peer:

@@ -284,6 +284,14 @@ class Server:
             assert time.monotonic() < until, self.log
             time.sleep(0.02)
 
+    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 60) -> None:
+        """Return when `text` stands in its log `count` times."""
+        until = time.monotonic() + timeout_s
+        while self.log.count(text) < count:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < until, f"no {text!r} x {count} in:\n{self.log}"
+            time.sleep(0.02)
+
     @contextmanager
     def connect(self, identity: Identity | Leaf | None = None) -> "Iterator[Client]":
         """Open one HTTPS connection, with this certificate or without one."""
