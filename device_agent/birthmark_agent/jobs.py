@@ -213,6 +213,9 @@ class Jobs:
 
     def _answer(self, life: Life, over: TakeOver, answer: JobAnswer) -> None:
         job = self._job
+        if job is not None and not job.open and answer.chain and answer.job_id == job.job_id:
+            self._report(life)  # it is sent again because our word on it was lost
+            return
         if job is None or not job.open or answer.job_id != job.job_id or (answer.chain and not job.key_pem):
             log.debug("message-ignored", leaf="cert", job=answer.job_id)
             return

@@ -1,4 +1,4 @@
-"""Signed commands: JSON Web Signatures in the compact form (RFC 7515 §3.1), ES256 alone (RFC 7518 §3.4).
+"""Signed messages: JSON Web Signatures in the compact form (RFC 7515 §3.1), ES256 alone (RFC 7518 §3.4).
 
     BASE64URL(header) . BASE64URL(payload) . BASE64URL(R || S)
     header = {"alg": "ES256", "typ": TYPE, "x5c": [leaf, CA, ...]}
@@ -47,10 +47,10 @@ def join(signed: bytes, signature: bytes) -> bytes:
     return signed + b"." + b64(_raw_of(signature)).encode("ascii")
 
 
-def decode(data: bytes, *, message_type: str) -> SignedMessage:
-    """Take a JWS of this type apart or raise DecodeError."""
-    if len(data) > MAX_JWS_BYTES:
-        raise DecodeError(f"want at most {MAX_JWS_BYTES} bytes, got {len(data)}")
+def decode(data: bytes, *, message_type: str, most: int = MAX_JWS_BYTES) -> SignedMessage:
+    """Take a JWS of this type, of at most `most` bytes, apart or raise DecodeError."""
+    if len(data) > most:
+        raise DecodeError(f"want at most {most} bytes, got {len(data)}")
     try:
         header_text, payload_text, signature_text = data.decode("ascii").split(".")
     except ValueError:

@@ -6,8 +6,8 @@ subscription ends one level below `up`.
 
 from typing import Final
 
-UP: Final = ("hello", "status", "ack", "csr", "active")
-DOWN: Final = ("cmd", "nonce", "cert", "broker")
+UP: Final = ("hello", "status", "ack", "csr", "active", "trust")
+DOWN: Final = ("cmd", "nonce", "cert", "broker", "trust")
 APPLICATIONS: Final = "app"
 SERVER_SUBSCRIPTION: Final = "$share/birthmark/devices/+/up/+"
 

@@ -8,7 +8,8 @@ from typing import Final, get_args
 
 from rich.console import Console
 
-from benchmark import device_cost, growth, server_cost
+from benchmark import device_cost, growth, of_fleet, server_cost
+from benchmark.progress import saying
 from benchmark.report import Figures, RenewFront, table
 from support.front import Program
 
@@ -17,9 +18,13 @@ SECTIONS: Final = ("enroll", "renew", "renew_front", "handshake", "agent", "grow
 
 def main() -> int:
     """Measure what was asked for and print it; 0 unless something could not be measured."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
+    if sys.argv[1:2] == ["fleet"]:
+        return of_fleet.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="What the server and the agent cost here, on real parts. Without a section: all of them.",
+        description="What the server and the agent cost here, on real parts. Without a section: all of them. "
+        "`scripts/bench fleet` is a bench of its own: see scripts/bench fleet --help.",
         epilog="docs/benchmarks.md says what each figure is, what it is to be, and what it was where.",
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of: {', '.join(SECTIONS)}")
@@ -31,7 +36,6 @@ def main() -> int:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if options.count < 100:
         parser.error("--count: want at least 100, or a 99th percentile means nothing")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
     figures = measure(options.sections or SECTIONS, options.count, options.front)
     if options.json:
         print(json.dumps(figures.as_json()))
@@ -42,18 +46,11 @@ def main() -> int:
 
 def measure(sections: list[str] | tuple[str, ...], count: int, front: Program) -> Figures:
     """Run the sections, each shown on stderr while it runs."""
-    figures, progress = Figures(), Console(stderr=True, highlight=False)
+    figures = Figures()
     for section in SECTIONS:
         if section not in sections:
             continue
-        with progress.status(section) as status:
-
-            def say(doing: str, section: str = section) -> None:
-                if progress.is_terminal:
-                    status.update(f"{section}: {doing}")
-                else:
-                    progress.print(f"{section}: {doing}")
-
+        with saying(section) as say:
             match section:
                 case "enroll":
                     figures.enroll = server_cost.enroll(count, say)

@@ -109,19 +109,19 @@ def enrollment_floor(connection: Connection, *, runs: int = 50) -> Floor:
     def verify() -> None:
         public.verify(signature, message, _ECDSA)
 
-    request = _request(key)
+    csr = request(key)
 
     def verify_request() -> None:
-        if not x509.load_der_x509_csr(request).is_signature_valid:
+        if not x509.load_der_x509_csr(csr).is_signature_valid:
             raise AssertionError("the request's own signature failed")
 
     return (
         Operation("mutual TLS 1.3 connection, server's half", 1, _mean(connection.run, runs)),
-        Operation("load a P-256 key from its point: EK, AK, birth key", 3, _cpu_us(load, runs)),
-        Operation("verify by P-256: EK certificate, AK's Certify", 2, _cpu_us(verify, runs)),
-        Operation("MakeCredential for a P-256 EK", 1, _cpu_us(lambda: _make_credential(public), runs)),
-        Operation("read and verify the CSR (P-256)", 1, _cpu_us(verify_request, runs)),
-        Operation("build and sign the certificate (P-256)", 1, _cpu_us(lambda: _certificate(key), runs)),
+        Operation("load a P-256 key from its point: EK, AK, birth key", 3, cpu_us(load, runs)),
+        Operation("verify by P-256: EK certificate, AK's Certify", 2, cpu_us(verify, runs)),
+        Operation("MakeCredential for a P-256 EK", 1, cpu_us(lambda: _make_credential(public), runs)),
+        Operation("read and verify the CSR (P-256)", 1, cpu_us(verify_request, runs)),
+        Operation("build and sign the certificate (P-256)", 1, cpu_us(lambda: certificate(key), runs)),
     )
 
 
@@ -140,13 +140,13 @@ def _step(side: ssl.SSLObject) -> None:
         return
 
 
-def _request(key: ec.EllipticCurvePrivateKey) -> bytes:
+def request(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Return a device's PKCS #10, DER."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")])
     return x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, _SHA256).public_bytes(Encoding.DER)
 
 
-def _certificate(key: ec.EllipticCurvePrivateKey) -> None:
+def certificate(key: ec.EllipticCurvePrivateKey) -> None:
     """Build and sign a certificate with four extensions, by `cryptography`'s own builder."""
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "device")]), datetime.now(UTC)
     (
@@ -187,7 +187,7 @@ def _mean(measured: Callable[[], float], runs: int) -> float:
     return fmean(measured() for _ in range(runs))
 
 
-def _cpu_us(operation: Callable[[], object], runs: int) -> float:
+def cpu_us(operation: Callable[[], object], runs: int) -> float:
     operation()
     begun = time.thread_time_ns()
     for _ in range(runs):

@@ -69,9 +69,9 @@ def listed(site: Installation, count: int, *, name: str = "bench") -> list[Bench
     return devices
 
 
-def renewing(site: Installation, count: int) -> list[Renewing]:
+def renewing(site: Installation, count: int, *, name: str = "renew") -> list[Renewing]:
     """Make devices that have been through enrollment and simpleenroll, in this process: no server needs to run."""
-    devices = listed(site, count, name="renew")
+    devices = listed(site, count, name=name)
     with site.services(Clock()) as services:
         return [_with_ldevid(site, services, device) for device in devices]
 
@@ -80,7 +80,7 @@ def _with_ldevid(site: Installation, services: Services, device: BenchDevice) ->
     authority, tpm, stranger = site.pki.authority, device.tpm, Caller("bench", "127.0.0.1")
     begun = services.enrollment.begin(tpm.enroll_request(server_name="localhost").encode(), stranger)
     challenge = Challenge.decode(begun)
-    answer = tpm.answer(challenge, anchor_sha256=authority.anchor_sha256, server_name="localhost").encode()
+    answer = tpm.answer(challenge, anchor_sha256=authority.root.anchor_sha256, server_name="localhost").encode()
     born = EnrollResult.decode(services.enrollment.finish(challenge.enrollment_id, answer, stranger))
     found = services.store.certificate_by_sha256(sha256_hex(born.chain[0]))
     if found is None:

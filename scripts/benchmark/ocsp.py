@@ -31,7 +31,8 @@ from cryptography.x509 import ocsp
 from birthmark_server.ca.requests import InfraRequest
 from birthmark_server.domain import CertificateProfile
 from support.pki import Leaf
-from support.server import Installation, Server, free_port
+from support.ports import free_port
+from support.server import Installation, Server
 
 REQUESTS: Final = 2_000
 CERTIFICATES: Final = 50

@@ -1,5 +1,6 @@
 """The figures as one JSON object, and as a table with the aims beside them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,13 +55,14 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of the table. most: the aim, an upper bound; None where a figure has none."""
+    """One line of the table. most, least: the aim, an upper or a lower bound; None where a figure has none."""
 
     what: str
     figure: float
     unit: str
     most: float | None = None
     places: int = 2
+    least: float | None = None
 
 
 def lines(figures: Figures) -> list[Line]:
@@ -103,11 +105,7 @@ def lines(figures: Figures) -> list[Line]:
 
 def table(figures: Figures) -> Table:
     """Return the table for a person."""
-    shown = Table("", "figure", "aim", "", title="Birthmark, measured here and now", title_justify="left")
-    shown.columns[1].justify = shown.columns[2].justify = "right"
-    for line in lines(figures):
-        aim = "" if line.most is None else f"≤ {line.most:g} {line.unit}"
-        shown.add_row(line.what, f"{line.figure:.{line.places}f} {line.unit}", aim, _verdict(line))
+    shown = fill("Birthmark, measured here and now", lines(figures))
     if figures.enroll is not None:
         shown.caption = "cryptography counted: " + ", ".join(
             f"{operation.times} x {operation.name} {operation.cpu_us:.0f} us" for operation in figures.enroll.floor
@@ -116,10 +114,26 @@ def table(figures: Figures) -> Table:
     return shown
 
 
+def fill(title: str, rows: Sequence[Line]) -> Table:
+    """Return a table of these lines, each with its aim and whether it is met."""
+    shown = Table("", "figure", "aim", "", title=title, title_justify="left")
+    shown.columns[1].justify = shown.columns[2].justify = "right"
+    for line in rows:
+        shown.add_row(line.what, f"{line.figure:.{line.places}f} {line.unit}", _aim(line), _verdict(line))
+    return shown
+
+
+def _aim(line: Line) -> str:
+    if line.most is not None:
+        return f"≤ {line.most:g} {line.unit}"
+    return "" if line.least is None else f"≥ {line.least:g} {line.unit}"
+
+
 def _verdict(line: Line) -> Text:
-    if line.most is None:
+    if line.most is None and line.least is None:
         return Text("")
-    return Text("met", style="green") if line.figure <= line.most else Text("missed", style="red")
+    met = (line.most is None or line.figure <= line.most) and (line.least is None or line.figure >= line.least)
+    return Text("met", style="green") if met else Text("missed", style="red")
 
 
 def _cost(load: Load) -> dict[str, Any]:

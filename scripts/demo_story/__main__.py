@@ -47,16 +47,18 @@ def main() -> int:
     options = _options()
     signals = Signals()
     try:
-        return _tell(options, signals)
+        status = _tell(options, signals)
     except BaseException:
         if not signals.number:
             raise
         # Whatever it came out as: a thread that could not be started, a command that was cut short.
-        with suppress(OSError):  # the terminal may be gone
-            print("interrupted", file=sys.stderr)
-        return 128 + signals.number
     finally:
         signals.done()
+    if not signals.number:
+        return status
+    with suppress(OSError):  # the terminal may be gone
+        print("interrupted", file=sys.stderr)
+    return 128 + signals.number
 
 
 def _tell(options: argparse.Namespace, signals: Signals) -> int:
@@ -77,7 +79,8 @@ def _tell(options: argparse.Namespace, signals: Signals) -> int:
     try:
         return 0 if tell(wishes, screen) else 1
     except PartFailed as error:
-        screen.error(str(error))
+        if not signals.number:  # a part that failed because it was interrupted is no failure
+            screen.error(str(error))
         return 1
 
 

@@ -15,7 +15,8 @@ from birthmark_server import cli
 from birthmark_server.cli.exits import Exit
 from birthmark_server.settings import Settings, load
 from demo_story.fleet import FleetDevice
-from demo_story.parts import Part, PartFailed, free_port, listens
+from demo_story.parts import Part, PartFailed, listens
+from support.ports import free_port
 
 _BIN: Final = Path(sys.executable).parent
 BIRTHMARK: Final = _BIN / "birthmark"

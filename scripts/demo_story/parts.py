@@ -94,12 +94,6 @@ def stop_all(parts: Sequence[Part]) -> None:
         part.stop()
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     """Return whether somebody listens on that port of 127.0.0.1."""
     with socket.socket() as probe:

@@ -66,13 +66,13 @@ class Screen:
 
     def draw(self, shown: RenderableType) -> None:
         """Show this in place of what was drawn last, in a terminal only."""
-        self._heed()
+        self.heed()
         if self._live is not None:
             self._live.update(shown)
 
     def line(self, text: str) -> None:
         """Say what is drawn in a terminal, where there is none."""
-        self._heed()
+        self.heed()
         if self.kind == "lines":
             print(f"{self.elapsed_s:5.1f} s  {text}", flush=True)
 
@@ -101,12 +101,13 @@ class Screen:
         """Say what went wrong."""
         Console(stderr=True, highlight=False).print(Text(text, style="red"), soft_wrap=True)
 
-    def _heed(self) -> None:
+    def heed(self) -> None:
+        """Raise KeyboardInterrupt if a signal asked for the end: whoever waits calls this at each look."""
         if self._interrupted():
             raise KeyboardInterrupt
 
     def _print(self, text: Text | Group) -> None:
-        self._heed()
+        self.heed()
         if self.kind != "json":
             self.console.print(text, soft_wrap=True)
 

@@ -130,6 +130,7 @@ class Site:
         mourned: set[Part] = set()
         while True:
             time.sleep(0.5)
+            self._screen.heed()
             for part in self._parts:
                 if not part.running and part not in mourned:
                     mourned.add(part)

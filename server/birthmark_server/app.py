@@ -11,29 +11,39 @@ import gc
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from birthmark_server import log as log_lines
+from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.cut_off import Messenger, Teller
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
 from birthmark_server.presence import assignment_of
 from birthmark_server.roles import Role
-from birthmark_server.rotation.engine import Engine
+from birthmark_server.rollover.brokers import BrokerTrust
+from birthmark_server.rollover.record import POLL as FOLLOW
+from birthmark_server.rollover.trust import TrustPush
+from birthmark_server.rotation.campaigning import CampaignService
+from birthmark_server.rotation.engine import Engine, Work
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
-from birthmark_server.settings import RefusalSettings, Settings
+from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
 from birthmark_server.store.protocol import Store
+from birthmark_server.tracing import NO_TRACE, Tracer, open_tracer
 from birthmark_server.web.api.desk import Desk
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
+from birthmark_server.web.broker_metrics import REFRESH as BROKER_REFRESH
+from birthmark_server.web.broker_metrics import BrokerGauges
+from birthmark_server.web.campaign_metrics import REFRESH as CAMPAIGN_REFRESH
+from birthmark_server.web.campaign_metrics import CampaignGauges
 from birthmark_server.web.crl import POLL
 from birthmark_server.web.csrattrs import csr_attributes
 from birthmark_server.web.doors import Route
@@ -41,6 +51,7 @@ from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import REFRESH, CrlGauges, FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
+from birthmark_server.web.trust import trust_routes
 from birthmark_server.web.workers import Workers
 
 log = logging.getLogger("birthmark.app")
@@ -55,65 +66,82 @@ def routes_of(
 ) -> list[Route]:
     """Return every route of the HTTPS door but those of Doors.open() and the metrics. teller: as cut_off's."""
     authority, started_at = services.authority, now()
+    campaigns = CampaignService(campaigns=services.campaigns, now=now, seed=lambda: secrets.randbits(64))
 
     def open_desk(by: str, role: Role) -> Desk:
         return StoreDesk(
             services.store,
+            campaigns=campaigns,
             authority=lambda _keys: authority,
             broker=Messenger(settings, services.store, authority=lambda: authority, now=now, teller=teller),
+            rollover=services.rollover,
             by=by,
             role=role,
             now=now,
             started_at=started_at,
         )
 
-    cas = [authority.root, *(issuer.certificate for issuer in authority.issuers)]
     return [
         *enrollment_routes(services.enrollment),
         *est_routes(
             services.renewal,
-            ca_certificates=cas,
+            ca_certificates=lambda: authority.in_force.ca_certificates,
             csrattrs=csr_attributes(),
             broker_of=assignment_of(settings.broker).endpoint,
         ),
         *status_routes(troubles=services.crls.stale),
+        *trust_routes(lambda: services.trust.current.jws if services.trust.current else None),
         *operator_routes(open_desk, services.store, now=now),
     ]
 
 
 async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Addresses], None] | None = None) -> None:
     """Serve until `stop` is set. ready: called once when all doors are open. Raise Misconfigured."""
-    services = open_services(settings)
+    tracer = open_tracer(settings.tracing, replica=settings.broker.control_replica)
+    services = open_services(settings, tracer=tracer)
     try:
         async with contextlib.AsyncExitStack() as stack:
             workers = stack.enter_context(Workers(settings.server.workers, together=services.store.together))
-            engine = _rotation_engine(settings, services) if settings.broker.control else None
+            engine = _rotation_engine(settings, services, tracer) if settings.broker.control else None
             heard = None if engine is None else lambda: engine.live
             gauges = FleetGauges(services.store, live=heard, now=utc_now)
+            campaigns = CampaignGauges(services.campaigns, now=utc_now)
+            brokers = None if engine is None else BrokerGauges(engine, deny_version=_deny_version(settings.broker))
             if settings.crl.listen:
                 await asyncio.to_thread(services.ocsp.refresh)  # its signers are there before anyone asks
             doors = Doors(
                 settings,
                 store=services.store,
-                issuers=services.authority.issuers,
+                authority=services.authority,
                 workers=workers,
                 meters=services.meters,
                 now=utc_now,
                 stack=stack,
+                tracer=tracer,
             )
             addresses = await doors.open(
                 [
                     *routes_of(services, settings, now=utc_now, teller=None if engine is None else engine.control),
-                    metrics_route(services.meters, gauges, CrlGauges(services.crls.ages)),
+                    metrics_route(
+                        services.meters,
+                        gauges,
+                        campaigns,
+                        *([brokers] if brokers else []),
+                        CrlGauges(services.crls.ages),
+                    ),
                 ],
                 public=[*services.crls.routes(), *services.ocsp.routes()],
                 ocsp=services.ocsp,
             )
             background = [
                 _repeat("gauges", REFRESH, gauges.refresh),
+                _repeat("campaign gauges", CAMPAIGN_REFRESH, campaigns.refresh),
                 _repeat("crl", POLL, services.crls.refresh),
+                _repeat("authorities", FOLLOW, services.record.refresh),
                 _repeat("purge", PURGE_EVERY, partial(_purge, services.store, settings.refusals)),
             ]
+            if brokers is not None:
+                background.append(_repeat("broker gauges", BROKER_REFRESH, brokers.refresh))
             if settings.crl.listen:
                 background.append(_repeat("ocsp", POLL, services.ocsp.refresh))
             if settings.broker.deny_file:
@@ -140,19 +168,38 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
             log.info("stopping")
     finally:
         services.store.close()
+        await asyncio.to_thread(tracer.close)
 
 
-def _rotation_engine(settings: Settings, services: Services) -> Engine:
+def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO_TRACE) -> Engine:
+    def at_broker(control: ShardedControl) -> list[Work]:
+        return [
+            BrokerTrust(
+                store=services.authorities,
+                bundle=lambda: services.trust.bundle,
+                control=control,
+                gives=bool(settings.broker.deny_file),
+                now=utc_now,
+            ),
+            TrustPush(store=services.authorities, book=services.trust, publisher=control, broker=control, now=utc_now),
+        ]
+
     return Engine(
         broker=settings.broker,
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=services.authority.anchors_pem(),
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,
         threads=settings.server.workers,
         now=utc_now,
-        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now)],
+        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now, tracer=tracer)],
+        at_broker=at_broker,
     )
+
+
+def _deny_version(broker: BrokerSettings) -> Callable[[], int] | None:
+    """Return what tells the version of the deny list that the gates should have, None where there is no deny file."""
+    return open_deny_file(broker).version if broker.deny_file else None
 
 
 def _deny_file_keeper(settings: Settings, services: Services) -> DenyFileKeeper:

@@ -10,7 +10,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from birthmark_server.errors import Refused
+from birthmark_server.errors import Busy, Refused
+from birthmark_server.fleet import Selector
 from birthmark_server.jobs import JobState
 
 
@@ -24,6 +25,12 @@ class NotNow(Refused):
     """The campaign is in no state for that."""
 
     code = "not-now"
+
+
+class TooManyPlans(Busy):
+    """As many campaigns are being thought through as this server does at the same time."""
+
+    code = "too-many-plans"
 
 
 class CampaignState(StrEnum):
@@ -148,18 +155,6 @@ class Window:
     begins: int
     ends: int
     days: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
-
-
-@dataclass(frozen=True, slots=True)
-class Selector:
-    """Which devices: all conditions together. An empty one matches every device."""
-
-    device_ids: tuple[str, ...] = ()
-    model: str = ""
-    batch: str = ""
-    issued_by: str = ""
-    expiring_before: datetime | None = None
-    never_rotated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Protocol
 from birthmark_server.broker.denyfile import DenyList
 from birthmark_server.broker.errors import BrokerNotTold, DenyFileMalformed
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.denials import ON_THE_BROKER, open_deny_file, write_denials
 from birthmark_server.domain import CertificateRecord
 from birthmark_server.errors import Misconfigured
@@ -120,7 +121,7 @@ class Messenger:
 
 def _run_ahead(settings: Settings, denied: DenyList, *, devices: Collection[str], serials: Collection[str]) -> None:
     try:
-        errand = open_errand(settings.broker, anchors=Path(settings.ca.folder) / "root.pem")
+        errand = open_errand(settings.broker, anchors=anchors_pem(Path(settings.ca.folder)))
     except Misconfigured as error:
         _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
         return

@@ -16,8 +16,6 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, Protocol
 
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from birthmark_server.admission import AdmissionStore, admit, require_proven
 from birthmark_server.attestation.ek import shown_ek_hashes, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
@@ -41,6 +39,7 @@ from birthmark_server.errors import Refused
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import AlreadyConsumed, DeviceNotActive
 from birthmark_server.store.protocol import Birth
+from birthmark_server.tracing import NO_TRACE, Tracer, of_issuance
 from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.encoding import b64
 from birthmark_wire.enrollment import (
@@ -126,7 +125,9 @@ class EnrollmentService:
         refusals: RefusalBook,
         now: Callable[[], datetime],
         random: Callable[[int], bytes],
+        tracer: Tracer = NO_TRACE,
     ) -> None:
+        self._tracer = tracer
         self._store = store
         self._authority = authority
         self._roots = roots
@@ -134,7 +135,6 @@ class EnrollmentService:
         self._refusals = refusals
         self._now = now
         self._random = random
-        self._anchor = authority.root.public_bytes(Encoding.DER)
         self._models: dict[str, DeviceModel] = {}
 
     def begin(self, body: bytes, caller: Caller) -> bytes:
@@ -144,20 +144,26 @@ class EnrollmentService:
         is no secret.
         """
         trail = _Trail(evidence=body)
-        try:
-            return self._begin(read_request(body), body, caller, trail)
-        except Refused as refused:
-            self._record("enrollment", refused, caller, trail)
-            raise
+        with self._tracer.span("enrollment") as span:
+            try:
+                return self._begin(read_request(body), body, caller, trail)
+            except Refused as refused:
+                self._record("enrollment", refused, caller, trail)
+                raise
+            finally:
+                span.note({"birthmark.device_id": trail.device_id})
 
     def finish(self, enrollment_id: str, body: bytes, caller: Caller) -> bytes:
         """Read a ChallengeAnswer and return an EnrollResult, both JSON. Raises as begin()."""
         trail = _Trail(evidence=body)
-        try:
-            return self._finish(enrollment_id, body, caller, trail)
-        except Refused as refused:
-            self._record("activation", refused, caller, trail)
-            raise
+        with self._tracer.span("activation") as span:
+            try:
+                return self._finish(enrollment_id, body, caller, trail)
+            except Refused as refused:
+                self._record("activation", refused, caller, trail)
+                raise
+            finally:
+                span.note({"birthmark.device_id": trail.device_id})
 
     # -- first request
 
@@ -221,19 +227,21 @@ class EnrollmentService:
         if state is not State.CHALLENGED:
             return self._repeat(pending, state, body)
         answer = ChallengeAnswer.decode(body)
-        verified = verify_activation(
-            pending,
-            answer,
-            model=self._model(pending.model),
-            roots=self._roots,
-            listed_ek=frozenset({pending.ek_sha256} if pending.assurance is Assurance.LISTED_KEY else ()),
-            anchor_sha256=self._authority.anchor_sha256,
-            now=now,
-        )
+        with self._tracer.span("verify"):
+            verified = verify_activation(
+                pending,
+                answer,
+                model=self._model(pending.model),
+                roots=self._roots,
+                listed_ek=frozenset({pending.ek_sha256} if pending.assurance is Assurance.LISTED_KEY else ()),
+                anchors_sha256=[root.anchor_sha256 for root in self._authority.in_force.roots],
+                now=now,
+            )
         require_legal(state, Event.PROVEN)
         birth = self._birth(pending, verified, body, caller, now)
         try:
-            self._store.commit_birth(birth)
+            with self._tracer.span("commit"):
+                self._store.commit_birth(birth)
         except AlreadyConsumed:  # the same request, twice at the same time
             again = self._store.get_pending(enrollment_id)
             return self._repeat(again, state_of(again, now=now), body)
@@ -313,25 +321,26 @@ class EnrollmentService:
 
     def _issue(self, verified: VerifiedDevice, now: datetime) -> CertificateRecord:
         issuer = self._authority.birth
-        token = issuer.prepare(
-            IDevIdRequest(
-                public_key=verified.birth_key,
-                serial=verified.serial,
-                ek_sha256=verified.ek_sha256,
-                ek_certificate=verified.ek_certificate,
-            ),
-            now=now,
-        )
-        return to_record(
-            issuer.issue(token), issuer=issuer, profile=token.profile, device_id=verified.device_id, issued_at=now
-        )
+        with self._tracer.span("issue") as span:
+            token = issuer.prepare(
+                IDevIdRequest(
+                    public_key=verified.birth_key,
+                    serial=verified.serial,
+                    ek_sha256=verified.ek_sha256,
+                    ek_certificate=verified.ek_certificate,
+                ),
+                now=now,
+            )
+            certificate = issuer.issue(token)
+            span.note(of_issuance(issuer.name, token.profile, token.serial_number))
+        return to_record(certificate, issuer=issuer, profile=token.profile, device_id=verified.device_id, issued_at=now)
 
     def _result(self, device_id: str, idevid: CertificateRecord) -> EnrollResult:
         policy, broker = self._policy, self._policy.broker_of(device_id)
         return EnrollResult(
             device_id=device_id,
-            chain=(idevid.der, *self._authority.chain_for(self._issuer(idevid))),
-            anchors=(self._anchor,),
+            chain=(idevid.der, *self._authority.ways_to(self._issuer(idevid))),
+            anchors=tuple(root.der for root in self._authority.in_force.roots),
             trust_domain=self._authority.namespace.trust_domain,
             est_url=policy.public_url + BASE_PATH,
             broker_host=broker.host,

@@ -16,16 +16,19 @@ from functools import partial
 from pathlib import Path
 
 from birthmark_server.ca import passphrase
-from birthmark_server.ca.issuer import Issuer
+from birthmark_server.ca.authority import Authority
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.settings import Settings
+from birthmark_server.tracing import NO_TRACE, Tracer
+from birthmark_server.web.accepting import Acceptor
 from birthmark_server.web.api.openapi import openapi_route
 from birthmark_server.web.app import OVER_TCP, OVER_TLS, THROUGH_FRONT, HttpShell
 from birthmark_server.web.doors import DoorStore, Route, Router
 from birthmark_server.web.limits import ConnectionLimit
 from birthmark_server.web.listener import Listener
 from birthmark_server.web.ocsp import OcspResponder
+from birthmark_server.web.proxy_protocol import Fronts, Peer
 from birthmark_server.web.time import TimeSigner, time_routes
 from birthmark_server.web.tls import (
     ConnectionObserver,
@@ -49,7 +52,7 @@ class Addresses:
 class Doors:
     """Opens them, one after the other. Must be used on the running loop.
 
-    stack: closes what is opened. issuers: the CAs whose certificates clients may show.
+    stack: closes what is opened. authority: whose certificates clients may show.
     """
 
     def __init__(
@@ -57,19 +60,22 @@ class Doors:
         settings: Settings,
         *,
         store: DoorStore,
-        issuers: Sequence[Issuer],
+        authority: Authority,
         workers: Workers,
         meters: Meters,
         now: Callable[[], datetime],
         stack: contextlib.AsyncExitStack,
+        tracer: Tracer = NO_TRACE,
     ) -> None:
         self._settings = settings
         self._store = store
-        self._issuers = issuers
+        self._authority = authority
         self._workers = workers
         self._meters = meters
         self._now = now
         self._stack = stack
+        self._tracer = tracer
+        self._fronts = Fronts(settings.server.proxy_protocol_from)
 
     async def open(self, routes: Sequence[Route], *, public: Sequence[Route], ocsp: OcspResponder) -> Addresses:
         """Open every door that the settings name. Raise Misconfigured.
@@ -89,7 +95,10 @@ class Doors:
         if settings.crl.listen:
             crl = listening_sockets(settings.crl.listen)
             plain = self._shell(public).listener(OVER_TCP, folder=ocsp.folder, kept=ocsp.kept)
-            await self._listen(plain, crl, limits.connections_per_source)
+            if self._fronts:
+                self._listen_behind_fronts(plain, crl)
+            else:
+                await self._listen(plain, crl, limits.connections_per_source)
         if settings.front.listen:
             path, behind = Path(settings.front.listen), devices.listener(THROUGH_FRONT)
             # All its connections come from one peer: the front.
@@ -100,25 +109,27 @@ class Doors:
         return HttpShell(
             router=Router(routes),
             store=self._store,
-            issuers=frozenset(issuer.sha256 for issuer in self._issuers),
+            issuers=lambda: self._authority.in_force.by_sha256,
             limits=self._settings.limits,
             workers=self._workers,
             meters=self._meters,
             now=self._now,
+            tracer=self._tracer,
         )
 
     def _open_https(self, shell: HttpShell, key_passphrase: bytes | None) -> list[socket.socket]:
         server, limits = self._settings.server, self._settings.limits
-        contexts = FreshContexts(
-            partial(
-                server_context,
+
+        def context() -> ssl.SSLContext:
+            return server_context(
                 certificate=Path(server.certificate),
                 key=Path(server.key),
                 key_passphrase=key_passphrase,
-                issuers=[issuer.certificate for issuer in self._issuers],
+                issuers=[issuer.certificate for issuer in self._authority.in_force.issuers],
                 min_version=ssl.TLSVersion.TLSv1_2 if server.min_tls == "1.2" else ssl.TLSVersion.TLSv1_3,
             )
-        )
+
+        contexts = FreshContexts(context, believed=lambda: self._authority.in_force)
         sockets, over_tls = listening_sockets(server.listen), shell.listener(OVER_TLS)
         door = TlsServer(
             sockets,
@@ -128,6 +139,7 @@ class Doors:
             connections=self._connections(limits.connections_per_source),
             handshake_timeout_s=limits.handshake_timeout_s,
             meters=self._meters,
+            fronts=self._fronts,
         )
         self._stack.push_async_callback(door.wait_closed)
         self._finish_at_the_end(over_tls)
@@ -142,6 +154,22 @@ class Doors:
                 partial(listener, ConnectionObserver(limit, meters=self._meters)), sock=sock
             )
             self._stack.callback(server.close)
+
+    def _listen_behind_fronts(self, listener: Listener, sockets: list[socket.socket]) -> None:
+        """As _listen(), for plain HTTP whose clients may come through a TCP load balancer."""
+        self._finish_at_the_end(listener)
+        limits, loop = self._settings.limits, asyncio.get_running_loop()
+        observer = ConnectionObserver(self._connections(limits.connections_per_source), meters=self._meters)
+        starting: set[asyncio.Task[object]] = set()
+
+        def serve(sock: socket.socket, peer: Peer) -> None:
+            made = partial(listener, observer, str(peer[0]))
+            task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(made, sock))
+            starting.add(task)
+            task.add_done_callback(starting.discard)
+
+        acceptor = Acceptor(sockets, loop=loop, serve=serve, fronts=self._fronts, timeout_s=limits.handshake_timeout_s)
+        self._stack.callback(acceptor.close)
 
     def _finish_at_the_end(self, listener: Listener) -> None:
         self._stack.push_async_callback(listener.shutdown, self._settings.server.shutdown_grace_s)

@@ -50,6 +50,7 @@ from birthmark_server.refusals import RefusalBook
 from birthmark_server.store.errors import UnknownDevice
 from birthmark_server.store.protocol import Issuance
 from birthmark_server.tpm.attest import parse_attest
+from birthmark_server.tracing import NO_TRACE, Tracer, of_issuance
 from birthmark_wire import ids
 from birthmark_wire.binding import renewal_binding
 from birthmark_wire.est import NONCE_BYTES, NonceAnswer
@@ -119,7 +120,9 @@ class RenewalService:
         refusals: RefusalBook,
         now: Callable[[], datetime],
         random: Callable[[int], bytes],
+        tracer: Tracer = NO_TRACE,
     ) -> None:
+        self._tracer = tracer
         self._store = store
         self._jobs = jobs
         self._authority = authority
@@ -212,7 +215,8 @@ class RenewalService:
     ) -> x509.Certificate:
         device, presented = _device_of(caller)
         try:
-            return self._renew(request, device, presented, check_names)
+            with self._tracer.span(door, {"birthmark.device_id": device.device_id}):
+                return self._renew(request, device, presented, check_names)
         except Refused as refused:
             self._refusals.write(
                 refused,
@@ -338,12 +342,14 @@ class RenewalService:
     def _issue(self, csr: VerifiedCsr, device: Device, now: datetime) -> tuple[x509.Certificate, CertificateRecord]:
         issuer = self._authority.fleet
         tpm_backed = device.assurance is not Assurance.NONE
-        token = issuer.prepare(
-            LDevIdRequest(public_key=csr.key, device_id=device.device_id, tpm_backed=tpm_backed),
-            now=now,
-            lifetime=self._policy.ldevid_lifetime,
-        )
-        certificate = issuer.issue(token)
+        with self._tracer.span("issue", {"birthmark.device_id": device.device_id}) as span:
+            token = issuer.prepare(
+                LDevIdRequest(public_key=csr.key, device_id=device.device_id, tpm_backed=tpm_backed),
+                now=now,
+                lifetime=self._policy.ldevid_lifetime,
+            )
+            certificate = issuer.issue(token)
+            span.note(of_issuance(issuer.name, token.profile, token.serial_number))
         record = to_record(certificate, issuer=issuer, profile=token.profile, device_id=device.device_id, issued_at=now)
         return certificate, record
 

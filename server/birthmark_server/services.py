@@ -1,6 +1,7 @@
 """What stands behind the doors: authority, trust store and database, and the services that are made of them."""
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,13 +15,18 @@ from birthmark_server.meters import Meters
 from birthmark_server.presence import assignment_of
 from birthmark_server.refusals import RefusalBook
 from birthmark_server.renewal import RenewalPolicy, RenewalService
+from birthmark_server.rollover.record import RecordKeeper
+from birthmark_server.rollover.service import RolloverService
+from birthmark_server.rollover.trust import TrustBook
 from birthmark_server.rotation.service import RotationPolicy, RotationService
 from birthmark_server.rotation.signer import CommandSigner
 from birthmark_server.settings import BrokerSettings, Settings
+from birthmark_server.store.authority_protocol import AuthorityStore
 from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.ocsp import OcspResponder
 
@@ -37,6 +43,10 @@ class Services:
     rotation: RotationService
     jobs: JobStore
     campaigns: CampaignStore
+    authorities: AuthorityStore
+    record: RecordKeeper
+    trust: TrustBook
+    rollover: RolloverService
     crls: CrlPublisher
     ocsp: OcspResponder
     meters: Meters
@@ -47,12 +57,22 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
+def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now, tracer: Tracer = NO_TRACE) -> Services:
     """Open CA, trust store and database and build the services. Raise Misconfigured for what is wrong."""
     secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
     authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
     roots = TrustStore.load(Path(settings.tpm.roots))
     store = open_store(settings.database.url, journal=Path(settings.database.journal))
+    signer = _command_signer(settings.broker)
+    trust = TrustBook(store=store.authorities, sign=signer.sign_trust if signer else None)
+    record = RecordKeeper(
+        store=store.authorities,
+        authority=authority,
+        name=f"{socket.gethostname()} {settings.server.listen}",
+        now=now,
+        changed=trust.refresh,
+    )
+    record.open()
     meters = Meters()
     refusals = RefusalBook(store, count=meters.refused)
     enrollment = EnrollmentService(
@@ -70,6 +90,7 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     renewal = RenewalService(
         store=store,
@@ -83,13 +104,14 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         refusals=refusals,
         now=now,
         random=os.urandom,
+        tracer=tracer,
     )
     rotation = RotationService(
         store=store,
         jobs=store.jobs,
         renewal=renewal,
         authority=authority,
-        signer=_command_signer(settings.broker),
+        signer=signer,
         policy=RotationPolicy(
             nonce_ttl=timedelta(seconds=settings.est.nonce_ttl_s),
             silence=timedelta(seconds=settings.rotation.silence_s),
@@ -97,7 +119,9 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
             spread=timedelta(seconds=settings.rotation.spread_s),
         ),
         refusals=refusals,
+        trust=trust,
         random=os.urandom,
+        tracer=tracer,
     )
     crls = CrlPublisher(
         store=store,
@@ -110,7 +134,26 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) 
         store=store, authority=authority, lifetime=timedelta(seconds=settings.ocsp.lifetime_s), now=now
     )
     return Services(
-        store, authority, roots, enrollment, renewal, rotation, store.jobs, store.campaigns, crls, ocsp, meters
+        store=store,
+        authority=authority,
+        roots=roots,
+        enrollment=enrollment,
+        renewal=renewal,
+        rotation=rotation,
+        jobs=store.jobs,
+        campaigns=store.campaigns,
+        authorities=store.authorities,
+        record=record,
+        trust=trust,
+        rollover=RolloverService(
+            store=store.authorities,
+            authority=lambda: authority,
+            now=now,
+            window=timedelta(seconds=settings.rollover.seen_within_s),
+        ),
+        crls=crls,
+        ocsp=ocsp,
+        meters=meters,
     )
 
 

@@ -6,6 +6,7 @@ limit anything. Relative paths start at the folder of the file. Secrets never st
 """
 
 import difflib
+import ipaddress
 import json
 import tomllib
 from collections.abc import Iterator
@@ -32,7 +33,12 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+Network = Annotated[str, AfterValidator(_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
 
@@ -65,6 +71,12 @@ class ServerSettings(Section):
         "1.3",
         description='The oldest TLS version that is spoken. "1.2" lets in EST clients that are not there yet '
         "(strongSwan 5.9's pki), with ECDHE and AEAD suites only.",
+    )
+    proxy_protocol_from: list[Network] = Field(
+        default=[],
+        description="Addresses, or networks as 10.0.0.0/24, of TCP load balancers. Their connections must begin with a "
+        "PROXY protocol header of version 2 (HAProxy: send-proxy-v2), here and at `[crl] listen`, and limits go by the "
+        "address in it. Nobody else's header is believed (docs/load-balancer.md).",
     )
     workers: int = Field(
         1,
@@ -233,6 +245,17 @@ class RotationSettings(Section):
     )
 
 
+class RolloverSettings(Section):
+    """How a CA is replaced (docs/rollover.md)."""
+
+    seen_within_s: int = Field(
+        30 * DAY_S,
+        ge=60,
+        description="A device that was seen within this time must know a new root before that one is used. Others are "
+        "shown the way when they wake.",
+    )
+
+
 class CrlSettings(Section):
     """Certificate revocation lists over plain HTTP, where every verifier looks for them."""
 
@@ -307,6 +330,20 @@ class LogSettings(Section):
     format: Literal["logfmt", "json"] = Field("logfmt", description="`logfmt` (key=value) or `json`.")
 
 
+class TracingSettings(Section):
+    """OpenTelemetry traces, by OTLP over HTTP (docs/monitoring.md). Off unless `endpoint` is set."""
+
+    endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        description='Where a collector takes them, as in "http://localhost:4318/v1/traces". Needs birthmark[tracing].',
+    )
+    sample: float = Field(
+        1.0, ge=0.0, le=1.0, description="Which part of the traces is kept, drawn anew for each request or message."
+    )
+    anchors: str = Field("", description="PEM file: the CA of an https collector, if it is none of the system's.")
+
+
 class Settings(Section):
     """The whole file."""
 
@@ -318,12 +355,14 @@ class Settings(Section):
     enrollment: EnrollmentSettings = EnrollmentSettings.model_validate({})
     est: EstSettings = EstSettings.model_validate({})
     rotation: RotationSettings = RotationSettings.model_validate({})
+    rollover: RolloverSettings = RolloverSettings.model_validate({})
     crl: CrlSettings = CrlSettings.model_validate({})
     ocsp: OcspSettings = OcspSettings.model_validate({})
     refusals: RefusalSettings = RefusalSettings.model_validate({})
     limits: LimitSettings = LimitSettings.model_validate({})
     front: FrontSettings = FrontSettings.model_validate({})
     log: LogSettings = LogSettings.model_validate({})
+    tracing: TracingSettings = TracingSettings.model_validate({})
 
     @property
     def public_url(self) -> str:
@@ -347,6 +386,7 @@ _PATHS: Final = {
         "deny_key",
     ),
     "front": ("listen",),
+    "tracing": ("anchors",),
 }
 
 

@@ -53,17 +53,38 @@ void answer_list(struct text *out, const char *tag, const struct connections *ta
 }
 
 void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
-                  const struct denyfile *deny, struct moment now)
+                  const struct denyfile *deny, bool issuers_stale, struct moment now)
 {
     text_append(out,
                 "{\"tag\":\"%s\",\"ok\":true,\"connected\":%" PRIu32 ",\"capacity\":%" PRIu32
                 ",\"accepted\":%" PRIu64 ",\"refused\":%" PRIu64 ",\"refused_topics\":%" PRIu64 ",\"kicked\":%" PRIu64
                 ",\"log_lines_spared\":%" PRIu64 ",\"deny_version\":%" PRIu64
-                ",\"deny_entries\":%zu,\"deny_stale\":%s,\"lease_s\":%" PRId64 ",\"open\":%s}",
+                ",\"deny_entries\":%zu,\"deny_stale\":%s,\"lease_s\":%" PRId64 ",\"open\":%s,\"issuers_stale\":%s}",
                 tag, table->count, table->capacity, counters->accepted, counters->refused, counters->refused_topics,
                 counters->kicked, counters->log_lines_spared, deny->list.version, deny->list.count,
                 deny->stale ? "true" : "false", lease_left(&deny->lease, now),
-                lease_judge(&deny->lease, now) == LEASE_RUNNING ? "true" : "false");
+                lease_judge(&deny->lease, now) == LEASE_RUNNING ? "true" : "false", issuers_stale ? "true" : "false");
+}
+
+static void fingerprints(struct text *out, const char *name, const struct issuers *issuers)
+{
+    text_append(out, ",\"%s\":[", name);
+    for (size_t i = 0; i < issuers->count; i++) {
+        char hex[ISSUERS_FINGERPRINT_MAX + 1];
+
+        issuers_fingerprint(issuers->certificates[i], hex);
+        text_append(out, "%s\"%s\"", i > 0 ? "," : "", hex);
+    }
+    text_append(out, "]");
+}
+
+void answer_issuers(struct text *out, const char *tag, const struct issuers *fleet, const struct issuers *infra,
+                    bool stale)
+{
+    text_append(out, "{\"tag\":\"%s\",\"ok\":true", tag);
+    fingerprints(out, "fleet", fleet);
+    fingerprints(out, "infra", infra);
+    text_append(out, ",\"stale\":%s}", stale ? "true" : "false");
 }
 
 void answer_kicked(struct text *out, const char *tag, uint32_t kicked)

@@ -3,6 +3,7 @@
  *     {"tag":"7","ok":true,"connections":[{"client":...,"id":...,"role":...,"serial":...,"not_after":...}],"next":0}
  *     {"tag":"8","ok":true,"connected":5,...}
  *     {"tag":"9","ok":true,"kicked":1}
+ *     {"tag":"10","ok":true,"fleet":["e3b0..."],"infra":["9f86..."],"stale":false}
  *     {"tag":"","ok":false,"error":"malformed"}
  *
  * Every string in them is of an alphabet that needs no escaping: ids, hex and our own names.
@@ -13,8 +14,10 @@
 #include "command.h"
 #include "connections.h"
 #include "denyfile.h"
+#include "issuers.h"
 #include "text.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define ANSWER_MAX 32768U
@@ -37,9 +40,17 @@ void answer_list(struct text *out, const char *tag, const struct connections *ta
 void answer_find(struct text *out, const char *tag, const struct connections *table,
                  char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1], uint32_t count);
 
-/* What the gate has counted, which deny list is in force, and for how many seconds its lease runs. */
+/* What the gate has counted, which deny list is in force, and for how many seconds its lease runs.
+ * issuers_stale [in]  the CA files say something else than what is in force
+ */
 void answer_stats(struct text *out, const char *tag, const struct counters *counters, const struct connections *table,
-                  const struct denyfile *deny, struct moment now);
+                  const struct denyfile *deny, bool issuers_stale, struct moment now);
+
+/* The SHA-256 fingerprints of the CA certificates in force, in the files' order: ISSUERS_MAX of each kind at most, so that
+ * all of them fit into one answer. stale [in]  the files say something else.
+ */
+void answer_issuers(struct text *out, const char *tag, const struct issuers *fleet, const struct issuers *infra,
+                    bool stale);
 
 /* How many connections were cut. */
 void answer_kicked(struct text *out, const char *tag, uint32_t kicked);

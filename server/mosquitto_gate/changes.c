@@ -78,37 +78,30 @@ enum lease_state gate_judge_lease(struct gate *gate, struct moment now)
     return state;
 }
 
-static bool load_issuers(const char *path, struct issuers *out)
-{
-    enum issuers_status status = issuers_load(path, out);
-
-    if (status != ISSUERS_OK) {
-        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "CA file %s: %s", path, issuers_status_name(status));
-    }
-    return status == ISSUERS_OK;
-}
-
 bool gate_reload_issuers(struct gate *gate)
 {
-    struct issuers fleet = {0};
-    struct issuers infra = {0};
-    bool loaded =
-        load_issuers(gate->options.fleet_ca_file, &fleet) && load_issuers(gate->options.infra_ca_file, &infra);
+    enum issuers_status why = ISSUERS_OK;
+    enum issuerfiles_status status = issuerfiles_load(&gate->issuers, &why);
 
-    if (loaded && issuers_share_a_key(&fleet, &infra)) {
+    switch (status) {
+    case ISSUERFILES_OK:
+        mosquitto_log_printf(MOSQ_LOG_NOTICE, GATE_NAME "%zu Fleet CAs and %zu Infra CAs in force",
+                             gate->rules.fleet.count, gate->rules.infra.count);
+        break;
+    case ISSUERFILES_FLEET:
+    case ISSUERFILES_INFRA:
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "CA file %s: %s",
+                             status == ISSUERFILES_FLEET ? gate->issuers.fleet_path : gate->issuers.infra_path,
+                             issuers_status_name(why));
+        break;
+    case ISSUERFILES_SHARED:
         mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "a Fleet CA and an Infra CA have the same key");
-        loaded = false;
+        break;
     }
-    if (!loaded) {
-        issuers_release(&fleet);
-        issuers_release(&infra);
-        return false;
+    if (status != ISSUERFILES_OK && gate->rules.fleet.count > 0) {
+        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "the CA certificates in force stay");
     }
-    issuers_release(&gate->rules.fleet);
-    issuers_release(&gate->rules.infra);
-    gate->rules.fleet = fleet;
-    gate->rules.infra = infra;
-    return true;
+    return status == ISSUERFILES_OK;
 }
 
 int gate_on_reload(int event, void *data, void *userdata)
@@ -117,9 +110,7 @@ int gate_on_reload(int event, void *data, void *userdata)
 
     (void)event;
     (void)data;
-    if (!gate_reload_issuers(gate)) {
-        mosquitto_log_printf(MOSQ_LOG_ERR, GATE_NAME "the CA certificates in force stay");
-    }
+    (void)gate_reload_issuers(gate);
     (void)gate_reload_deny_file(gate);
     return MOSQ_ERR_SUCCESS;
 }
@@ -129,6 +120,7 @@ int gate_on_tick(int event, void *data, void *userdata)
     struct mosquitto_evt_tick *tick = data;
     struct gate *gate = userdata;
     time_t now = time(NULL);
+    bool deny_again = false;
 
     (void)event;
     tick->next_s = 1; /* from Mosquitto 2.1 on an idle broker ticks only when asked to */
@@ -137,7 +129,11 @@ int gate_on_tick(int event, void *data, void *userdata)
     }
     gate->last_tick = now;
     gate_log_next_second(gate);
-    if (denyfile_changed(&gate->deny)) {
+    if (issuerfiles_changed(&gate->issuers)) {
+        /* A deny list that was refused may be by a signer whose CA is in force only from here on. */
+        deny_again = gate_reload_issuers(gate) && gate->deny.stale;
+    }
+    if (deny_again || denyfile_changed(&gate->deny)) {
         (void)gate_reload_deny_file(gate);
     }
     (void)gate_judge_lease(gate, lease_moment());

@@ -88,6 +88,7 @@ static bool read_arguments(const char *rest, size_t length, struct command *out)
     case COMMAND_LIST:
         return read_cursor(first, &out->cursor) && second.length == 0;
     case COMMAND_STATS:
+    case COMMAND_ISSUERS:
         return first.length == 0 && second.length == 0;
     case COMMAND_KICK:
         return read_id(first, out->id) && second.length == 0;
@@ -105,8 +106,9 @@ static const struct {
     const char *name;
     enum command_verb verb;
 } verbs[] = {
-    {"list", COMMAND_LIST},     {"stats", COMMAND_STATS}, {"kick", COMMAND_KICK},
-    {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK}, {"find", COMMAND_FIND},
+    {"list", COMMAND_LIST}, {"stats", COMMAND_STATS},   {"issuers", COMMAND_ISSUERS},
+    {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
+    {"find", COMMAND_FIND},
 };
 
 enum command_status command_parse(const char *payload, size_t length, struct command *out)

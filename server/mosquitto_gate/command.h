@@ -5,6 +5,7 @@
  *     TAG list [CURSOR]    connections from slot CURSOR on, a page at a time
  *     TAG find ID...       the connections with exactly these client ids, 1 to COMMAND_IDS_MAX of them
  *     TAG stats            counters, and which deny list is in force
+ *     TAG issuers          the fingerprints of the Fleet and Infra CAs in force
  *     TAG kick ID          cut every connection of ID; it may come back at once
  *     TAG revoke HEX N     refuse that certificate, and cut who is connected with it
  *     TAG block ID N       refuse that device, and cut it
@@ -27,6 +28,7 @@
 enum command_verb {
     COMMAND_LIST = 1,
     COMMAND_STATS,
+    COMMAND_ISSUERS,
     COMMAND_KICK,
     COMMAND_REVOKE,
     COMMAND_BLOCK,

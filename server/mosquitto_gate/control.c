@@ -71,7 +71,11 @@ static void answer(struct gate *gate, const char *payload, size_t length, const 
         answer_find(out, command.tag, &gate->connections, command.ids, command.id_count);
         break;
     case COMMAND_STATS:
-        answer_stats(out, command.tag, &gate->counters, &gate->connections, &gate->deny, lease_moment());
+        answer_stats(out, command.tag, &gate->counters, &gate->connections, &gate->deny, gate->issuers.stale,
+                     lease_moment());
+        break;
+    case COMMAND_ISSUERS:
+        answer_issuers(out, command.tag, &gate->rules.fleet, &gate->rules.infra, gate->issuers.stale);
         break;
     case COMMAND_KICK:
         answer_kicked(out, command.tag, cut_id(gate, command.id));

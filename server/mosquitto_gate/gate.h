@@ -6,6 +6,7 @@
 #include "connections.h"
 #include "denyfile.h"
 #include "identity.h"
+#include "issuerfiles.h"
 #include "lease.h"
 #include "options.h"
 #include "pending.h"
@@ -30,6 +31,7 @@ struct gate {
     struct identity_rules rules;
     ASN1_OBJECT *control_eku;
     ASN1_OBJECT *deny_eku;
+    struct issuerfiles issuers;
     struct denyfile deny;
     struct pending pending;
     enum lease_state lease; /* as it was last logged */

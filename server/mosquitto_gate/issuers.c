@@ -76,6 +76,23 @@ bool issuers_share_a_key(const struct issuers *a, const struct issuers *b)
     return false;
 }
 
+void issuers_fingerprint(const X509 *certificate, char out[ISSUERS_FINGERPRINT_MAX + 1])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char digest[ISSUERS_FINGERPRINT_MAX / 2];
+    unsigned int length = 0;
+
+    out[0] = '\0';
+    if (X509_digest(certificate, EVP_sha256(), digest, &length) != 1 || length != sizeof digest) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof digest; i++) {
+        out[2 * i] = digits[digest[i] >> 4];
+        out[2 * i + 1] = digits[digest[i] & 15];
+    }
+    out[ISSUERS_FINGERPRINT_MAX] = '\0';
+}
+
 const char *issuers_status_name(enum issuers_status status)
 {
     switch (status) {

@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #define ISSUERS_MAX 16U
+#define ISSUERS_FINGERPRINT_MAX 64U /* hex digits of SHA-256 */
 
 struct issuers {
     X509 *certificates[ISSUERS_MAX];
@@ -41,6 +42,9 @@ const X509 *issuers_signer(const struct issuers *issuers, X509 *leaf);
 
 /* Whether any public key is in both sets: then the issuer would not tell a device from a control identity. */
 bool issuers_share_a_key(const struct issuers *a, const struct issuers *b);
+
+/* Write the SHA-256 fingerprint of a certificate, lower-case hex; an empty text where OpenSSL has no memory left. */
+void issuers_fingerprint(const X509 *certificate, char out[ISSUERS_FINGERPRINT_MAX + 1]);
 
 const char *issuers_status_name(enum issuers_status status);
 

@@ -1,9 +1,10 @@
 /* The Mosquitto plugin: who may connect, by certificate; what they may touch, by topic; and for how long.
  *
  * At CONNECT the client's certificate is read again (identity.h), the client id is bound to it, and the deny list is
- * asked, whose lease must not be over (lease.h). Only then does the connection get its user name, "device:ID" or "control:ID", by which every later access is
- * judged (policy.h); the broker keeps it with a persistent session, so it holds for messages that are queued while the
- * client is away, and for its will. Once a second expired connections are cut, and a changed deny file is read.
+ * asked, whose lease must not be over (lease.h). Only then does the connection get its user name, "device:ID" or
+ * "control:ID", by which every later access is judged (policy.h); the broker keeps it with a persistent session, so it
+ * holds for messages that are queued while the client is away, and for its will. Once a second expired connections are
+ * cut, and changed CA files and a changed deny file are read.
  *
  * Trust: the broker's configuration, its clock, and its TLS layer for possession of the certificate's key.
  * Rules: whatever can't be judged is refused; every refusal is one line in the log. Memory is allocated when the plugin
@@ -57,6 +58,10 @@ static bool prepare(struct gate *gate)
     }
     gate->rules.control_eku = gate->control_eku;
     gate->rules.trust_domain = gate->options.trust_domain;
+    gate->issuers.fleet_path = gate->options.fleet_ca_file;
+    gate->issuers.infra_path = gate->options.infra_ca_file;
+    gate->issuers.fleet = &gate->rules.fleet;
+    gate->issuers.infra = &gate->rules.infra;
     gate->deny.path = gate->options.deny_file;
     gate->deny.infra = &gate->rules.infra;
     gate->deny.purpose = gate->deny_eku;

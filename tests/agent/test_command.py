@@ -42,7 +42,7 @@ COMMAND = Command(Action.ROTATE, "dev-1", "job-1", 7, NOW, NOW + DAY)
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return make_pki(tmp_path_factory.mktemp("pki") / "ca")
+    return make_pki(tmp_path_factory.mktemp("pki") / "ca", now=NOW)
 
 
 @pytest.fixture(scope="module")

@@ -160,7 +160,7 @@ def test_an_answer_has_one_time_limit_however_small_its_pieces(pki: Pki, port: i
     with HttpsConnection("localhost", port, context=context, timeout_s=0.5) as connection:
         with pytest.raises(Unreachable, match="no answer in time"):
             connection.request("GET", "/drip")
-        assert time.monotonic() - began_s < 3
+        assert time.monotonic() - began_s < 8
         assert connection.request("GET", "/ok").status == 200  # over a new connection
 
 

@@ -29,7 +29,7 @@ DAY = timedelta(days=1)
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return make_pki(tmp_path_factory.mktemp("pki") / "ca")
+    return make_pki(tmp_path_factory.mktemp("pki") / "ca", now=NOW)
 
 
 def said(signer: Leaf, pki: Pki, *, at: datetime = NOW, nonce: bytes = NONCE) -> TimeAnswer:

@@ -70,7 +70,7 @@ class Exchange:
             model=self.model,
             roots=self.roots,
             listed_ek=self.listed_ek,
-            anchor_sha256=anchor_sha256,
+            anchors_sha256=[anchor_sha256],
             now=self.now,
         )
 

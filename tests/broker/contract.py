@@ -6,10 +6,14 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any, Protocol
 
+import pytest
+
 from birthmark_server.broker.control import BrokerControl
 from birthmark_server.broker.denyfile import Denials
 from birthmark_server.broker.policy import Role
-from support.broker_pki import BrokerPki, Leaf
+from birthmark_server.broker.trust_files import IssuersInForce, fingerprint
+from birthmark_server.errors import Misconfigured
+from support.broker_pki import BrokerPki, Ca, Leaf
 from support.mqtt_client import WAIT_S, Client
 
 STOLEN_MOST = 20
@@ -199,3 +203,51 @@ class BrokerControlContract:
             device.subscribe("devices/dev-8/down/#")
             control.publish("devices/dev-8/down/cmd", b"do", expires_s=60)
             assert device.wait_message("devices/dev-8/down/cmd", b"do")
+
+    def test_it_names_the_issuers_in_force(self, site: BrokerSite, control: BrokerControl) -> None:
+        fleet, infra = fingerprint(site.pki.fleet.certificate), fingerprint(site.pki.infra.certificate)
+        assert control.issuers() == IssuersInForce(frozenset({fleet}), frozenset({infra}))
+
+    def test_a_new_fleet_ca_counts_when_update_trust_returns_and_until_it_is_taken_out(
+        self, site: BrokerSite, control: BrokerControl
+    ) -> None:
+        pki, younger = site.pki, Ca.make("Test Fleet CA 2", parent=site.pki.root)
+        roots, infra = [pki.root.certificate], [pki.infra.certificate]
+        leaf = pki.device("dev-9", ca=younger)
+        refused = site.client(leaf, "dev-9").connect()
+        assert refused.refused
+        refused.close()
+        both = [pki.fleet.certificate, younger.certificate]
+        with site.connected(pki.device("dev-10"), "dev-10") as old:
+            seen = control.update_trust(roots=roots, fleet=both, infra=infra)
+            assert seen.fleet == {fingerprint(one) for one in both}
+            assert seen == control.issuers() == control.update_trust(roots=roots, fleet=both, infra=infra)
+            with site.connected(leaf, "dev-9") as new:
+                assert new.up
+            assert old.publish("devices/dev-10/up/hello", b"still here") in (0, 16)
+        control.update_trust(roots=roots, fleet=[younger.certificate], infra=infra)
+        refused = site.client(pki.device("dev-10"), "dev-10").connect()
+        assert refused.refused
+        refused.close()
+        with site.connected(leaf, "dev-9") as new:
+            assert new.up
+
+    def test_a_set_that_can_not_stand_changes_nothing(self, site: BrokerSite, control: BrokerControl) -> None:
+        pki, before = site.pki, control.issuers()
+        good = {"roots": [pki.root.certificate], "fleet": [pki.fleet.certificate], "infra": [pki.infra.certificate]}
+        leaf, foreign = pki.device("dev-11").certificate, pki.foreign.certificate
+        wrong: list[tuple[str, list[object]]] = [
+            ("roots", []),
+            ("fleet", []),
+            ("infra", []),
+            ("fleet", [pki.infra.certificate]),
+            ("fleet", [pki.fleet.certificate] * 17),
+            ("fleet", [foreign]),
+            ("infra", [leaf]),
+            ("roots", [pki.fleet.certificate]),
+            ("links", [foreign]),
+        ]
+        for name, value in wrong:
+            with pytest.raises(Misconfigured):
+                control.update_trust(**{**good, name: value})  # type: ignore[arg-type]  # some are no certificates' lists
+        assert control.issuers() == before

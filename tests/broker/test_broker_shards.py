@@ -57,6 +57,11 @@ class ShardedSite:
         control.start()
         try:
             assert until(lambda: control.all_live)
+            control.update_trust(  # a test before may have left another one
+                roots=[self.pki.root.certificate],
+                fleet=[self.pki.fleet.certificate],
+                infra=[self.pki.infra.certificate],
+            )
             yield control
         finally:
             control.stop()
@@ -175,6 +180,7 @@ def test_at_its_own_broker_it_is_told_nothing(site: ShardedSite, control: Sharde
         assert device.messages == [("devices/at-home/down/cmd", b"last")]
 
 
+@pytest.mark.alone
 def test_one_that_is_down_holds_up_none_and_lets_nobody_revoked_in_when_it_is_back(
     site: ShardedSite, control: ShardedControl
 ) -> None:
@@ -215,6 +221,7 @@ def test_one_whose_list_nobody_brings_lets_nobody_in(site: ShardedSite, control:
         assert device.up
 
 
+@pytest.mark.alone
 def test_one_that_stalls_holds_up_none(site: ShardedSite, control: ShardedControl) -> None:
     there = id_at(site, "mqtt-1", prefix="stall")
     leaf = site.pki.device(there)

@@ -96,7 +96,7 @@ def test_a_copy_of_our_certificate_under_another_key_is_not_ours(pki: Pki, tmp_p
 
 
 def test_our_own_ca_certificates_are_no_leaves(pki: Pki) -> None:
-    for certificate in (pki.authority.root, *(issuer.certificate for issuer in pki.authority.issuers)):
+    for certificate in (pki.authority.root.certificate, *(issuer.certificate for issuer in pki.authority.issuers)):
         refused(pki, certificate.public_bytes(Encoding.DER))
 
 
@@ -248,4 +248,4 @@ def test_a_certificate_in_the_place_of_another_kind_is_refused(tmp_path: Path) -
 def test_the_bundle_for_a_tls_server_holds_the_root_and_the_chosen_cas(pki: Pki) -> None:
     assert len(x509.load_pem_x509_certificates(pki.authority.bundle_pem())) == 4
     fleet = x509.load_pem_x509_certificates(pki.authority.bundle_pem(CaKind.FLEET))
-    assert fleet == [pki.authority.root, pki.authority.fleet.certificate]
+    assert fleet == [pki.authority.root.certificate, pki.authority.fleet.certificate]

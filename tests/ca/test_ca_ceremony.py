@@ -80,7 +80,7 @@ def test_root_and_server_on_two_machines_with_files_between_them(tmp_path: Path)
     assert [issuer.name for issuer in authority.issuers] == ["birth-2026", "fleet-2026", "infra-2026"]
     assert not authority.demo
     assert not (tmp_path / "server" / "root.key").exists()
-    assert isinstance(authority.root.public_key().curve, ec.SECP384R1)  # type: ignore[union-attr]
+    assert isinstance(authority.root.certificate.public_key().curve, ec.SECP384R1)  # type: ignore[union-attr]
 
 
 def test_the_demonstration_makes_all_in_one_place_and_says_so(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_the_demonstration_makes_all_in_one_place_and_says_so(tmp_path: Path) ->
     assert authority.demo
     assert "demonstration" in (tmp_path / "ca" / "DEMONSTRATION.txt").read_text()
     again = demo_init(folder=tmp_path / "ca", namespace=NAMES, passphrase=PASSPHRASE, now=NOW + timedelta(days=400))
-    assert again.anchor_sha256 == authority.anchor_sha256
+    assert again.root.anchor_sha256 == authority.root.anchor_sha256
 
 
 def test_no_file_of_a_ceremony_is_readable_by_others_if_it_is_secret(tmp_path: Path) -> None:

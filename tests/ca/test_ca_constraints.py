@@ -27,7 +27,9 @@ DEVICE_URI = x509.UniformResourceIdentifier("spiffe://fleet.example/device/devic
 
 
 def check(folder: Path, pki: Pki, leaf: x509.Certificate, issuer: Issuer, options: Sequence[str] = ()) -> str:
-    return verify(folder, leaf, root=pki.authority.root, untrusted=[issuer.certificate], at=pki.now, options=options)
+    return verify(
+        folder, leaf, root=pki.authority.root.certificate, untrusted=[issuer.certificate], at=pki.now, options=options
+    )
 
 
 def issuer_of(pki: Pki, leaf: Leaf) -> Issuer:
@@ -243,5 +245,7 @@ def test_no_issuing_ca_makes_another(pki: Pki, tmp_path: Path) -> None:
             ca=False,
             pki=pki,
         )
-        said = verify(tmp_path, leaf, root=pki.authority.root, untrusted=[issuer.certificate, rogue], at=pki.now)
+        said = verify(
+            tmp_path, leaf, root=pki.authority.root.certificate, untrusted=[issuer.certificate, rogue], at=pki.now
+        )
         assert "path length constraint exceeded" in said

@@ -29,12 +29,12 @@ def make(pki: Pki, issuer: Issuer, revoked: Iterable[CertificateRecord]) -> x509
 
 def judge(folder: Path, pki: Pki, leaf: Leaf, crl: x509.CertificateRevocationList, *, days: int = 0) -> str:
     """What openssl says with the CRLs of the issuing CA and of the root, all of the path checked."""
-    root_crl = x509.load_der_x509_crl(pki.authority.root_crl)
+    root_crl = x509.load_der_x509_crl(pki.authority.root.crl.der)
     (folder / "crl.pem").write_bytes(crl.public_bytes(Encoding.PEM) + root_crl.public_bytes(Encoding.PEM))
     return verify(
         folder,
         leaf.certificate,
-        root=pki.authority.root,
+        root=pki.authority.root.certificate,
         untrusted=[issuer_of(pki, leaf).certificate],
         at=pki.now + timedelta(days=days),
         options=["-crl_check_all", "-CRLfile", str(folder / "crl.pem")],
@@ -75,7 +75,7 @@ def test_a_crl_says_which_it_is(pki: Pki) -> None:
 
 
 def test_the_roots_crl_is_for_cas_only(pki: Pki) -> None:
-    crl = x509.load_der_x509_crl(pki.authority.root_crl)
+    crl = x509.load_der_x509_crl(pki.authority.root.crl.der)
     scope = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint).value
     assert (scope.only_contains_ca_certs, scope.only_contains_user_certs) == (True, False)
     assert len(crl) == 0

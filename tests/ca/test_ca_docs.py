@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from birthmark_server.ca import oids
-from birthmark_server.ca.extensions import ca_constants, leaf_constants
+from birthmark_server.ca.extensions import ca_constants, leaf_constants, link_extensions
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, PROFILES, AltName
+from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, LINK_PROFILE, PROFILES, AltName
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "certificates.md"
 NAMES = {
@@ -22,12 +23,14 @@ NAMES = {
     ExtendedKeyUsageOID.OCSP_SIGNING: "OCSPSigning",
     NameOID.COMMON_NAME: "CN",
     NameOID.SERIAL_NUMBER: "serialNumber",
+    oids.ANY_POLICY: "anyPolicy",
     **{
         value: name.lower().replace("_", "-")
         for name, value in vars(oids).items()
         if isinstance(value, x509.ObjectIdentifier) and name.startswith(("KP_", "CP_", "TCG_VERIFIED"))
     },
 }
+KEY = ec.derive_private_key(1, ec.SECP384R1()).public_key()
 EXAMPLE = Namespace("O", "TRUST-DOMAIN", public_url="http://HOST")
 
 
@@ -57,13 +60,13 @@ def drawn() -> dict[str, str]:
     ]
     cas = [
         [
-            profile.kind,
+            name,
             f"{profile.lifetime.days // 365} years" if profile.lifetime else "99991231235959Z",
             str(profile.path_length),
             named(profile.key_purposes),
             named(profile.policies),
         ]
-        for profile in CA_PROFILES.values()
+        for name, profile in (*CA_PROFILES.items(), ("link", LINK_PROFILE))
     ]
     extensions = [
         [f"`{oid.dotted_string}`", oid._name, "yes" if CRITICAL[oid] else "no", _bearers(oid)] for oid in CRITICAL
@@ -97,7 +100,9 @@ def _bearers(oid: x509.ObjectIdentifier) -> str:
     cas = [f"{kind} CA" for kind in CA_PROFILES if oid in [each.oid for each in ca_constants(kind, EXAMPLE)]]
     if oid == x509.CRLDistributionPoints.oid:
         cas = [f"{kind} CA" for kind, profile in CA_PROFILES.items() if profile.path_length == 0]
-    everybody = len(bearers) == len(PROFILES) and len(cas) == len(CA_PROFILES)
+    if oid in [each.oid for each in link_extensions(EXAMPLE, public_key=KEY, issuer_key_id=b"", issuer_name="root")]:
+        cas.append("links")
+    everybody = len(bearers) == len(PROFILES) and len(cas) == len(CA_PROFILES) + 1
     return "all" if everybody else ", ".join([*bearers, *cas])
 
 

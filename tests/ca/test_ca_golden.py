@@ -6,10 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from cryptography import x509
 
-from birthmark_server.ca.authority import read_certificate, verify_ca
+from birthmark_server.ca.ca_certificate import read_certificate, verify_ca, verify_link, verify_root
 from birthmark_server.ca.errors import ProfileViolation
 from birthmark_server.ca.hardware import hardware_module_name, hardware_serial
+from birthmark_server.ca.layout import link_file
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.roles import PROFILE_OF
@@ -39,6 +41,28 @@ def test_every_ca_is_as_its_golden_certificate(generator: ModuleType, kind: CaKi
     root = read_certificate(FOLDER / "root.pem")
     certificate = root if kind is CaKind.ROOT else read_certificate(FOLDER / f"{kind}-2026.pem")
     verify_ca(certificate, kind=kind, namespace=generator.NAMESPACE, root=root, now=generator.NOW)
+
+
+def test_a_link_is_as_its_golden_certificates_and_bytes(generator: ModuleType) -> None:
+    roots = {name: read_certificate(generator.LINKS / f"{name}.pem") for name in ("root", "root-2030")}
+    for certificate in roots.values():
+        verify_root(certificate, namespace=generator.NAMESPACE, now=generator.NOW)
+    for subject, issuer in (("root", "root-2030"), ("root-2030", "root")):
+        verify_link(
+            read_certificate(generator.LINKS / link_file(subject, issuer)),
+            subject=roots[subject],
+            issuer=roots[issuer],
+            namespace=generator.NAMESPACE,
+            issuer_name=issuer,
+            now=generator.NOW,
+        )
+    assert generator.link_tbs().hex() == (generator.LINKS / "tbs.hex").read_text().strip()
+
+
+def test_a_root_from_before_there_were_links_is_believed(generator: ModuleType) -> None:
+    root = read_certificate(FOLDER / "root.pem")
+    assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 1
+    verify_root(root, namespace=generator.NAMESPACE, now=generator.NOW)
 
 
 def test_an_infra_ca_from_before_roles_and_commands_is_believed_and_certifies_neither_them_nor_commands(

@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -13,11 +14,12 @@ from pkilint.pkix import certificate, crl, extension, name  # type: ignore[impor
 from pkilint.validation import ValidationFindingSeverity, ValidationResult  # type: ignore[import-untyped]
 from spiffe import SpiffeId, X509Svid
 
-from birthmark_server.ca.authority import read_certificate
+from birthmark_server.ca.ca_certificate import read_certificate
 from birthmark_server.ca.crl import build_crl
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from support.leaves import entry_of, leaf_of
 from support.pki import Pki
+from support.two_roots import NEW, make_two_roots
 
 JUSTIFIED = {
     # pkilint takes its list of URI schemes from a web form's; RFC 3986 §3.1 leaves schemes open, and SPIFFE has one.
@@ -85,13 +87,20 @@ def test_pkilint_finds_nothing_in_the_cas(pki: Pki) -> None:
         assert lint_certificate(read_certificate(path).public_bytes(Encoding.DER)) <= JUSTIFIED, path.name
 
 
+def test_pkilint_finds_nothing_in_a_new_root_and_the_links(tmp_path: Path) -> None:
+    two = make_two_roots(tmp_path / "ca", public_url="http://pki.fleet.example")
+    paths = [two.folder / name for name in (f"{NEW}.pem", f"{NEW}.by.root.pem", f"root.by.{NEW}.pem")]
+    for path in paths:
+        assert lint_certificate(read_certificate(path).public_bytes(Encoding.DER)) == set(), path.name
+
+
 def test_pkilint_finds_nothing_in_the_crls(pki: Pki) -> None:
     next_update = pki.now + timedelta(days=7)
     revoked = [
         entry_of(replace(pki.device(f"device-{n}").record, revoked_at=pki.now, reason=reason))
         for n, reason in enumerate(RevocationReason)
     ]
-    assert lint_crl(pki.authority.root_crl) == set()
+    assert lint_crl(pki.authority.root.crl.der) == set()
     for issuer in pki.authority.issuers:
         for entries in ([], revoked):
             assert lint_crl(build_crl(issuer, entries, number=3, now=pki.now, next_update=next_update)) == set()

@@ -104,7 +104,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.requests import LDevIdRequest
 now = datetime.now(UTC)
 authority = Authority.load(Path(sys.argv[1]), passphrase=passphrase.read("credential:birthmark-ca"), now=now)
-key = authority.root.public_key()
+key = authority.root.certificate.public_key()
 certificate = authority.fleet.issue(authority.fleet.prepare(LDevIdRequest(key, "device-1", True), now=now))
 print(certificate.subject.rfc4514_string())
 """

@@ -38,7 +38,7 @@ def test_our_judgement_of_a_policy_is_openssls(
     said = verify(
         tmp_path,
         leaf.certificate,
-        root=pki.authority.root,
+        root=pki.authority.root.certificate,
         untrusted=path[1:],
         at=pki.now,
         options=["-policy_check", "-explicit_policy", "-policy", policy.dotted_string],
@@ -74,8 +74,8 @@ def test_policy_processing_that_we_lack_is_refused(pki: Pki, extension: x509.Ext
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
         x509.CertificateBuilder()
-        .issuer_name(pki.authority.root.subject)
-        .subject_name(pki.authority.root.subject)
+        .issuer_name(pki.authority.root.certificate.subject)
+        .subject_name(pki.authority.root.certificate.subject)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(pki.now)

@@ -117,11 +117,11 @@ def _exportable(uri: TokenUri) -> list[str]:
 def test_a_whole_installation_with_its_keys_in_a_token(token: str, tmp_path: Path) -> None:
     authority = demo_init(folder=tmp_path / "ca", namespace=NAMES, passphrase=PIN, now=NOW, token=token)
     assert not list((tmp_path / "ca").rglob("*.key"))
-    request = LDevIdRequest(authority.root.public_key(), "device-1", tpm_backed=True)
+    request = LDevIdRequest(authority.root.certificate.public_key(), "device-1", tpm_backed=True)
     certificate = authority.fleet.issue(authority.fleet.prepare(request, now=NOW))
     certificate.verify_directly_issued_by(authority.fleet.certificate)
     again = demo_init(folder=tmp_path / "ca", namespace=NAMES, passphrase=PIN, now=NOW, token=token)
-    assert again.anchor_sha256 == authority.anchor_sha256
+    assert again.root.anchor_sha256 == authority.root.anchor_sha256
 
 
 RESTART = """
@@ -133,7 +133,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.requests import LDevIdRequest
 now = datetime(2026, 3, 1, 12, tzinfo=UTC)
 authority = Authority.load(Path(sys.argv[1]), passphrase=passphrase.read("credential:pin"), now=now)
-request = LDevIdRequest(authority.root.public_key(), "device-1", True)
+request = LDevIdRequest(authority.root.certificate.public_key(), "device-1", True)
 print(authority.fleet.issue(authority.fleet.prepare(request, now=now)).subject.rfc4514_string())
 """
 

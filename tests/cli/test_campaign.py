@@ -3,16 +3,22 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from birthmark_server.campaigns import BadCampaign, CampaignEvent, Decision, Hold, Rate, Strategy, Window
-from birthmark_server.cli.campaign_options import moment_of, strategy
+from birthmark_server.campaigns import CampaignEvent, CampaignState, Decision, Hold, Rate, Strategy, Window
+from birthmark_server.cli.campaign_options import How
+from birthmark_server.cli.campaign_pictures import picture
+from birthmark_server.cli.device_options import WhichOfGroup
 from birthmark_server.domain import CertificateProfile
-from birthmark_server.errors import Refused
 from birthmark_server.jobs import JobState
 from birthmark_server.store.protocol import Issuance
+from birthmark_server.web.api.campaigns.bodies import StrategyValue, strategy_value
+from birthmark_server.web.api.campaigns.views import CampaignView, CountView
+from birthmark_server.web.api.queries import DeviceQuery
 from cli.conftest import Birthmark, Ran
 from cli.on_record import open_database, put_on_record
 from store.values import certificate
@@ -91,7 +97,7 @@ def test_watch_ends_with_its_campaign(birthmark: Birthmark, fleet: list[str], in
     birthmark("campaign", "start", "one", "--device", fleet[0])
     birthmark("campaign", "abort", "one", "--reason", "enough")
     lines = [json.loads(line) for line in birthmark("campaign", "watch", "one", "--json").out.splitlines()]
-    assert [line["campaign"]["state"] for line in lines] == ["aborted"]
+    assert [line["state"] for line in lines] == ["aborted"]
     drawn = birthmark("campaign", "watch", "one").out
     assert "one: aborted" in drawn
     assert "enough" in drawn
@@ -117,12 +123,14 @@ def test_a_device_is_in_one_campaign(birthmark: Birthmark, fleet: list[str], ins
         (["--device", "sw-99"], "sw-99"),
         (["--device", "sw-3"], "can be told now: unsupported"),
         (["--issued-by", "fleet-1999"], "fleet-1999"),
-        (["--expiring-before", "soon"], "--expiring-before"),
+        (["--expiring-before", "soon"], "expiring-before"),
+        (["--tag", "UPPER"], "tag"),
+        (["--group", "none-such"], "no group 'none-such'"),
         (["--stages", "10,50"], "rise to 100"),
         (["--stages", "a"], "--stages"),
         (["--rate", "1,2"], "--rate"),
         (["--window", "25:00-26:00"], "window"),
-        (["--window", "noon"], "--window"),
+        (["--window", "noon"], "window"),
         (["--window", "someday 08:00-09:00"], "someday"),
         (["--at-once", "0"], "most_at_once"),
         (["--success", "101"], "success_percent: want 0 to 100, got 101"),
@@ -147,52 +155,76 @@ def test_what_is_not_there_is_said(birthmark: Birthmark) -> None:
         assert (refused.status != 0, "no campaign 'none'" in refused.err) == (True, True)
 
 
-# -- words to values
+# -- drawn
 
-PLAIN = {
-    "canaries": 0,
-    "stages": "100",
-    "rate": "",
-    "window": None,
-    "at_once": 500,
-    "success": 95,
-    "abort_at": 20,
-    "abort_sample": 10,
-    "approval": False,
-    "check": "",
-    "late_joiners": False,
-    "deadline": "24h",
-}
+
+def drawn(campaign: CampaignView, width: int) -> list[str]:
+    console = Console(width=width, file=StringIO(), force_terminal=True, color_system=None)
+    console.print(picture(campaign, width=width))
+    assert isinstance(console.file, StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_picture_is_never_cut(width: int) -> None:
+    names = ["queued", "running", "done", "failed", "cancelled", "skipped"]
+    large = CountView(queued=900_000, running=500, done=1_000_000, failed=5, cancelled=0, skipped=7, total=1_900_512)
+    none = CountView(queued=0, running=0, done=0, failed=0, cancelled=0, skipped=0, total=0)
+    at = datetime.now(UTC)
+    campaign = CampaignView(
+        campaign_id="winter",
+        state=CampaignState.RUNNING,
+        stage=9,
+        stages=(none,) * 8 + (large, none),
+        total=large,
+        reason="",
+        created_by="alice",
+        created_at=at,
+        opened_at=at,
+        ended_at=None,
+        revision=1,
+    )
+    title, head, *lines = drawn(campaign, width)
+    assert title.strip() == "winter: running"
+    assert head.split() == ["stage", *names]
+    assert [line.split()[0] for line in lines] == [*"12345678", ">", "10"]
+    assert lines[8].split()[1] == "9"
+    assert lines[8].split()[-6:] == ["900000", "500", "1000000", "5", "0", "7"]
+    assert all(len(line) <= width for line in lines)
+    bars = {line.count("█") + line.count("░") for line in lines}
+    assert bars == {min(20, width - 55)}
+
+
+# -- words to values
 
 
 def test_without_words_a_strategy_is_as_its_defaults() -> None:
-    assert strategy(**PLAIN) == Strategy()  # type: ignore[arg-type]
+    assert How().strategy().meant() == Strategy()
+    assert How().strategy() == StrategyValue() == strategy_value(Strategy())
 
 
-def test_words_become_a_strategy() -> None:
-    words = {
-        **PLAIN,
-        "stages": "10,100",
-        "rate": "10,1.5,500",
-        "window": ["sat,sun 08:00-20:30", "22:00-04:00"],
-        "approval": True,
-        "deadline": "7d",
-    }
-    assert strategy(**words) == Strategy(  # type: ignore[arg-type]
+def test_words_become_a_strategy_and_back() -> None:
+    how = How(
+        stages="10,100",
+        rate="10,1.5,500",
+        window=["sat,sun 08:00-20:30", "22:00-04:00"],
+        approval=True,
+        deadline="7d",
+    )
+    meant = Strategy(
         stages=(10, 100),
         rate=Rate(10, 1.5, 500),
         windows=(Window(480, 1230, (5, 6)), Window(1320, 240)),
         hold=Hold.APPROVAL,
         deadline_s=7 * 86_400,
     )
+    assert how.strategy().meant() == meant
+    assert strategy_value(meant) == how.strategy()
 
 
-def test_a_time_is_a_date_or_a_span() -> None:
-    assert moment_of("") is None
-    assert moment_of("2026-12-31") == datetime(2026, 12, 31, tzinfo=UTC)
-    until = moment_of("7d")
-    assert until is not None
-    assert timedelta(days=6, hours=23) < until - datetime.now(UTC) <= timedelta(days=7)
-    with pytest.raises(BadCampaign):
-        moment_of("tomorrow")
-    assert issubclass(BadCampaign, Refused)
+def test_what_selects_devices_is_what_a_list_takes() -> None:
+    which = WhichOfGroup(device=["dev-1", "dev-2", "dev-1"], tag=["b", "a"], expiring_before="2026-12-31", group="late")
+    assert which.query() == DeviceQuery(
+        device_id=("dev-1", "dev-2"), tag=("b", "a"), expiring_before="2026-12-31", group="late"
+    )
+    assert WhichOfGroup().query() == DeviceQuery()

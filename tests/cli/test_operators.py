@@ -267,6 +267,11 @@ def test_an_operator_acts_within_their_role_here_too(
         ("device", "tag", device, "x", "--operator", factory),
         ("batch", "open", "W2", *opening, viewer),
         ("device", "swap", device, "--new-ek", NEW_EK, "--operator", viewer),
+        ("campaign", "start", "winter", "--operator", factory),
+        *(
+            ("campaign", verb, "winter", "--operator", viewer)
+            for verb in ("pause", "resume", "approve", "retry", "abort")
+        ),
         ("operator", "add", "dave", "--role", "viewer", "--folder", str(tmp_path), "--operator", steering),
         ("operator", "revoke", "alice", "--reason", "superseded", "--operator", steering),
         ("certificate", "issue", "station", "s", "--folder", str(tmp_path), "--operator", steering),

@@ -45,13 +45,13 @@ from birthmark_wire.rotation import (
     JobRequest,
 )
 from birthmark_wire.time import SERVER_PURPOSE, TimeAnswer, TimeQuestion
+from birthmark_wire.trust import BundleIssuer, IssuerKind, TrustAck, TrustBundle
 from support.routes import every_route
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "protocol.md"
 MARKED = re.compile(r"<!-- ([a-z-]+) -->.*?<!-- /\1 -->", re.DOTALL)
 ELSEWHERE = (
     "birthmark_server.broker",
-    "birthmark_server.campaigns",
     "birthmark_server.ca.signer",
     "birthmark_server.cli",
     "birthmark_server.rotation",
@@ -175,6 +175,13 @@ COMMAND = Command(
     datetime(2026, 11, 28, 22, 0, 0, tzinfo=UTC),
 )
 JOB = COMMAND.job_id
+TRUST = TrustBundle(
+    version=3,
+    issued_at=datetime(2026, 11, 28, 1, 0, 0, tzinfo=UTC),
+    roots=(b"new root", b"old root"),
+    links=(b"NewWithOld", b"OldWithNew"),
+    issuers=(BundleIssuer(IssuerKind.FLEET, b"Fleet CA"), BundleIssuer(IssuerKind.INFRA, b"Infra CA")),
+)
 
 
 def jws_header() -> str:
@@ -242,6 +249,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "job-answer": lambda: f"\n{shown(JobAnswer(JOB, (b'LDevID', b'CA')).encode())}\n",
     "active": lambda: f"\n{shown(Active('4f9a02', JOB).encode())}\n",
     "hello": lambda: f"\n{shown(Hello('agent/1', '4f9a01', COMMAND.expires_at, JOB, 7).encode())}\n",
+    "trust-bundle": lambda: f"\n{shown(TRUST.encode())}\n",
+    "trust-ack": lambda: f"\n{shown(TrustAck(2, 'trust-unlinked', 'no link leads to a root').encode())}\n",
     "csrattrs": lambda: f"\n{code_block(csr_attributes().hex())}\n",
     "states": lambda: f"\n{states()}\n",
     "codes": lambda: f"\n{codes()}\n",

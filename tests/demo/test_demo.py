@@ -60,7 +60,7 @@ def kept(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes],
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(60)
 
 
 def test_every_device_gets_through_and_nothing_is_left(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_what_it_tells_people_to_type_works_and_ctrl_c_ends_it_all(tmp_path: Pat
             assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
         assert processes_below(folder)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(60) == 130
     assert not folder.exists()
     assert processes_below(folder) == []
 
@@ -109,7 +109,7 @@ def test_a_revoked_device_is_off_the_broker(tmp_path: Path) -> None:
         birthmark = [str(Path(sys.executable).parent / "birthmark"), "--config", f"{folder}/server/birthmark.toml"]
         subprocess.run([*birthmark, "device", "revoke", "gateway-001"], check=True, capture_output=True, timeout=60)
         log = folder / "server" / "mosquitto.log"
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while "denied" not in log.read_text():
             assert time.monotonic() < deadline, log.read_text()[-2000:]
             time.sleep(0.05)

@@ -50,10 +50,10 @@ def test_the_demo_says_what_it_can_do_without_setting_anything_up(tmp_path: Path
     script = tmp_path / "scripts" / "demo"
     script.parent.mkdir()
     script.write_text((ROOT / "scripts" / "demo").read_text())  # beside it there is nothing to set up with
-    said = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True, timeout=10).stdout
+    said = subprocess.run(["bash", script, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
     program = subprocess.run(
         [sys.executable, "-m", "demo_story", "--help"],
-        capture_output=True, text=True, check=True, timeout=10, cwd=ROOT / "scripts",
+        capture_output=True, text=True, check=True, timeout=60, cwd=ROOT / "scripts",
     ).stdout  # fmt: skip
     options = set(re.findall(r"--[a-z]+", program))
     assert options == set(re.findall(r"--[a-z]+", said))
@@ -61,5 +61,5 @@ def test_the_demo_says_what_it_can_do_without_setting_anything_up(tmp_path: Path
 
 def test_setting_up_sends_colours_to_a_terminal_only(tmp_path: Path) -> None:
     program = f"source '{ROOT}/scripts/lib/setup.sh'; say hello; printf 'Collecting a\nCollecting b\n' | pip_progress 2"
-    said = subprocess.run(["bash", "-c", program], capture_output=True, check=True, timeout=10).stderr
+    said = subprocess.run(["bash", "-c", program], capture_output=True, check=True, timeout=60).stderr
     assert said == b"hello\n  downloading (2 packages)\n"

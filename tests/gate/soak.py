@@ -13,9 +13,7 @@ import json
 import multiprocessing
 import re
 import resource
-import socket
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from birthmark_server.broker.control import MosquittoControl
 from birthmark_server.broker.link import BrokerLink
 from support.broker_pki import BrokerPki, Leaf
+from support.cut import NOT_AUTHORIZED, SUCCESS, Spread, dial, mqtt_connect, spread, time_cut
 from support.gate_site import open_site
 from support.mosquitto import Broker, build_gate
 
 WORKERS = 2
-SUCCESS, NOT_AUTHORIZED = 0, 135
 ASAN = {
     # Mosquitto forgets some memory of its own at its end, so leaks are looked at by whoever reads the log.
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=0:abort_on_error=1:handle_abort=0",
@@ -74,9 +73,7 @@ class Cut:
     connected: int
     entries: int
     revocations: int
-    p50_ms: float
-    p99_ms: float
-    most_ms: float
+    took: Spread
 
 
 @dataclass(frozen=True)
@@ -86,21 +83,6 @@ class Attempt:
     context: ssl.SSLContext
     client_id: str
     wanted: int
-
-
-def mqtt_connect(tls: ssl.SSLSocket, client_id: str) -> int:
-    """Send CONNECT (MQTT 5, clean start, no keep-alive) and return the CONNACK's reason code, -1 for none."""
-    name = client_id.encode()
-    body = b"\x00\x04MQTT\x05\x02\x00\x00\x00" + len(name).to_bytes(2, "big") + name
-    tls.sendall(bytes([0x10, len(body)]) + body)
-    answer = tls.recv(1024)
-    return answer[3] if answer[:1] == b"\x20" else -1
-
-
-def dial(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    plain = socket.create_connection(("127.0.0.1", port), timeout=60)
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return context.wrap_socket(plain, server_hostname="localhost")
 
 
 def run_connects(folder: Path, count: int, **how: Any) -> Connects:
@@ -162,32 +144,11 @@ def run_cut(folder: Path, connected: int, revocations: int, entries: int) -> Cut
         if len(control.connections()) != connected + 1:
             raise RuntimeError("not everybody is connected")
         step = max(1, connected // revocations)
-        took = [_time_cut(control, leaves[number], sockets[number]) for number in range(0, step * revocations, step)]
-    took.sort()
-    return Cut(
-        connected,
-        entries,
-        len(took),
-        round(statistics.median(took), 2),
-        round(took[int(len(took) * 0.99)], 2),
-        round(took[-1], 2),
-    )
-
-
-def _time_cut(control: MosquittoControl, leaf: Leaf, tls: ssl.SSLSocket) -> float:
-    ended: list[float] = []
-
-    def watch() -> None:
-        while tls.recv(1024):  # the DISCONNECT packet, then the end
-            pass
-        ended.append(time.perf_counter())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    began = time.perf_counter()
-    control.deny(serials=[leaf.serial])
-    watcher.join(10)
-    return (ended[0] - began) * 1000
+        took = [
+            time_cut(sockets[number], partial(control.deny, serials=[leaves[number].serial]))
+            for number in range(0, step * revocations, step)
+        ]
+    return Cut(connected, entries, len(took), spread(took))
 
 
 def _pki(folder: Path) -> BrokerPki:

@@ -73,7 +73,7 @@ def _seeds(target: str, pki: BrokerPki) -> list[bytes]:
     if target == "denyfile":
         return [encode(DenyList(1)), encode(DenyList.of(2, devices=["a", "b"], serials=["1f", "20"]))]
     if target == "command":
-        return [b"7 list 100", b"8 stats", b"9 kick dev-1", b"10 revoke 1f2e 7", b"11 block dev-1 8"]
+        return [b"7 list 100", b"8 stats", b"8 issuers", b"9 kick dev-1", b"10 revoke 1f2e 7", b"11 block dev-1 8"]
     if target == "signature":
         # Foreign to the fuzzer's own CA, so all of them must be refused; those that begin with s it signs itself.
         signed = pki.deny_signer.sign(encode(DenyList(1)))

@@ -34,7 +34,7 @@ def broker(ours: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brok
         folder / "mosquitto",
         certificate=certificate,
         key=key,
-        roots=[authority.root],
+        roots=[authority.root.certificate],
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=TRUST_DOMAIN,

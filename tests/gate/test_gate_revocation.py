@@ -32,7 +32,7 @@ def ask(server: Client, command: str) -> dict[str, object]:
     """Ask the gate, and return its answer."""
     tag = command.split()[0]
     server.publish(CONTROL_TOPIC, command.encode())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         for topic, payload in list(server.messages):
             if topic == ANSWER_TOPIC and json.loads(payload)["tag"] == tag:
@@ -50,7 +50,7 @@ class TestCommand:
         with own.connected(own.pki.control(), "srv-control") as server:
             with own.connected(leaf, "dev-1") as device, own.connected(own.pki.device("dev-2"), "dev-2") as other:
                 assert ask(server, f"a revoke {leaf.serial} 2")["kicked"] == 1
-                assert device.wait_end(timeout_s=0.5)
+                assert device.wait_end()
                 assert other.up
             own.refusal(leaf, "dev-1", "serial-denied")
             assert ask(server, f"b revoke {leaf.serial} 2") == {"tag": "b", "ok": True, "kicked": 0}
@@ -62,7 +62,7 @@ class TestCommand:
         with own.connected(own.pki.control(), "srv-control") as server:
             with own.connected(own.pki.device("dev-3"), "dev-3") as device:
                 assert ask(server, "a block dev-3 2")["kicked"] == 1
-                assert device.wait_end(timeout_s=0.5)
+                assert device.wait_end()
             own.refusal(own.pki.device("dev-3"), "dev-3", "device-denied")
 
     def test_once_its_list_is_in_force_the_list_alone_decides(self, own: Site) -> None:
@@ -88,9 +88,9 @@ class TestCommand:
         replica, asking = own.pki.control("srv-replica"), own.pki.control()
         with own.connected(replica, "srv-replica") as other, own.connected(asking, "srv-control") as server:
             assert ask(server, f"a revoke {replica.serial} 2")["kicked"] == 1
-            assert other.wait_end(timeout_s=0.5)
+            assert other.wait_end()
             assert ask(server, f"b revoke {asking.serial} 2")["kicked"] == 0
-            assert server.wait_end(timeout_s=3)
+            assert server.wait_end()
         own.broker.wait_log("cut: reason=serial-denied id=srv-control")
 
     def test_a_full_table_forgets_nothing_and_says_so(self, own: Site) -> None:
@@ -141,7 +141,7 @@ class TestLease:
         with short.connected(leaf, "dev-3") as device:
             short.broker.wait_log("lease of deny list version 1 is over", timeout_s=self.LEASE_S + 3)
             short.broker.deny.add(serials=[leaf.serial])
-            assert device.wait_end(timeout_s=3)
+            assert device.wait_end()
 
     def test_a_broker_that_was_down_during_a_revocation_lets_nobody_in_until_it_has_heard(self, short: Site) -> None:
         revoked = short.pki.device("dev-4")

@@ -161,7 +161,7 @@ def test_a_revocation_by_another_process_is_on_the_list_in_seconds(tmp_path: Pat
 
         assert not listed()
         site.store.revoke_device("dev-sn-1", reason=RevocationReason.KEY_COMPROMISE, at=now(), by="alice")
-        until = time.monotonic() + 5
+        until = time.monotonic() + 30
         while not listed():
             assert time.monotonic() < until
             time.sleep(0.1)

@@ -6,20 +6,19 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from birthmark_server import cli
+from birthmark_server.campaigns import CampaignEvent
 from birthmark_server.roles import PROFILE_OF, Role
-from cli.conftest import Ran
+from birthmark_server.store.sql.store import SqlStore
+from integration.afar import Run, add_context, person, told
 from integration.conftest import LIMITS
-from support.pki import Leaf
-from support.server import Installation, Server, free_port
-
-Run = Callable[..., Ran]
+from support.ports import free_port
+from support.server import Installation, Server, now
 
 
 @pytest.fixture(scope="module")
@@ -36,50 +35,6 @@ def server(site: Installation) -> Iterator[Server]:
         running.enroll(site.listed_device("SN-2"))
         time.sleep(1.1)  # its days left are 30 for one second, then 29 for a day
         yield running
-
-
-@pytest.fixture
-def run(
-    server: Server,
-    site: Installation,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Run:
-    """Run `birthmark WORDS` with a context for each role."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("BIRTHMARK_CONFIG", raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*words: str) -> Ran:
-        capsys.readouterr()
-        status = cli.run(lambda: cli.application()([*words], prog_name="birthmark"))
-        captured = capsys.readouterr()
-        return Ran(status, captured.out, captured.err)
-
-    for role, profile in PROFILE_OF.items():
-        add_context(run, site, role.value, person(site.infra(profile, f"the-{role}"), tmp_path), server.port)
-    return run
-
-
-def person(leaf: Leaf, folder: Path) -> Path:
-    """Write certificate and key as `operator add` does."""
-    path = folder / f"{leaf.record.sha256[:8]}.pem"
-    path.touch(mode=0o600)
-    path.write_bytes(leaf.chain_pem + leaf.key_pem)
-    return path
-
-
-def add_context(run: Run, site: Installation, name: str, certificate: Path, port: int) -> None:
-    words = ("--server", f"https://localhost:{port}", "--certificate", str(certificate))
-    done = run("context", "add", name, *words, "--root", str(site.pki.root_pem))
-    assert done.status == 0, done.err
-
-
-def told(run: Run, *words: str) -> Any:
-    done = run(*words, "--json")
-    assert done.status == 0, done.err
-    return json.loads(done.out)
 
 
 def test_every_listing_is_the_same_from_afar_and_on_the_servers_machine(run: Run, site: Installation) -> None:
@@ -253,6 +208,34 @@ def lose_the_first_answer(listening: socket.socket, port: int) -> None:
                     if ready:
                         continue
                 break
+
+
+def test_a_watch_waits_for_a_server_that_is_started_anew(run: Run, site: Installation, tmp_path: Path) -> None:
+    port, leaf = free_port(), person(site.infra(PROFILE_OF[Role.OPERATOR], "patient"), tmp_path)
+    add_context(run, site, "restarted", leaf, port)
+    first, second, away = ExitStack(), ExitStack(), threading.Event()
+    first.enter_context(site.start(port=port, extra=LIMITS))
+
+    def start_anew() -> None:
+        time.sleep(1.5)
+        first.close()
+        away.set()
+        time.sleep(1)
+        second.enter_context(site.start(port=port, extra=LIMITS))
+        assert isinstance(site.store, SqlStore)
+        site.store.campaigns.happen("long", CampaignEvent.ABORTED, by="alice", at=now(), reason="enough")
+
+    assert run("--context", "restarted", "campaign", "start", "long", "--device", "dev-sn-1").status == 0
+    thread = threading.Thread(target=start_anew)
+    thread.start()
+    try:
+        watched = run("--context", "restarted", "campaign", "watch", "long", "--json")
+    finally:
+        thread.join(60)
+        second.close()
+    assert watched.status == 0, watched.err
+    assert away.is_set()
+    assert [json.loads(line)["state"] for line in watched.out.splitlines()] == ["running", "aborted"]
 
 
 def test_another_installations_server_is_not_believed(run: Run, site: Installation, tmp_path: Path) -> None:

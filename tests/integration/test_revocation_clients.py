@@ -63,7 +63,10 @@ def test_openssl_believes_the_answers(
     server: Server, leaves: dict[str, Leaf], tmp_path: Path, name: str, options: tuple[str, ...]
 ) -> None:
     authority = server.site.pki.authority
-    root, issuer = pem(tmp_path / "root.pem", authority.root), pem(tmp_path / "ca.pem", authority.infra.certificate)
+    root, issuer = (
+        pem(tmp_path / "root.pem", authority.root.certificate),
+        pem(tmp_path / "ca.pem", authority.infra.certificate),
+    )
     leaf = pem(tmp_path / "leaf.pem", leaves[name].certificate)
     command = ("openssl", "ocsp", "-issuer", issuer, "-url", url(server), "-CAfile", root, "-verify_other", issuer)
     said = run(*command, *options, "-cert", leaf)
@@ -89,7 +92,10 @@ def test_openssl_asks_for_a_device_by_its_birth_certificate(server: Server, tmp_
     site = server.site
     identity = server.enroll(site.listed_device("SN-77"))
     authority = site.pki.authority
-    root, issuer = pem(tmp_path / "root.pem", authority.root), pem(tmp_path / "ca.pem", authority.birth.certificate)
+    root, issuer = (
+        pem(tmp_path / "root.pem", authority.root.certificate),
+        pem(tmp_path / "ca.pem", authority.birth.certificate),
+    )
     command = ("openssl", "ocsp", "-issuer", issuer, "-url", url(server), "-CAfile", root, "-verify_other", issuer)
     leaf = pem(tmp_path / "leaf.pem", identity.certificate)
     assert f"{leaf}: good" in run(*command, "-cert", leaf)
@@ -117,7 +123,7 @@ def test_gnutls_obeys_a_crl_with_our_issuing_distribution_point(
         with urllib.request.urlopen(f"{base}/{name}.crl", timeout=10) as answer:
             text += x509.load_der_x509_crl(answer.read()).public_bytes(Encoding.PEM)
     crls.write_bytes(text)
-    trust = pem(tmp_path / "trust.pem", authority.root, authority.infra.certificate)
+    trust = pem(tmp_path / "trust.pem", authority.root.certificate, authority.infra.certificate)
     for name in ("good", "revoked"):
         leaf = pem(tmp_path / f"{name}.pem", leaves[name].certificate)
         said = run("certtool", "--verify", "--load-ca-certificate", trust, "--load-crl", str(crls), "--infile", leaf)
@@ -167,5 +173,5 @@ def test_a_connection_that_went_the_short_way_and_is_idle_is_closed(tmp_path: Pa
             assert connection.getresponse().read()
             began = time.monotonic()
             assert connection.sock.recv(1) == b""
-            assert 0.5 < time.monotonic() - began < 5
+            assert 0.5 < time.monotonic() - began < 20
             connection.close()

@@ -221,4 +221,4 @@ def test_refusals_and_requests_leave_a_line_with_the_request_id(server: Server, 
     assert f"request={request_id}" in server.log
     refusals = site.store.list_refusals(code="not-expected")
     assert request_id in [refusal.request_id for refusal in refusals]
-    assert isinstance(site.pki.authority.root, x509.Certificate)
+    assert isinstance(site.pki.authority.root.certificate, x509.Certificate)

@@ -8,8 +8,9 @@ import pytest
 from birthmark_server.domain import RevocationReason
 from birthmark_wire.enrollment import Challenge
 from birthmark_wire.est import BASE_PATH
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
-from support.server import Installation, Server, free_port, now
+from support.server import Installation, Server, now
 
 pytestmark = pytest.mark.parts
 

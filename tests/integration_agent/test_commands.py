@@ -19,7 +19,7 @@ from support.server import Server
 pytestmark = pytest.mark.parts
 
 
-def until(condition: Callable[[], bool], *, timeout_s: float = 10) -> None:
+def until(condition: Callable[[], bool], *, timeout_s: float = 30) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -62,6 +62,20 @@ def test_the_same_command_again_gets_the_same_answer_and_no_second_certificate(s
         peer.send(device, "cmd", peer.jobs[job][1])
         assert peer.wait_active(device, job) == active
         assert not peer.said(device, "csr")
+
+
+def test_a_certificate_again_gets_the_same_answer_since_the_first_may_have_been_lost(
+    site: AgentSite, server: Server
+) -> None:
+    device = site.device("CMD-12")
+    with RotationPeer.running(site) as peer, device.running():
+        peer.wait_for(device, "hello")
+        job = peer.order(device)
+        active = peer.wait_active(device, job)
+        (request,) = peer.said(device, "csr")
+        peer.heard.clear()
+        peer.answer(device, request)
+        assert peer.wait_active(device, job, timeout_s=10) == active
 
 
 def refused(peer: RotationPeer, device: Device, job_id: str) -> str:

@@ -1,6 +1,7 @@
 """What may pass is `later`: full disk, busy TPM, a broker or server that is away, a clock that nobody vouches for."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -145,14 +146,14 @@ def test_a_server_that_never_answers_a_command_keeps_no_device_from_renewing(
 
 def test_the_floor_between_attempts_holds_for_commands_too(site: AgentSite, server: Server) -> None:
     device = site.device("LATER-6")
-    device.config.write_text(device.config.read_text().replace("floor_s = 0.2", "floor_s = 3.0"))
+    device.config.write_text(device.config.read_text().replace("floor_s = 0.2", "floor_s = 12.0"))
     with RotationPeer.running(site) as peer, device.running():
         peer.wait_for(device, "hello")
+        began_s = time.monotonic()
         peer.wait_active(device, peer.order(device))
-        since = datetime.now(UTC)
-        second = peer.order(device)
+        second = peer.order(device)  # within the floor, on the busiest machine
         later = peer.wait_ack(device, second, AckState.LATER)
         assert isinstance(later, Ack)
         assert later.code == "too-soon"
         peer.wait_active(device, second)
-        assert (datetime.now(UTC) - since).total_seconds() > 1.5
+        assert time.monotonic() - began_s > 12.0

@@ -22,7 +22,8 @@ from birthmark_agent.mqtt import (
     wait_live,
 )
 from support.broker_pki import BrokerPki, Leaf
-from support.mosquitto import Broker, free_port, running_broker
+from support.mosquitto import Broker, running_broker
+from support.ports import free_port
 
 pytestmark = pytest.mark.parts
 
@@ -66,7 +67,7 @@ class Control:
         self.client.on_subscribe = lambda *_: ready.set()
         self.client.connect("localhost", port)
         self.client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(30)
 
     def stream(self, device: str, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -75,7 +76,7 @@ class Control:
             time.sleep(0.002)
 
     def wait_for(self, topic: str, count: int = 1) -> list[bytes]:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             found = [payload for name, payload in self.heard if name == topic]
             if len(found) >= count:
@@ -105,14 +106,14 @@ def session(
         context=pki.client_context(leaf),
         keepalive_s=60,
         session_expiry_s=3600,
-        connect_timeout_s=5.0,
+        connect_timeout_s=20.0,
         on_message=heard,
     )
 
 
 def connect(one: Session, *, beside: tuple[Session, ...] = ()) -> Session:
     one.open()
-    wait_live(one, timeout_s=5, beside=beside)
+    wait_live(one, timeout_s=20, beside=beside)
     return one
 
 
@@ -120,7 +121,7 @@ def test_a_session_comes_to_life_and_says_hello(pki: BrokerPki, broker: Broker, 
     one = session(pki, broker.port, pki.device(DEVICE))
     connect(one)
     sent = one.publish("hello", b'{"any": "thing"}')
-    assert drive_until([one], sent.is_published, timeout_s=5)
+    assert drive_until([one], sent.is_published, timeout_s=20)
     assert control.wait_for(f"devices/{DEVICE}/up/hello") == [b'{"any": "thing"}']
     one.close(announce=True)
     assert json.loads(control.wait_for(f"devices/{DEVICE}/up/status")[0]) == {"state": "offline", "reason": "stopped"}
@@ -142,14 +143,14 @@ def test_a_take_over_loses_no_message_and_announces_no_death(pki: BrokerPki, bro
             connect(new, beside=(current,))
             assert new.session_present
             new.publish("active", b"{}")
-            drive_until([current], lambda old=current: old.state is SessionState.CLOSED, timeout_s=2)  # type: ignore[misc]
+            drive_until([current], lambda old=current: old.state is SessionState.CLOSED, timeout_s=20)  # type: ignore[misc]
             assert isinstance(current.failure, ConnectionLost)
             current = new
         drive_until([current], lambda: False, timeout_s=0.2)
     finally:
         stop.set()
         streaming.join()
-    drive_until([current], lambda: len(set(heard)) >= control.sent, timeout_s=5)
+    drive_until([current], lambda: len(set(heard)) >= control.sent, timeout_s=20)
     assert sorted(set(heard)) == list(range(control.sent))
     assert len(control.wait_for(f"devices/{device}/up/active", 3)) == 3
     assert not [payload for topic, payload in control.heard if topic == f"devices/{device}/up/status"]
@@ -167,7 +168,7 @@ def test_a_take_over_with_a_bad_certificate_leaves_the_old_connection_alive(
             connect(session(pki, broker.port, leaf, device=device), beside=(old,))
     with pytest.raises(BrokerRefused):
         connect(session(pki, broker.port, pki.device("sensor-4"), device=device), beside=(old,))
-    assert drive_until([old], old.publish("status", b"{}").is_published, timeout_s=5)
+    assert drive_until([old], old.publish("status", b"{}").is_published, timeout_s=20)
     old.close(announce=False)
 
 
@@ -198,7 +199,7 @@ def test_messages_wait_while_the_device_is_away(pki: BrokerPki, broker: Broker, 
     second = session(pki, broker.port, leaf, device=device, heard=lambda leaf, payload: heard.append((leaf, payload)))
     connect(second)
     assert second.session_present
-    drive_until([second], lambda: bool(heard), timeout_s=5)
+    drive_until([second], lambda: bool(heard), timeout_s=20)
     assert heard == [("cmd", b"while you were out")]
     second.close(announce=False)
 
@@ -208,7 +209,7 @@ def test_a_broker_that_stops_ends_the_session(pki: BrokerPki, broker: Broker) ->
     connect(one)
     broker.stop()
     try:
-        drive_until([one], lambda: one.state is SessionState.CLOSED, timeout_s=5)
+        drive_until([one], lambda: one.state is SessionState.CLOSED, timeout_s=20)
         assert isinstance(one.failure, ConnectionLost | BrokerRefused)
         drive([one], timeout_s=0)  # a closed session is no trouble to the loop
     finally:

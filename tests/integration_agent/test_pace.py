@@ -45,7 +45,7 @@ def test_systemd_is_told_that_it_runs_before_anything_answers(site: AgentSite, t
     device = site.device("PACE-1")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
         heard.bind(str(tmp_path / "notify"))
-        heard.settimeout(5)
+        heard.settimeout(30)
         with running(device.identities(), Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})):
             while heard.recv(200) != b"READY=1":
                 pass
@@ -68,16 +68,13 @@ def test_connections_that_do_not_last_are_failures(site: AgentSite, server: Serv
 
 def test_the_floor_between_connections_holds_over_a_restart(site: AgentSite, server: Server) -> None:
     device = site.device("PACE-3")
-    device.config.write_text(
-        device.config.read_text().replace("[retry]\n", "[retry]\n").replace("floor_s = 0.05", "floor_s = 4.0")
-    )
+    device.config.write_text(device.config.read_text().replace("floor_s = 0.05", "floor_s = 10.0"))
     device.cli("enroll")
-    with device.running() as agent:
-        agent.wait_log("connected broker")
-        began_s = time.monotonic()
-    with device.running() as agent:
-        agent.wait_log("connected broker")
-    assert time.monotonic() - began_s > 3.0
+    began_s = time.monotonic()
+    for _ in range(2):
+        with device.running() as agent:
+            agent.wait_log("connected broker")
+    assert time.monotonic() - began_s > 10.0
 
 
 class Untold(Identities):

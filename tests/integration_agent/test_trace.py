@@ -14,7 +14,7 @@ from birthmark_agent.slots import Identity
 from birthmark_server.domain import RevocationReason
 from support.agent_site import AgentSite, Device
 from support.broker_pki import BrokerPki
-from support.mosquitto import free_port
+from support.ports import free_port
 from support.server import Server
 
 pytestmark = pytest.mark.parts

@@ -5,36 +5,43 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from birthmark_server.campaigns import (
     BadCampaign,
     CampaignState,
+    Candidate,
     Count,
     DeviceState,
     Hold,
     NotNow,
-    Selector,
     Strategy,
+    TooManyPlans,
 )
+from birthmark_server.fleet import DeviceFilter
 from birthmark_server.rotation import runner
-from birthmark_server.rotation.campaigning import CampaignService
+from birthmark_server.rotation.campaigning import MOST_PLANS, CampaignService
 from birthmark_server.rotation.runner import CampaignRunner
+from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.errors import AlreadyExists
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.rotation import Ack, AckState
 from rotation.world import Broker, a_round, device, hear, tell
 from support.core import Core
+from support.ports import free_port
 from support.postgres import fresh_database, postgres_server
 from support.rotating import RotatingDevice
 from support.rotating_live import LiveDevice, born, broker_of, connected
-from support.server import Installation, free_port, now
+from support.server import Installation, now
 
-ALL = Selector()
+ALL = ()
 
 
 def service(core: Core) -> CampaignService:
@@ -173,6 +180,7 @@ def check_server(answers: Iterator[int | None]) -> Iterator[tuple[str, list[str]
         server.server_close()
 
 
+@pytest.mark.alone
 def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,8 +189,8 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
     first, *others = fleet.devices
     with check_server(iter([None, 503, *itertools.repeat(204, 9)])) as (url, asked):
         strategy = Strategy(canaries=1, hold=Hold.CHECK, check_url=url)
-        campaigns.start("checked", Selector(device_ids=tuple(others)), strategy, by="alice")
-        campaigns.start("beside", Selector(device_ids=(first,)), Strategy(), by="alice")
+        campaigns.start("checked", (DeviceFilter(device_ids=tuple(others)),), strategy, by="alice")
+        campaigns.start("beside", (DeviceFilter(device_ids=(first,)),), Strategy(), by="alice")
         assert fleet.until(lambda: len(asked) == 1)
         began = time.monotonic()
         assert fleet.until(lambda: campaigns.view("beside").campaign.state is CampaignState.DONE)
@@ -196,7 +204,7 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
         give_up = time.monotonic() + 10
         while campaigns.view("checked").campaign.state is CampaignState.HOLDING and time.monotonic() < give_up:
             time.sleep(0.05)
-        assert asked == ["/ready?x=1&campaign=checked&stage=1"] * 3
+        assert asked == ["/ready?x=1&campaign=checked&stage=2"] * 3
         assert fleet.until(lambda: campaigns.view("checked").campaign.state is CampaignState.DONE)
     assert [one.by for one in campaigns.happenings("checked")] == ["alice", "", "check", ""]
 
@@ -207,8 +215,8 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
 def test_what_can_not_be_started_is_said_and_nothing_is_kept(core: Core) -> None:
     fleet, campaigns = Fleet(core, 2), service(core)
     for selector, strategy, said in (
-        (Selector(model="no-such"), Strategy(), "empty"),
-        (Selector(device_ids=("dev-none",)), Strategy(), "dev-none"),
+        ((DeviceFilter(model="no-such"),), Strategy(), "empty"),
+        ((DeviceFilter(device_ids=("dev-none",)),), Strategy(), "dev-none"),
         (ALL, Strategy(most_at_once=0), "most_at_once"),
     ):
         with pytest.raises(BadCampaign, match=said):
@@ -223,6 +231,33 @@ def test_what_can_not_be_started_is_said_and_nothing_is_kept(core: Core) -> None
     fleet.runner.run()
     with pytest.raises(BadCampaign, match="none of the 2 devices can be told now: busy: campaign one"):
         campaigns.start("two", ALL, Strategy(), by="alice")
+
+
+class SlowStore:
+    """A store that is still looking for candidates."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Semaphore(0), threading.Event()
+
+    def candidates(self, _selector: object, *, at: datetime) -> list[Candidate]:
+        self.asked.release()
+        self.go_on.wait(20)
+        return [Candidate("dev-1", True, at, at)]
+
+
+def test_few_campaigns_are_planned_at_the_same_time(core: Core) -> None:
+    store = SlowStore()
+    slow = CampaignService(campaigns=cast("CampaignStore", store), now=core.clock, seed=lambda: 1)
+    with ThreadPoolExecutor(MOST_PLANS) as pool:
+        plans = [pool.submit(slow.plan, ALL, Strategy()) for _ in range(MOST_PLANS)]
+        for _ in plans:
+            assert store.asked.acquire(timeout=20)
+        with pytest.raises(TooManyPlans) as refused:
+            slow.plan(ALL, Strategy())
+        assert refused.value.retry_after_s > 0
+        store.go_on.set()
+        assert [plan.result().stages for plan in plans] == [(("dev-1",),)] * MOST_PLANS
+    assert slow.plan(ALL, Strategy()).stages == (("dev-1",),)
 
 
 # -- by real servers, over a real broker

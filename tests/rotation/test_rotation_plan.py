@@ -24,18 +24,18 @@ from birthmark_server.campaigns import (
     Hold,
     NotNow,
     Rate,
-    Selector,
     Strategy,
     Window,
 )
-from birthmark_server.rotation import plan
+from birthmark_server.fleet import DeviceFilter
+from birthmark_server.rotation import plan, windows
 
 NOON = datetime(2030, 1, 7, 12, tzinfo=UTC)  # a Monday
 OUTCOMES = (DeviceState.DONE, DeviceState.FAILED)
 
 
 def campaign(strategy: Strategy, **more: Any) -> Campaign:
-    new = Campaign("c", CampaignState.RUNNING, Selector(), strategy, "alice", NOON, opened_at=NOON)
+    new = Campaign("c", CampaignState.RUNNING, (), strategy, "alice", NOON, opened_at=NOON)
     return replace(new, **more)
 
 
@@ -81,9 +81,9 @@ def test_a_strategy_out_of_range_is_refused_by_name(bad: Strategy, said: str) ->
 
 def test_a_selection_of_nobody_or_of_strangers_is_refused() -> None:
     with pytest.raises(BadCampaign, match="empty"):
-        plan.check_selector(Selector(), [])
+        plan.check_selector((), [])
     with pytest.raises(BadCampaign, match=r"not on record.*dev-9"):
-        plan.check_selector(Selector(device_ids=("dev-1", "dev-9")), [Candidate("dev-1", True, NOON, NOON)])
+        plan.check_selector((DeviceFilter(device_ids=("dev-1", "dev-9")),), [Candidate("dev-1", True, NOON, NOON)])
 
 
 # -- who
@@ -145,7 +145,7 @@ def test_the_same_randomness_gives_the_same_canaries() -> None:
     ],
 )
 def test_windows_open_and_close(window: Window, at: datetime, open_: bool) -> None:
-    assert plan.within((window,), at) is open_
+    assert windows.within((window,), at) is open_
     told = plan.decide(facts(Strategy(windows=(window,)), Count(queued=5)), now=at).start
     assert told == (5 if open_ else 0)
 

@@ -39,6 +39,7 @@ def revoke(site: Installation, server: Server, device_id: str) -> dict[str, obje
     return said
 
 
+@pytest.mark.alone
 def test_devices_of_both_rotate_and_are_revoked_by_the_servers_own_links(tmp_path: Path) -> None:
     with ExitStack() as stack:
         site = stack.enter_context(Installation.create(tmp_path))

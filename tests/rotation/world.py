@@ -1,7 +1,8 @@
 """A device and the service that it talks to, with nothing but function calls in between."""
 
 import itertools
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -19,12 +20,11 @@ _NUMBERS = itertools.count(1)
 
 @dataclass
 class Broker:
-    """What the broker shows, and what it was told to cut and to carry."""
+    """What the broker shows, and what it was told to carry."""
 
     live: bool = True
     shown: list[Connection] = field(default_factory=list)
     carried: list[tuple[str, bytes]] = field(default_factory=list)
-    cut: list[set[str]] = field(default_factory=list)
 
     def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
         """As BrokerControl."""
@@ -89,7 +89,7 @@ def converse(core: Core, of: RotatingDevice, told: list[Outgoing], *, steps: int
         told = tell(core, of, said)
 
 
-def a_round(core: Core, broker: Broker) -> Round:
+def a_round(core: Core, broker: Broker, *, stopwatch: Callable[[], float] = time.perf_counter) -> Round:
     """The round of a server at this broker."""
     return Round(
         store=core.store,
@@ -97,6 +97,6 @@ def a_round(core: Core, broker: Broker) -> Round:
         service=core.services.rotation,
         publisher=broker,
         broker=broker,
-        cut=lambda serials: broker.cut.append(set(serials)),
         now=core.clock,
+        stopwatch=stopwatch,
     )

@@ -1,6 +1,7 @@
 """The store's contract as tests: whatever passes all of it is a Store. Run by test_sqlite.py and test_postgres.py."""
 
 from store.contract_admission import AdmissionContract
+from store.contract_authorities import AuthorityContract, TrustContract
 from store.contract_births import BirthContract, HomecomingContract
 from store.contract_campaigns import CampaignContract
 from store.contract_denials import DenialContract, SwapContract
@@ -28,6 +29,8 @@ class StoreContract(
     JobContract,
     RetirementContract,
     CampaignContract,
+    AuthorityContract,
+    TrustContract,
     RaceContract,
     RestoreContract,
     StateContract,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,12 @@ from birthmark_server.campaigns import (
     Hold,
     NotNow,
     Rate,
-    Selector,
     Strategy,
     Window,
 )
+from birthmark_server.domain import DeviceState as Standing
 from birthmark_server.domain import RevocationReason
+from birthmark_server.fleet import DeviceFilter, Selector
 from birthmark_server.jobs import Job, JobState
 from birthmark_server.store.errors import AlreadyExists, UnknownCampaign
 from birthmark_server.store.sql.store import SqlStore
@@ -39,7 +41,10 @@ FULL = Strategy(
     check_url="https://x",
     late_joiners=True,
 )
-EVERYBODY = Selector()
+EVERYTHING = DeviceFilter(
+    ("dev-000001",), Standing.ACTIVE, "m", "b", ("t", "u"), ("i", "j"), NOW, NOW + timedelta(days=1), True
+)
+EVERYBODY: Selector = ()
 TELL_ALL = Decision(start=100)
 
 
@@ -76,12 +81,10 @@ class CampaignContract:
 
     def test_a_campaign_is_kept_as_it_is(self, store: SqlStore) -> None:
         bear(store, 1)
-        full = replace(
-            campaign(selector=Selector(("dev-000001",), "m", "b", "i", NOW, True)), rollout_at=NOW, reason="because"
-        )
+        full = replace(campaign(selector=(EVERYTHING, DeviceFilter(tags=("late",)))), rollout_at=NOW, reason="because")
         store.campaigns.add_campaign(full, [["dev-000001"]])
         assert store.campaigns.get_campaign("c") == full
-        assert store.campaigns.list_campaigns() == [full]
+        assert store.campaigns.page_campaigns() == [full]
         with pytest.raises(AlreadyExists):
             store.campaigns.add_campaign(full, [])
         with pytest.raises(UnknownCampaign):
@@ -199,6 +202,17 @@ class CampaignContract:
         store.campaigns.step(partial(always, Decision(open_next=True)), at=NOW)
         assert store.campaigns.counts("c") == (Count(queued=1), Count(queued=2))
 
+    def test_who_comes_to_match_all_filters_later_joins(self, store: SqlStore) -> None:
+        new = campaign(selector=(DeviceFilter(tags=("plant-7",)), DeviceFilter(never_rotated=True)))
+        for number in range(1, 5):
+            issue(store, bear(store, number), "first", NOW)
+        store.campaigns.add_campaign(new, [["dev-000001"], []])
+        for number in (2, 3):
+            store.change_tags(f"dev-00000{number}", add=["plant-7"], remove=[])
+        issue(store, store.get_device("dev-000003"), "second", NOW)
+        store.campaigns.step(partial(always, Decision(open_next=True)), at=NOW + MINUTE)
+        assert [one.device_id for one in store.campaigns.members("c")] == ["dev-000001", "dev-000002"]
+
     def test_no_two_servers_take_the_same_step(self, world: World, store: SqlStore) -> None:
         for number in range(12):
             bear(store, number)
@@ -248,7 +262,7 @@ class CampaignContract:
         issue(store, twice, "b", NOW + MINUTE)
         store.revoke_device(bear(store, 4).device_id, reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="alice")
         store.jobs.open_jobs([new_job(once)])
-        everybody = store.campaigns.candidates(Selector(), at=NOW)
+        everybody = store.campaigns.candidates((), at=NOW)
         assert [(one.device_id[-1], one.active, one.not_after, one.busy_with) for one in everybody] == [
             ("1", True, None, ""),
             ("2", True, NOW + 30 * DAY, "job job-dev-000002-a"),
@@ -256,17 +270,64 @@ class CampaignContract:
             ("4", False, None, ""),
         ]
 
-        def matched(**of: object) -> str:
-            return "".join(
-                one.device_id[-1]
-                for one in store.campaigns.candidates(Selector(**of), at=NOW)  # type: ignore[arg-type]
-            )
+        def matched(*filters: DeviceFilter) -> str:
+            return "".join(one.device_id[-1] for one in store.campaigns.candidates(filters, at=NOW))
 
-        assert matched(never_rotated=True) == "2"
-        assert matched(issued_by=ISSUER) == "23"
-        assert matched(issued_by="another") == ""
-        assert matched(expiring_before=NOW + 30 * DAY) == ""
-        assert matched(expiring_before=NOW + 31 * DAY) == "23"
-        assert matched(device_ids=(never.device_id, twice.device_id, "dev-9")) == "13"
-        assert matched(model="other") == ""
-        assert matched(device_ids=(twice.device_id,), never_rotated=True) == ""
+        assert matched(DeviceFilter(never_rotated=True)) == "124"
+        assert matched(DeviceFilter(issued_by=(ISSUER,))) == "23"
+        assert matched(DeviceFilter(issued_by=("another",))) == ""
+        assert matched(DeviceFilter(issued_by=("another", ISSUER))) == "23"
+        assert matched(DeviceFilter(expiring_before=NOW + 30 * DAY)) == ""
+        assert matched(DeviceFilter(expiring_before=NOW + 31 * DAY)) == "23"
+        assert matched(DeviceFilter(device_ids=(never.device_id, twice.device_id, "dev-9"))) == "13"
+        assert matched(DeviceFilter(model="other")) == ""
+        assert matched(DeviceFilter(state=Standing.REVOKED)) == "4"
+        assert matched(DeviceFilter(last_seen_before=NOW)) == ""
+        store.change_tags(once.device_id, add=["plant-7"], remove=[])
+        store.change_tags(twice.device_id, add=["plant-7", "blue"], remove=[])
+        assert matched(DeviceFilter(tags=("plant-7",))) == "23"
+        assert matched(DeviceFilter(tags=("plant-7",)), DeviceFilter(tags=("blue",))) == "3"
+        assert matched(DeviceFilter(device_ids=(twice.device_id,)), DeviceFilter(never_rotated=True)) == ""
+
+    def test_a_certificate_that_has_expired_can_not_be_rotated_over_the_broker(self, store: SqlStore) -> None:
+        issue(store, bear(store, 1), "a", NOW)
+        soon = (DeviceFilter(expiring_before=NOW + 90 * DAY),)
+        assert [one.not_after for one in store.campaigns.candidates(soon, at=NOW)] == [NOW + 30 * DAY]
+        assert [one.not_after for one in store.campaigns.candidates(soon, at=NOW + 30 * DAY)] == [None]
+
+    def test_campaigns_are_read_by_pages_newest_first(self, store: SqlStore) -> None:
+        for number in (1, 2):
+            bear(store, number)
+        for number, name in enumerate("badec"):
+            device = f"dev-00000{1 + number % 2}"
+            store.campaigns.add_campaign(replace(campaign(name), created_at=NOW + (number // 2) * MINUTE), [[device]])
+        store.campaigns.happen("a", CampaignEvent.PAUSED, by="bob", at=NOW)
+
+        def names(**wanted: Any) -> str:
+            return "".join(one.campaign_id for one in store.campaigns.page_campaigns(**wanted))
+
+        assert names() == "cdeab"
+        assert names(limit=2) == "cd"
+        assert names(limit=2, after="d") == "ea"
+        assert names(after="b") == names(after="gone") == ""
+        assert names(state=CampaignState.PAUSED) == "a"
+        assert names(device_id="dev-000002") == "ea"
+        assert names(device_id="dev-000002", after="e", state=CampaignState.RUNNING) == ""
+
+    def test_devices_are_read_by_pages_of_one_state(self, store: SqlStore) -> None:
+        for number in range(8):
+            bear(store, number)
+        begun(store, [range(6), [6, 7]])
+        store.revoke_device("dev-000000", reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="bob")
+        store.campaigns.step(partial(always, TELL_ALL), at=NOW)
+        for number, outcome in ((1, JobState.DONE), (2, JobState.EXPIRED), (3, JobState.REFUSED), (4, JobState.DONE)):
+            end(store, store.jobs.get_job(f"c-{number}-0"), outcome)
+        expected = {"skipped": "0", "done": "14", "failed": "23", "running": "5", "queued": "67", "cancelled": ""}
+        for turn in range(2):
+            for state in DeviceState:
+                found = store.campaigns.members("c", state=state)
+                assert "".join(one.device_id[-1] for one in found) == expected[state.value], (turn, state)
+                assert {one.state for one in found} <= {state}
+            store.campaigns.step(partial(always, Decision()), at=NOW + MINUTE)  # now they are counted
+        (second,) = store.campaigns.members("c", state=DeviceState.FAILED, after="dev-000002", limit=1)
+        assert second.device_id == "dev-000003"

@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from birthmark_server.domain import DeviceState, Refusal, RevocationReason
-from birthmark_server.fleet import MOST_TAGS, DaysLeft, DeviceFilter, Group, KeptAnswer
+from birthmark_server.fleet import MOST_TAGS, DaysLeft, DeviceFilter, Group, KeptAnswer, NextAction
 from birthmark_server.store.errors import AlreadyExists, TooManyTags, UnknownDevice, UnknownGroup
 from birthmark_server.store.protocol import Store
-from store.values import DAY, HOUR, ISSUER, MINUTE, NOW, bear, certificate, device, give_nonce, issuance
+from birthmark_server.web.api.health import outlook
+from store.values import DAY, HOUR, ISSUER, MINUTE, NOW, bear, certificate, denial, device, give_nonce, issuance
 
 OTHER_ISSUER = "16" * 32
 
@@ -75,6 +76,36 @@ class FleetContract:
         assert (in_use.not_after, in_use.issuer_sha256) == (NOW + 5 * DAY, ISSUER)
         assert facts["dev-000003"].certificate is None
         assert facts["nobody"].tags == ()
+
+    def test_devices_are_selected_by_what_comes_next_as_their_health_says_it(self, store: Store) -> None:
+        for number in range(1, 9):
+            bear(store, number)
+        for number in (2, 3, 4, 5, 6, 7):
+            rotate(store, number, "a", ends=(number * 10 - 10) * DAY)
+        rotate(store, 3, "b", ends=25 * DAY)
+        store.quarantine_device("dev-000005", at=NOW, by="alice")
+        store.revoke_device("dev-000006", reason=RevocationReason.SUPERSEDED, at=NOW, by="alice")
+        store.retire_device("dev-000007", reason=RevocationReason.CESSATION_OF_OPERATION, at=NOW, by="alice")
+        store.deny(denial(device_id="dev-000008"))
+        seen: set[NextAction] = set()
+        for at in (
+            NOW,
+            NOW + 7.5 * DAY,
+            NOW + 7.6 * DAY,
+            NOW + 10 * DAY,
+            NOW + 11 * DAY,
+            NOW + 20 * DAY,
+            NOW + 26 * DAY,
+        ):
+            facts = store.device_facts(ids(store))
+            expected: dict[NextAction, list[str]] = {action: [] for action in NextAction}
+            for found in store.select_devices(()):
+                action = outlook(found, facts[found.device_id].certificate, now=at).action
+                expected[action].append(found.device_id)
+            for action in NextAction:
+                assert ids(store, DeviceFilter(next_action=action, at=at)) == expected[action], (at, action)
+            seen |= {action for action, devices in expected.items() if devices}
+        assert seen == set(NextAction)
 
     def test_devices_are_selected_by_their_last_sign_of_life(self, store: Store) -> None:
         for number in (1, 2):

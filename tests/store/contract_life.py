@@ -287,9 +287,13 @@ class RevocationContract:
         since = (NOW - EPOCH) // timedelta(microseconds=1)
         entries = [(serial, since, COMPROMISE.value) for serial in sorted(listed)]
         assert list(store.revoked_entries(ISSUER, since=NOW - DAY)) == entries
-        assert [record.subject for record in store.revoked_certificates(ISSUER, at=NOW)] == ["CN=revoked"]
+        profiles = [records["revoked"].profile]
+        revoked = [records["revoked"].serial_number]
+        assert list(store.revoked_serials(ISSUER, profiles=profiles, at=NOW)) == revoked
+        assert list(store.revoked_serials(ISSUER, profiles=[CertificateProfile.LDEVID], at=NOW)) == []
+        assert list(store.revoked_serials(ISSUER, profiles=list(CertificateProfile), at=NOW)) == revoked
         assert list(store.revoked_entries("17" * 32, since=NOW)) == []
-        assert list(store.revoked_certificates("17" * 32, at=NOW)) == []
+        assert list(store.revoked_serials("17" * 32, profiles=profiles, at=NOW)) == []
 
     def test_the_number_of_revoked_certificates_rises_with_each_revocation(self, store: Store) -> None:
         first, second, other = certificate("1"), certificate("2"), certificate("3", issuer_sha256="16" * 32)

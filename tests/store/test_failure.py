@@ -93,6 +93,22 @@ def test_a_restored_backup_catches_up_by_itself_when_opened(
     assert caplog.text == ""
 
 
+def test_what_a_backup_lacked_is_counted_once_and_whole(
+    store: SqlStore, a_world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sqlite3.connect(tmp_path / "birthmark.db") as live, sqlite3.connect(tmp_path / "backup") as copy:
+        live.backup(copy)
+    live.close()
+    copy.close()
+    store.add_infrastructure_certificate(certificate("op-1"), by="alice")
+    store.close()
+    (tmp_path / "backup").chmod(0o600)
+    (tmp_path / "backup").rename(tmp_path / "birthmark.db")
+    with caplog.at_level(logging.WARNING):
+        a_world.open(journal="journal-0").close()
+    assert "replayed 1 journal entries that the database lacked" in caplog.text
+
+
 def test_a_journal_line_whose_commit_failed_is_applied_at_the_next_start(a_world: World, store: SqlStore) -> None:
     store.close()
     journal = Journal(a_world.folder / "journal-0")

@@ -1,21 +1,27 @@
 """Opening and migrating, on both back ends: the migrations make what tables.py says, and nothing opens on a guess."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select, text
 from sqlalchemy.engine import make_url
 
+from birthmark_server.campaigns import DeviceState
 from birthmark_server.domain import UNKNOWN, BoardSwap, DeviceRevocation, RevocationReason
 from birthmark_server.errors import Misconfigured
+from birthmark_server.fleet import DeviceFilter
 from birthmark_server.store import migrate
+from birthmark_server.store.database import Transaction
 from birthmark_server.store.driver import BackEnd
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.open import open_store
@@ -31,6 +37,7 @@ from birthmark_server.store.rows import (
 from birthmark_server.store.sql import (
     admission,
     births,
+    campaign_views,
     certificates,
     crl,
     devices,
@@ -40,8 +47,9 @@ from birthmark_server.store.sql import (
     revocation,
     status,
 )
+from birthmark_server.store.sql.selection import conditions
 from birthmark_server.store.sqlite import SqliteBackEnd
-from birthmark_server.store.statement import LookUp, Statement, Value, keys
+from birthmark_server.store.statement import LookUp, Row, Statement, Value, keys
 from birthmark_server.store.tables import METADATA
 from store.values import DAY, MODEL, NOW, batch, certificate, device, ek
 from store.world import race
@@ -152,6 +160,103 @@ def test_a_filled_first_schema_is_upgraded_on_sqlite(sqlite_file: Path, url: str
 def test_a_filled_first_schema_is_upgraded_on_postgresql(postgres: str, tmp_path: Path) -> None:
     with fresh_database(postgres) as url:
         assert_a_filled_first_schema_is_upgraded(PostgresqlBackEnd(make_url(url)), url, tmp_path)
+
+
+OLD_SELECTOR = {
+    "device_ids": ["dev-1"],
+    "model": "edge-1",
+    "batch": "",
+    "issued_by": "15" * 32,
+    "expiring_before": "2026-03-01T12:00:00Z",
+    "never_rotated": True,
+}
+EVERY_DEVICE = OLD_SELECTOR | {
+    "device_ids": [], "model": "", "issued_by": "", "expiring_before": None, "never_rotated": False,
+}  # fmt: skip
+
+
+def assert_campaigns_select_as_before(back_end: BackEnd, url: str, folder: Path) -> None:
+    migrate.upgrade(back_end, version="0005")
+    with back_end.schema_connection() as connection:
+        tables = MetaData()
+        tables.reflect(connection)
+        for name, selector in (("some", OLD_SELECTOR), ("all", EVERY_DEVICE)):
+            row = {column.name: 0 for column in tables.tables["campaigns"].columns if not column.nullable}
+            words = {"campaign_id": name, "state": "running", "created_by": "alice", "reason": "", "strategy": "{}"}
+            connection.execute(tables.tables["campaigns"].insert(), row | words | {"selector": json.dumps(selector)})
+    store = open_store(url, journal=folder / "journal", create=True)
+    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    only = DeviceFilter(("dev-1",), None, "edge-1", "", (), ("15" * 32,), at, None, True)
+    assert store.campaigns.get_campaign("some").selector == (only,)
+    assert store.campaigns.get_campaign("all").selector == ()
+    tagged = replace(store.campaigns.get_campaign("all"), campaign_id="new", selector=(DeviceFilter(tags=("x",)),))
+    store.campaigns.add_campaign(tagged, [])
+    store.close()
+    with back_end.schema_connection() as connection, migrate._config(connection) as config:
+        command.downgrade(config, "0005")
+    with back_end.schema_connection() as connection:
+        found = connection.execute(text("SELECT campaign_id, selector FROM campaigns"))
+        selectors = {name: json.loads(selector) for name, selector in found}
+    assert selectors == {
+        "some": OLD_SELECTOR,
+        "all": EVERY_DEVICE,
+        "new": EVERY_DEVICE | {"device_ids": ["-"]},  # what it selects can't be said: nobody
+    }
+
+
+def test_campaigns_of_before_select_as_they_did_on_sqlite(sqlite_file: Path, url: str, tmp_path: Path) -> None:
+    assert_campaigns_select_as_before(SqliteBackEnd(sqlite_file), url, tmp_path)
+
+
+@pytest.mark.parts
+def test_campaigns_of_before_select_as_they_did_on_postgresql(postgres: str, tmp_path: Path) -> None:
+    with fresh_database(postgres) as url:
+        assert_campaigns_select_as_before(PostgresqlBackEnd(make_url(url)), url, tmp_path)
+
+
+def test_what_hangs_on_the_certificate_in_use_reads_no_certificate(sqlite_file: Path) -> None:
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    connection = back_end.connect()
+    for wanted in (DeviceFilter(expiring_before=NOW), DeviceFilter(issued_by=("15" * 32,))):
+        statement = Statement(select(devices.DEVICES.c.device_id).where(*conditions([wanted])))
+        sql = statement.sql(back_end.dialect)
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")).fetchall()
+        reads = [row[3] for row in plan if "certificates" in row[3]]
+        assert reads
+        assert all("USING COVERING INDEX ix_certificates_standing" in read for read in reads), reads
+    connection.close()
+
+
+@dataclass
+class Asked:
+    """A transaction in which nothing is found: it explains what it was asked for."""
+
+    back_end: SqliteBackEnd
+    plans: list[str] = field(default_factory=list)
+
+    def rows(self, statement: Statement, **_: Value) -> list[Row]:
+        sql = statement.sql(self.back_end.dialect)
+        connection = self.back_end.connect()
+        self.plans += [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
+        connection.close()
+        return []
+
+
+def test_no_page_of_a_campaign_looks_through_all_devices_of_all_campaigns(sqlite_file: Path) -> None:
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    for state in (None, *DeviceState):
+        asked = Asked(back_end)
+        campaign_views.members(cast("Transaction", asked), "c", state, "dev-1", 500)
+        reads = [plan for plan in asked.plans if "campaign_members" in plan or "jobs" in plan]
+        assert len(reads) == 2
+        assert all(plan.startswith("SEARCH") for plan in reads), reads
+        assert "campaign_id=? AND device_id>?" in reads[0], "in the order of the page, so that it ends with it"
+    asked = Asked(back_end)
+    campaign_views.counts(cast("Transaction", asked), "c")
+    campaign_views.page_campaigns(cast("Transaction", asked), None, "dev-1", "c", 100)
+    assert [plan for plan in asked.plans if plan.startswith("SCAN") and plan != "SCAN campaigns"] == []
 
 
 def assert_upgrades_at_once_make_one_schema(url: str, folder: Path) -> None:

@@ -138,8 +138,7 @@ class CoreConnection:
             enrollment_id = path.removeprefix(f"{ENROLLMENTS_PATH}/").removesuffix(ACTIVATION_SUFFIX)
             return Answer(200, JSON_MIME, services.enrollment.finish(enrollment_id, body, STRANGER), 0.0)
         if operation == est.CACERTS:
-            authority = services.authority
-            cas = [authority.root, *(one.certificate for one in authority.issuers)]
+            cas = services.authority.in_force.ca_certificates
             return Answer(200, est.PKCS7_MIME, base64.b64encode(certs_only(cas)), 0.0)
         if operation == est.NONCE:
             return Answer(200, est.NONCE_MIME, services.renewal.nonce(self._caller()).encode(), 0.0)
@@ -154,4 +153,4 @@ class CoreConnection:
 
 def root_der(core: Core) -> bytes:
     """The root certificate."""
-    return core.services.authority.root.public_bytes(Encoding.DER)
+    return core.services.authority.root.certificate.public_bytes(Encoding.DER)

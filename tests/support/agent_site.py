@@ -9,6 +9,7 @@ Everything is real but the size. Server and broker keep their ports over restart
 """
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -38,6 +39,7 @@ from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEnt
 from support.mosquitto import Broker, running_broker
 from support.server import SERVE, Installation, Server, now
 from support.swtpm import Swtpm, VendorCa
+from support.tpm_stock import TpmStock
 
 MODEL = DeviceModel(name="emulated", ek_template="rsa2048")
 _SWTPM_MANUFACTURER = "id:00001014"
@@ -116,7 +118,7 @@ class Running:
         """What it said so far."""
         return self.log_file.read_text(errors="replace")
 
-    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 30) -> None:
+    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 60) -> None:
         """Return when `text` stands in its log `count` times."""
         until = time.monotonic() + timeout_s
         while self.log.count(text) < count:
@@ -132,7 +134,7 @@ class Running:
         """End it and return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 class Control:
@@ -154,9 +156,9 @@ class Control:
         self.client.reconnect_delay_set(1, 1)
         self.client.connect("localhost", site.broker.port)
         self.client.loop_start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(30)
 
-    def wait_for(self, topic: str, count: int = 1, *, timeout_s: float = 30) -> list[dict[str, object]]:
+    def wait_for(self, topic: str, count: int = 1, *, timeout_s: float = 60) -> list[dict[str, object]]:
         """Return the messages on `topic` once there are `count`."""
         until = time.monotonic() + timeout_s
         while True:
@@ -186,14 +188,14 @@ class AgentSite:
     folder: Path
     installation: Installation
     broker: Broker
-    vendor: VendorCa
+    stock: TpmStock
     _stack: ExitStack
-    _devices: list[Device] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
     @contextmanager
-    def create(cls, folder: Path) -> "Iterator[AgentSite]":
-        """Make a site in `folder` with its broker running; the server runs by server()."""
+    def create(cls, folder: Path, *, stock: TpmStock | None = None) -> "Iterator[AgentSite]":
+        """Make a site in `folder` with its broker running; the server runs by server(). stock: of its TPMs."""
         with ExitStack() as stack:
             installation = stack.enter_context(Installation.create(folder))
             installation.store.add_model(MODEL, by="alice")
@@ -204,17 +206,16 @@ class AgentSite:
                     folder / "broker",
                     certificate=chain,
                     key=key,
-                    roots=[authority.root],
+                    roots=[authority.root.certificate],
                     fleet=[authority.fleet.certificate],
                     infra=[authority.infra.certificate],
                     trust_domain=authority.namespace.trust_domain,
                     signer=installation.pki.deny_signer(),
                 )
             )
-            vendor = VendorCa.create(folder / "swtpm-ca")
-            vendor.make(folder / "tpm-0")  # the vendor's CA is there once it has made a TPM
-            _trust(folder / "tpm-roots", vendor)
-            yield cls(folder, installation, broker, vendor, stack)
+            stock = stock or TpmStock(folder / "tpm-stock")
+            _trust(folder / "tpm-roots", stock.vendor)
+            yield cls(folder, installation, broker, stock, stack)
 
     @contextmanager
     def server(self, *, extra: str = "", at: str = "") -> Iterator[Server]:
@@ -229,7 +230,7 @@ class AgentSite:
             yield server
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
     @contextmanager
     def control(self) -> Iterator[Control]:
@@ -244,7 +245,7 @@ class AgentSite:
         """Make a device: its TPM runs until the site ends. extra: more TOML for its agent."""
         folder = self.folder / f"device-{serial.lower()}"
         folder.mkdir()
-        tpm = self.vendor.make(folder / "tpm")
+        tpm = self.stock.copy(next(self._numbers), folder / "tpm")
         self._stack.callback(tpm.close)
         tpm.start()
         device = Device(self, serial, tpm, folder)

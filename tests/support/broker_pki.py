@@ -57,7 +57,32 @@ class Ca:
             .add_extension(_usage(sign_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
+        if parent:  # issuers are found by key identifier: a new root has the name of the old one
+            by = x509.AuthorityKeyIdentifier.from_issuer_public_key(parent.key.public_key())
+            builder = builder.add_extension(by, critical=False)
         return cls(builder.sign(signer.key if parent else key, hashes.SHA256()), key)
+
+    def link(self, other: "Ca") -> x509.Certificate:
+        """Return a certificate that this root signs for another root's name and key (RFC 4210 §4.4)."""
+        public = other.certificate.public_key()
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(other.certificate.subject)
+            .issuer_name(self.certificate.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_now() - DAY)
+            .not_valid_after(_now() + 3650 * DAY)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+            .add_extension(_usage(sign_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                # Or OpenSSL takes it for self-signed: both roots have one name.
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()),
+                critical=False,
+            )
+        )
+        return builder.sign(self.key, hashes.SHA256())
 
     def crl(self, revoked: Sequence[x509.Certificate] = ()) -> bytes:
         """Return a CRL, DER, for a week."""

@@ -61,7 +61,7 @@ class Core:
 
     def answer(self, tpm: SoftwareTpm, challenge: Challenge) -> bytes:
         """The body of the second request."""
-        anchor = self.site.pki.authority.anchor_sha256
+        anchor = self.site.pki.authority.root.anchor_sha256
         return tpm.answer(challenge, anchor_sha256=anchor, server_name="localhost").encode()
 
     def finish(self, challenge: Challenge, body: bytes, caller: Caller = STRANGER) -> EnrollResult:

@@ -18,10 +18,11 @@ from typing import Literal
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from support.server import Installation, free_port
+from support.ports import free_port
+from support.server import Installation
 
 GUIDE = Path(__file__).parents[2] / "docs" / "tls-front.md"
-_READY_WITHIN_S = 10.0
+_READY_WITHIN_S = 60.0
 
 Program = Literal["haproxy", "nginx"]
 
@@ -65,7 +66,7 @@ def running_front(folder: Path, site: Installation, *, socket: Path, program: Pr
         yield Front(port, process)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
 
 
 def _haproxy(folder: Path, port: int, socket: Path) -> _Command:

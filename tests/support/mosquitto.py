@@ -11,7 +11,6 @@ import os
 import pwd
 import re
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -27,9 +26,10 @@ from birthmark_server.broker.mosquitto import MosquittoSettings, WrittenConfig, 
 from birthmark_server.broker.signing import DenySigner
 from birthmark_server.broker.trial import find_mosquitto
 from birthmark_server.ca import oids
+from support.ports import free_port
 
 GATE = Path(__file__).resolve().parents[2] / "server" / "mosquitto_gate"
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 def build_gate(target: str = "birthmark_gate.so") -> Path:
@@ -44,12 +44,6 @@ def build_gate(target: str = "birthmark_gate.so") -> Path:
     if done.returncode != 0:
         raise RuntimeError(f"make build/{target} failed:\n{done.stdout}{done.stderr}")
     return build / target
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @dataclass
@@ -130,7 +124,7 @@ class Broker:
         """Return everything it logged so far."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
-    def wait_log(self, pattern: str, *, after: int = 0, timeout_s: float = 5.0) -> str:
+    def wait_log(self, pattern: str, *, after: int = 0, timeout_s: float = 20.0) -> str:
         """Return the first line, beyond character `after`, in which `pattern` (a regular expression) is found."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -32,7 +32,7 @@ ORGANIZATION = "Example Devices"
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One issued certificate with its key. chain_pem: leaf and issuing CA, as a TLS peer sends them."""
+    """One issued certificate with its key. chain_pem: the leaf and what follows it, as a TLS peer sends them."""
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
@@ -162,7 +162,7 @@ class Pki:
         record = to_record(
             certificate, issuer=issuer, profile=token.profile, device_id=device_id, issued_at=now or self.now
         )
-        chain = certificate.public_bytes(Encoding.PEM) + issuer.certificate.public_bytes(Encoding.PEM)
+        chain = certificate.public_bytes(Encoding.PEM) + self.authority.chain_pem(issuer)
         return Leaf(key, certificate, to_der(certificate), chain, record)
 
 

@@ -25,6 +25,7 @@ from birthmark_wire.rotation import (
     JobNonce,
     JobRequest,
 )
+from birthmark_wire.trust import TRUST_TYPE, TrustAck, TrustBundle
 from support.server import Identity
 from support.software_tpm import SoftwareKey, SoftwareTpm
 
@@ -48,6 +49,9 @@ class RotatingDevice:
     job_id: str = ""
     sequence: int = 0
     key: SoftwareKey | None = None
+    bundle: TrustBundle | None = None
+    trust_code: str = ""
+    """Why it takes no trust bundle; empty: it takes them."""
     done: str = ""
     """The last job whose certificate is in use: whoever asks about that one again hears so again."""
 
@@ -68,11 +72,30 @@ class RotatingDevice:
                 if answer.job_id == self.done:
                     return self.active()
                 self.receive(answer)
+            case "trust":
+                return self.take_bundle(payload)
         return []
+
+    def take_bundle(self, payload: bytes) -> Said:
+        """Take a trust bundle whose signer holds, unless it is stale or the test says no. What an agent checks of its
+        roots is tested with the agent."""
+        bundle = TrustBundle.decode(self._read_signed(payload, TRUST_TYPE))
+        held = self.bundle.version if self.bundle else 0
+        if self.trust_code:
+            return [("trust", TrustAck(held, self.trust_code, "the test says no").encode())]
+        if bundle.version < held:
+            return [("trust", TrustAck(held, "trust-stale").encode())]
+        self.bundle = bundle
+        return [("trust", TrustAck(bundle.version).encode())]
 
     def read_command(self, payload: bytes) -> Command:
         """Read a command whose signature and signer hold."""
-        message = jws.decode(payload, message_type=COMMAND_TYPE)
+        command = Command.decode(self._read_signed(payload, COMMAND_TYPE))
+        assert command.device_id == self.device_id
+        return command
+
+    def _read_signed(self, payload: bytes, message_type: str) -> bytes:
+        message = jws.decode(payload, message_type=message_type)
         leaf, *above = [x509.load_der_x509_certificate(der) for der in message.chain]
         key = leaf.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey)
@@ -80,9 +103,7 @@ class RotatingDevice:
         assert above == [self.infra_ca]
         leaf.verify_directly_issued_by(self.infra_ca)
         assert list(leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value) == [oids.KP_COMMAND]
-        command = Command.decode(message.payload)
-        assert command.device_id == self.device_id
-        return command
+        return message.payload
 
     def obey(self, command: Command) -> Said:
         """Accept, unless it is stale."""
@@ -113,11 +134,13 @@ class RotatingDevice:
         )
 
     def receive(self, answer: JobAnswer) -> None:
-        """Keep the new certificate in the spare slot."""
+        """Keep the new certificate in the spare slot, unless it is for a key that a later nonce has replaced."""
         self.answers.append(answer)
         if answer.chain:
             assert self.key is not None
-            self.spare = Identity(answer.chain, self.key.private)
+            identity = Identity(answer.chain, self.key.private)
+            if identity.certificate.public_key() == self.key.private.public_key():
+                self.spare = identity
 
     def switch(self) -> Said:
         """Use the new certificate, and say so."""

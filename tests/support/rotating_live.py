@@ -107,7 +107,7 @@ def broker_of(
         site.folder / name,
         certificate=chain,
         key=key,
-        roots=[authority.root],
+        roots=[authority.root.certificate],
         fleet=[authority.fleet.certificate],
         infra=[authority.infra.certificate],
         trust_domain=authority.namespace.trust_domain,

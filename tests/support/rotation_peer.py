@@ -98,7 +98,10 @@ class RotationPeer:
         name = f"srv-peer-{time.monotonic_ns()}"
         certificate, key = site.installation.pki.infra(CertificateProfile.CONTROL, name).write(site.folder, name)
         context = control_context(
-            anchors=site.installation.pki.root_pem, certificate=certificate, key=key, server_name="localhost"
+            anchors=site.installation.pki.root_pem.read_bytes(),
+            certificate=certificate,
+            key=key,
+            server_name="localhost",
         )
         peer.link = _Ear(
             host="localhost", port=site.broker.port, client_id=name, context=context, on_message=peer._received

@@ -12,7 +12,7 @@ from birthmark_server.web.est import est_routes
 from birthmark_server.web.metrics import FleetGauges, metrics_route
 from birthmark_server.web.status import status_routes
 from birthmark_server.web.time import TimeSigner, time_routes
-from support.tpm_vendor import build_ca
+from birthmark_server.web.trust import trust_routes
 
 
 def epoch() -> datetime:
@@ -26,12 +26,13 @@ def every_route() -> list[Route]:
         *enrollment_routes(sentinel.enrollment),
         *est_routes(
             sentinel.renewal,
-            ca_certificates=[build_ca("x").certificate],
+            ca_certificates=tuple,
             csrattrs=b"",
             broker_of=sentinel.broker_of,
         ),
         *status_routes(troubles=tuple),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
+        *trust_routes(bytes),
         *time_routes(TimeSigner((b"",), sentinel.key), now=epoch),
         metrics_route(Meters(), FleetGauges(sentinel.store, live=None, now=epoch)),
     ]

@@ -13,7 +13,6 @@ import hashlib
 import http.client
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -39,10 +38,11 @@ from birthmark_wire.encoding import read_json
 from birthmark_wire.enrollment import ACTIVATION_SUFFIX, ENROLLMENTS_PATH, JSON_MIME, Challenge, Claim, EnrollResult
 from birthmark_wire.est import BASE_PATH, PKCS10_MIME, NonceAnswer
 from support.pki import PASSPHRASE, Leaf, Pki, make_pki
+from support.ports import free_port
 from support.software_tpm import SoftwareKey, SoftwareTpm, VendorCa
 
 MODEL = DeviceModel(name="model-a", ek_template="p256")
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0
 
 SERVE = """
 import sys
@@ -164,6 +164,11 @@ class Installation:
             lines += f'{profile}_certificate = "{at}.pem"\n{profile}_key = "{at}.key"\n'
         return lines
 
+    def deny_lines(self, deny_file: Path) -> str:
+        """More lines of [broker], for a server on the broker's machine: it writes what the gate there goes by."""
+        signer, key = self.infra(CertificateProfile.DENY_LIST, "srv-deny-list").write(self.folder, "deny-list")
+        return f'deny_file = "{deny_file}"\ndeny_certificate = "{signer}"\ndeny_key = "{key}"\n'
+
     # -- the server
 
     def settings(self, *, port: int = 0, extra: str = "", server: str = "", broker: str = "") -> Path:
@@ -224,7 +229,7 @@ host = "localhost"
             yield running
         finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
+            code = process.wait(60)
         assert code == 0, log.read_text()
 
 
@@ -298,7 +303,7 @@ class Server:
     @property
     def anchor_sha256(self) -> bytes:
         """SHA-256 of the root certificate."""
-        return self.site.pki.authority.anchor_sha256
+        return self.site.pki.authority.root.anchor_sha256
 
     def first_ldevid(self, tpm: SoftwareTpm, idevid: Identity, device_id: str) -> Identity:
         """EST simpleenroll; return the LDevID."""
@@ -369,14 +374,6 @@ class Client:
         """POST a CSR to an EST operation."""
         body = base64.b64encode(csr)
         return self.ask("POST", f"{BASE_PATH}/{operation}", body, content_type=PKCS10_MIME, accept=accept)
-
-
-def free_port() -> int:
-    """A port that nobody listens on just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def now() -> datetime:

@@ -52,7 +52,7 @@ CHAIN_NV_INDEX: Final = 0x01C00100
 MOST_RUN_BYTES: Final = 107 - len("/tpm.ctrl")
 """A Unix socket's path has at most 107 bytes (unix(7)), and a test's folder is often longer."""
 _DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
-_START_TIMEOUT_S: Final = 10.0
+_START_TIMEOUT_S: Final = 60.0
 _SETUP_TIMEOUT_S: Final = 60.0
 
 

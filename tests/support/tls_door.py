@@ -52,7 +52,7 @@ def knock(
     *,
     most: int = 10,
     make: Callable[[], asyncio.Protocol] = Echo,
-    timeout_s: float = 5.0,
+    timeout_s: float = 20.0,
 ) -> tuple[str, ConnectionLimit]:
     """Listen, let `visit` come, return what it says and the connections still counted."""
     contexts = context if isinstance(context, FreshContexts) else FreshContexts(lambda: context)

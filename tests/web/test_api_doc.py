@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from birthmark_server.roles import Role
-from birthmark_server.web.api.routes import ADMISSION, CERTIFICATES, DEVICES, PEOPLE
+from birthmark_server.web.api.routes import OPERATIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "api.md"
 MARKED = re.compile(r"(<!-- operations -->\n).*?(<!-- /operations -->)", re.DOTALL)
@@ -17,7 +17,7 @@ SHORT = {Role.VIEWER: "v", Role.FACTORY: "f", Role.OPERATOR: "o", Role.SECURITY_
 def table() -> str:
     """The operations, each with the first letters of its roles."""
     lines = ["| | path | roles | key | |", "|---|---|---|---|---|"]
-    for method, path, roles, contract, _ in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE):
+    for method, path, roles, contract, _ in OPERATIONS:
         letters = " ".join(SHORT[role] for role in Role if role in roles)
         lines.append(f"| {method} | `{path}` | {letters} | {'yes' if contract.creates else ''} | {contract.summary} |")
     return "\n".join([*lines, ""])

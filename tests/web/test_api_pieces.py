@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark_server.domain import Assurance, Device, DeviceState
-from birthmark_server.fleet import OperationalCertificate
+from birthmark_server.fleet import NextAction, OperationalCertificate
 from birthmark_server.roles import STEERING, Role, RoleNotAllowed, require
 from birthmark_server.web.api.cursor import make_cursor, read_cursor
-from birthmark_server.web.api.health import NextAction, outlook
+from birthmark_server.web.api.health import outlook
 from birthmark_server.web.api.operation import read_query
 from birthmark_server.web.api.queries import DevicePageQuery
 from birthmark_server.web.api.values import ago, ahead

@@ -59,7 +59,7 @@ def test_every_issuer_and_the_root_have_a_list(core: Core) -> None:
     authority = core.site.pki.authority
     for issuer in authority.issuers:
         assert parsed(fetch(core, f"{issuer.name}.crl")).issuer == issuer.certificate.subject
-    assert fetch(core, "root.crl").body == authority.root_crl
+    assert fetch(core, "root.crl").body == authority.root.crl.der
     for name in ("nobody.crl", authority.birth.name, "..crl"):
         with pytest.raises(NoSuchResource):
             fetch(core, name)

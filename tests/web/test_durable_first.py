@@ -16,6 +16,8 @@ from birthmark_server.domain import BoardSwap, CertificateProfile, CertificateRe
 from birthmark_server.errors import Misconfigured
 from birthmark_server.meters import Meters
 from birthmark_server.roles import Role
+from birthmark_server.rollover.service import RolloverService
+from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.settings import LimitSettings
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.sql.store import SqlStore
@@ -64,14 +66,25 @@ def serve(
     """Answer one HTTP request of alice's, a fleet operator, as the server does. together: for the store's own."""
 
     def desk(by: str, role: Role) -> StoreDesk:
-        return StoreDesk(store, authority=no_authority, broker=broker, by=by, role=role, now=utc_now)
+        campaigns = CampaignService(campaigns=store.campaigns, now=utc_now, seed=int)
+        rollover = RolloverService(store=store.authorities, authority=lambda: no_authority(False), now=utc_now)
+        return StoreDesk(
+            store,
+            campaigns=campaigns,
+            authority=no_authority,
+            broker=broker,
+            rollover=rollover,
+            by=by,
+            role=role,
+            now=utc_now,
+        )
 
     async def main() -> bytes:
         with Workers(1, together=together or store.together) as workers:
             shell = HttpShell(
                 router=Router(operator_routes(desk, store, now=utc_now)),
                 store=store,
-                issuers=frozenset({ISSUER}),
+                issuers=lambda: {ISSUER},
                 limits=LimitSettings.model_validate({}),
                 workers=workers,
                 meters=Meters(),

@@ -2,31 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
-from birthmark_server.domain import Caller, DeviceState
+from birthmark_server.campaigns import CampaignState
+from birthmark_server.domain import DeviceState
 from birthmark_server.fleet import DaysLeft
 from birthmark_server.meters import Meters
 from birthmark_server.store.errors import StoreBusy
+from birthmark_server.web.broker_metrics import BrokerGauges
+from birthmark_server.web.campaign_metrics import CampaignGauges
 from birthmark_server.web.crl import CrlAge
-from birthmark_server.web.doors import Call
-from birthmark_server.web.metrics import DAYS, CrlGauges, FleetGauges, metrics_route
-
-NOW = datetime(2026, 11, 27, tzinfo=UTC)
-
-
-class Clock:
-    """The time, as a test sets it."""
-
-    at = NOW
-
-    def __call__(self) -> datetime:
-        return self.at
+from birthmark_server.web.metrics import DAYS, CrlGauges, FleetGauges
+from support.scraped import Clock, scraped
+from web.test_broker_metrics import WELL, Watch
+from web.test_campaign_metrics import Record, campaign
 
 
 class Fleet:
@@ -41,17 +33,6 @@ class Fleet:
 
     def count_days_left(self, days: Sequence[int], *, at: datetime) -> DaysLeft:
         return DaysLeft(tuple(range(len(days) + 1)), without=3)
-
-
-def scraped(meters: Meters, *gauges: Collector) -> dict[tuple[str, ...], float]:
-    """What a scrape shows: name and label values, in the order of the labels' names, to value."""
-    answer = metrics_route(meters, *gauges).handler(Call("1", "x"), Caller("1", "x"))
-    assert answer.media_type.startswith("text/plain; version=0.0.4")
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.body.decode())
-        for sample in family.samples
-    }
 
 
 def test_the_fleet_is_shown_as_it_was_last_read_with_its_age() -> None:
@@ -118,7 +99,11 @@ def test_dashboard_alerts_and_guide_name_what_is_shown_and_nothing_else() -> Non
     gauges = FleetGauges(Fleet(), live=lambda: True, now=Clock())
     gauges.refresh()
     crls = CrlGauges(lambda: [CrlAge("x", 1, 1)])
-    shown = {name for name, *_ in scraped(meters, gauges, crls) if not name.endswith("_created")}
+    campaigns = CampaignGauges(Record(campaign("x", CampaignState.RUNNING)), now=Clock())
+    brokers = BrokerGauges(Watch(broker=WELL), deny_version=lambda: 7)
+    for each in (campaigns, brokers):
+        each.refresh()
+    shown = {name for name, *_ in scraped(meters, gauges, crls, campaigns, brokers) if not name.endswith("_created")}
     docs = Path(__file__).parents[2] / "docs"
     named = set(re.findall(r"birthmark_[a-z_]+", (docs / "grafana-dashboard.json").read_text()))
     named |= set(re.findall(r"birthmark_[a-z_]+", (docs / "monitoring.md").read_text()))

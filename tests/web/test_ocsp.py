@@ -221,7 +221,7 @@ def test_before_there_is_a_signer_the_answer_is_try_later(core: Core) -> None:
 
 def test_an_issuer_that_is_none_of_ours_is_unauthorized(core: Core) -> None:
     leaf = station(core)
-    assert core.services.ocsp.answer(question(leaf, core.site.pki.authority.root)) is Trouble.UNAUTHORIZED
+    assert core.services.ocsp.answer(question(leaf, core.site.pki.authority.root.certificate)) is Trouble.UNAUTHORIZED
 
 
 @contextmanager

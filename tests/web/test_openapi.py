@@ -8,7 +8,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from birthmark_server.domain import Caller
 from birthmark_server.web.api.openapi import PATH, document
-from birthmark_server.web.api.routes import ADMISSION, CERTIFICATES, DEVICES, PEOPLE
+from birthmark_server.web.api.routes import OPERATIONS
 from birthmark_server.web.doors import Call, Route
 from support.routes import every_route
 
@@ -48,7 +48,7 @@ def test_every_operation_says_who_may_use_it_and_has_an_id_of_its_own(drawn: dic
 
 
 def test_what_operators_send_and_get_is_described(drawn: dict[str, Any]) -> None:
-    for method, path, _, contract, _ in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE):
+    for method, path, _, contract, _ in OPERATIONS:
         operation = drawn["paths"][path][method.lower()]
         assert operation["summary"] == contract.summary
         assert ("requestBody" in operation) == (contract.body is not None)

@@ -110,7 +110,7 @@ def test_a_ca_below_the_root_that_is_not_an_issuer_opens_nothing(pki: Pki, tmp_p
     others = [issuer.certificate for issuer in pki.authority.issuers if issuer is not pki.authority.fleet]
     context = server_context(certificate=chain, key=key, key_passphrase=None, issuers=others)
     leaf = pki.device()
-    root = pki.authority.root.public_bytes(Encoding.PEM)
+    root = pki.authority.root.certificate.public_bytes(Encoding.PEM)
     shown_chain, shown_key = leaf.write(tmp_path, "client")
     pem = leaf.certificate.public_bytes(Encoding.PEM)
     shown_chain.write_bytes({"leaf": pem, "chain": leaf.chain_pem, "chain and root": leaf.chain_pem + root}[sent])

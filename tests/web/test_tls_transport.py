@@ -221,7 +221,7 @@ def test_a_protocol_that_fails_costs_its_own_connection_alone(pki: Pki, tmp_path
 def test_out_of_files_the_door_waits_and_then_takes_who_waited(
     pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("birthmark_server.web.tls.ACCEPT_PAUSE_S", 0.2)
+    monkeypatch.setattr("birthmark_server.web.accepting.ACCEPT_PAUSE_S", 0.2)
     accept, refusals = socket.socket.accept, [OSError(errno.EMFILE, "Too many open files")]
 
     def once_full(sock: socket.socket) -> tuple[socket.socket, object]:
@@ -394,7 +394,7 @@ def test_a_handshake_that_fails_after_it_had_to_wait_for_the_socket_fails_once(p
             observer = Watching(ConnectionLimit(most=1, most_per_source=1), meters=Meters())
             assert observer.opened("127.0.0.1")
             TlsTransport(
-                ours, loop=loop, context=context, protocol=Echo(), observer=observer,
+                ours, peer=ours.getpeername(), loop=loop, context=context, protocol=Echo(), observer=observer,
                 handshake_timeout_s=20, gone=lambda _: gone.set(),
             )  # fmt: skip
             peer.setblocking(False)

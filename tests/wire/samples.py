@@ -22,6 +22,7 @@ from birthmark_wire.enrollment import (
 from birthmark_wire.est import NonceAnswer
 from birthmark_wire.rotation import Ack, AckState, Action, Active, Command, Hello, JobAnswer, JobNonce, JobRequest
 from birthmark_wire.time import TimeAnswer, TimeQuestion
+from birthmark_wire.trust import BundleIssuer, IssuerKind, TrustAck, TrustBundle
 
 GOLDEN: Final = Path(__file__).parent / "golden"
 
@@ -133,6 +134,21 @@ SAMPLES: Final[dict[str, Message]] = {
     "hello_of_a_newborn": Hello(
         agent="birthmark-agent/0.1.0", serial="4f9a01", not_after=datetime(2026, 12, 27, 22, 0, 0, tzinfo=UTC)
     ),
+    "trust_bundle": TrustBundle(
+        version=3,
+        issued_at=datetime(2026, 11, 28, 1, 0, 0, tzinfo=UTC),
+        roots=(octets(0x30, 200), octets(0x31, 180)),
+        links=(octets(0x32, 160),),
+        issuers=(
+            BundleIssuer(IssuerKind.FLEET, octets(0x33, 150)),
+            BundleIssuer(IssuerKind.INFRA, octets(0x34, 150)),
+        ),
+    ),
+    "trust_bundle_of_one_root": TrustBundle(
+        version=1, issued_at=datetime(2026, 11, 28, 1, 0, 0, tzinfo=UTC), roots=(octets(0x30, 200),)
+    ),
+    "trust_ack": TrustAck(version=3),
+    "trust_ack_refused": TrustAck(version=2, code="trust-unlinked", detail="no link leads to a root"),
     "time_question": TimeQuestion(nonce=octets(0x60, 32)),
     "time_answer": TimeAnswer(
         at=datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC),
@@ -155,6 +171,8 @@ DECODERS: Final[dict[type[Message], Callable[[bytes], Message]]] = {
     JobAnswer: JobAnswer.decode,
     Active: Active.decode,
     Hello: Hello.decode,
+    TrustBundle: TrustBundle.decode,
+    TrustAck: TrustAck.decode,
     TimeQuestion: TimeQuestion.decode,
     TimeAnswer: TimeAnswer.decode,
 }

@@ -81,7 +81,7 @@ def replay_activation(evidence: Evidence, *, roots: VersionedRoots) -> VerifiedD
         model=model,
         roots=roots,
         listed_ek=listed_ek,
-        anchor_sha256=parts.octets("anchor-sha256"),
+        anchors_sha256=[parts.octets("anchor-sha256")],
         now=now,
     )
 

@@ -11,10 +11,10 @@ no I/O of its own: the same bytes give the same answer years later (evidence.py)
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
 from birthmark_server.attestation import evidence as records
@@ -131,14 +131,14 @@ def verify_activation(
     model: DeviceModel,
     roots: VersionedRoots,
     listed_ek: frozenset[str],
-    anchor_sha256: bytes,
+    anchors_sha256: Sequence[bytes],
     now: datetime,
 ) -> VerifiedDevice:
     """Prove that the device which was challenged holds EK, AK and birth key in one TPM, and that the CSR is its own.
 
-    anchor_sha256: of the root certificate that the device pins, DER. The endorsement is proven again, so a root or a
-    listing that was withdrawn since the challenge counts. Whether `pending` is unexpired and unused, and the device
-    welcome, is the caller's question.
+    anchors_sha256: of the root certificates, DER, of which the device pins one; at least one. The endorsement is proven
+    again, so a root or a listing that was withdrawn since the challenge counts. Whether `pending` is unexpired and
+    unused, and the device welcome, is the caller's question.
     """
     request = read_request(pending.request)
     endorsement = verify_endorsement(request, model=model, roots=roots, listed_ek=listed_ek, now=now)
@@ -150,7 +150,8 @@ def verify_activation(
     if not hmac.compare_digest(hashlib.sha256(answer.secret).digest(), pending.secret_sha256):
         raise ActivationSecret("the secret is not the one in the credential")
 
-    binding = enrollment_binding(
+    bind = partial(
+        enrollment_binding,
         enrollment_id=pending.enrollment_id,
         nonce=pending.nonce,
         secret=answer.secret,
@@ -161,9 +162,9 @@ def verify_activation(
         model=pending.model,
         batch=pending.batch,
         csr_sha256=hashlib.sha256(answer.csr).digest(),
-        anchor_sha256=anchor_sha256,
         server_name=request.server_name,
     )
+    anchor_sha256, binding = _pinned(anchors_sha256, bind, answer.certify.attest)
 
     # The AK states, for this exchange alone, that the birth key lives in the same TPM, in the endorsement hierarchy.
     statement = verify_statement(
@@ -255,6 +256,13 @@ def verify_new_key(
         ),
         seal=_SEAL,
     )
+
+
+def _pinned(anchors: Sequence[bytes], bind: Callable[..., bytes], attest: bytes) -> tuple[bytes, bytes]:
+    """Return the anchor by which the statement seems to be bound, with the Q that it must then be over; the first one
+    where it is none of them. Proves nothing: verify_statement does."""
+    bound = [(anchor, bind(anchor_sha256=anchor)) for anchor in anchors]
+    return next(((anchor, binding) for anchor, binding in bound if binding in attest), bound[0])
 
 
 def _check_keys(request: EnrollRequest, endorsement: ProvenEndorsement) -> tuple[AttestationKey, DeviceKey]:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from cryptography import x509
+
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.policy import Role
+from birthmark_server.broker.trust_files import ISSUERS_MOST, IssuersInForce, TrustSet
 from birthmark_wire.encoding import JsonObject
 from birthmark_wire.errors import DecodeError
 
@@ -27,6 +30,8 @@ IDS_MOST: Final = 32
 
 FIND_MOST: Final = 512
 _COMMAND_TIMEOUT_S: Final = 2.0
+_TRUST_TIMEOUT_S: Final = 10.0
+_TRUST_LOOK_S: Final = 0.1
 _log: Final = logging.getLogger(__name__)
 
 
@@ -96,6 +101,24 @@ class BrokerControl(Protocol):
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """Hand a message over for a device; see link.BrokerLink.publish."""
 
+    def update_trust(
+        self,
+        *,
+        roots: Sequence[x509.Certificate],
+        fleet: Sequence[x509.Certificate],
+        infra: Sequence[x509.Certificate],
+        links: Sequence[x509.Certificate] = (),
+    ) -> IssuersInForce:
+        """Have the broker go by these CAs from now on (trust_files.TrustSet says what they are), and return what is in
+        force there: its acknowledgement. Idempotent. Durable when it returns; connections that are open stay so.
+
+        Raises Misconfigured for a set that can't stand, of which nothing reached the broker; BrokerUnavailable where
+        the broker did not confirm it in time: it may still be going to, and the call can be repeated.
+        """
+
+    def issuers(self) -> IssuersInForce:
+        """Ask by which Fleet and Infra CAs it judges clients now."""
+
 
 class GateLink(Protocol):
     """The part of link.BrokerLink that a control needs."""
@@ -143,6 +166,29 @@ class MosquittoControl:
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """See BrokerControl."""
         self._link.publish(topic, payload, expires_s=expires_s)
+
+    def update_trust(
+        self,
+        *,
+        roots: Sequence[x509.Certificate],
+        fleet: Sequence[x509.Certificate],
+        infra: Sequence[x509.Certificate],
+        links: Sequence[x509.Certificate] = (),
+    ) -> IssuersInForce:
+        """See BrokerControl. The files lie beside the deny file; the gate looks at its two once a second.
+
+        Only a restart of Mosquitto (or SIGHUP, where it has a crlfile) makes its TLS layer read ca-bundle.pem. Until
+        then it knows the old roots alone. A client below a new root gets in all the same, by the link from an old root
+        at the end of the chain that it shows; one below a root that was taken out passes TLS, and the gate refuses it.
+        Where Mosquitto has a crlfile, the CRL of a new CA must be in it, and in force, before its first client comes.
+        """
+        wanted = TrustSet.checked(roots=roots, fleet=fleet, infra=infra, links=links)
+        wanted.install(self._deny_file.path.parent)
+        return await_issuers(self._link, IssuersInForce.of(wanted))
+
+    def issuers(self) -> IssuersInForce:
+        """See BrokerControl."""
+        return gate_issuers(self._link)
 
 
 def gate_kick(link: GateLink, device_id: str) -> int:
@@ -206,6 +252,24 @@ def gate_health(link: GateLink) -> BrokerHealth:
         open=answer.boolean("open"),
         round_trip_ms=elapsed * 1000,
     )
+
+
+def gate_issuers(link: GateLink) -> IssuersInForce:
+    """Ask the gate by which CAs it judges."""
+    answer = link.ask("issuers")
+    fleet, infra = (frozenset(answer.texts(kind, most=ISSUERS_MOST, max_chars=64)) for kind in ("fleet", "infra"))
+    return IssuersInForce(fleet, infra, answer.boolean("stale"))
+
+
+def await_issuers(link: GateLink, wanted: IssuersInForce, *, timeout_s: float = _TRUST_TIMEOUT_S) -> IssuersInForce:
+    """Return once the gate says that exactly these are in force. Raise BrokerUnavailable where it does not, in time."""
+    deadline = time.monotonic() + timeout_s
+    while (seen := gate_issuers(link)) != wanted:
+        if time.monotonic() > deadline:
+            why = "it can't read its CA files: its log says why" if seen.stale else "it has not read them"
+            raise BrokerUnavailable(f"the gate does not go by the new CAs after {timeout_s:g} s: {why}")
+        time.sleep(_TRUST_LOOK_S)
+    return seen
 
 
 def merge_health(every: Sequence[BrokerHealth], *, unreachable: Sequence[str] = ()) -> BrokerHealth:

@@ -181,12 +181,20 @@ class DenyFile:
     def renewal_due(self) -> bool:
         """Return whether a third of the lease is over, by the file's first line; also where the clock was set back
         behind its beginning, or another lease is wanted. Cheap, and believes that line: renew() does not."""
+        _, issued_s, until_s = self._first_line()
+        return self._due(Lease(issued_s, until_s))
+
+    def version(self) -> int:
+        """Return the list's version, by the file's first line. Cheap, and believes it."""
+        return self._first_line()[0]
+
+    def _first_line(self) -> tuple[int, int, int]:
         with self.path.open("rb") as file:
             first = file.readline(_HEADER_BYTES).decode("ascii", "replace").rstrip("\n")
         header = _HEADER.fullmatch(first)
         if header is None:
             raise DenyFileMalformed(f"want 'birthmark-deny 2 VERSION ISSUED UNTIL' first, got {first!r}")
-        return self._due(Lease(int(header[2]), int(header[3])))
+        return int(header[1]), int(header[2]), int(header[3])
 
     def renew(self) -> DenyList:
         """Write the list once more, with a new lease, where that is due; return what is on disk."""
@@ -231,6 +239,11 @@ class DenyFile:
             wanted = read_denials()
             version = max(last + 1, int(self._clock() * 1000))
             return self._write(DenyList.of(version, devices=wanted.devices, serials=wanted.serials))
+
+    @property
+    def copies(self) -> tuple[Path, ...]:
+        """Where each list is put as well."""
+        return self._copies
 
     def keep_copies(self) -> None:
         """Put the list where a copy of it is missing or differs, by its first line."""

@@ -72,7 +72,7 @@ class _NamedContext(ssl.SSLContext):
 
 
 def control_context(
-    *, anchors: Path, certificate: Path, key: Path, server_name: str, passphrase: bytes | None = None
+    *, anchors: bytes, certificate: Path, key: Path, server_name: str, passphrase: bytes | None = None
 ) -> ssl.SSLContext:
     """Return the TLS context of a control connection: TLS 1.3, no other trust than `anchors` (PEM).
 
@@ -82,7 +82,7 @@ def control_context(
     context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
     context.server_name = server_name
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(anchors)
+    context.load_verify_locations(cadata=anchors.decode())
     context.load_cert_chain(certificate, key, password=passphrase)
     return context
 

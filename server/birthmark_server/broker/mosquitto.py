@@ -13,7 +13,6 @@ server's (denyfile.py): without one the gate does not start.
 import os
 import pwd
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.broker.denyfile import write_durably
+from birthmark_server.broker.trust_files import BUNDLE_FILE, FLEET_FILE, INFRA_FILE, pem
 from birthmark_server.errors import Misconfigured
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
@@ -149,9 +149,9 @@ def write_config(settings: MosquittoSettings) -> WrittenConfig:
     folder = settings.folder
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     _make_sessions(folder / "sessions", settings.user)
-    _write(folder / "ca-bundle.pem", _pem(dict.fromkeys((*settings.roots, *settings.fleet, *settings.infra))))
-    _write(folder / "fleet-ca.pem", _pem(settings.fleet))
-    _write(folder / "infra-ca.pem", _pem(settings.infra))
+    _write(folder / BUNDLE_FILE, pem((*settings.roots, *settings.fleet, *settings.infra)))
+    _write(folder / FLEET_FILE, pem(settings.fleet))
+    _write(folder / INFRA_FILE, pem(settings.infra))
     _write(folder / "openssl.cnf", _OPENSSL_CNF.encode())
     if settings.crls:
         _write(folder / "crl.pem", b"".join(crl.public_bytes(Encoding.PEM) for crl in _read_crls(settings)))
@@ -247,10 +247,6 @@ def _make_sessions(folder: Path, user: str) -> None:
 
 def _spki(certificate: x509.Certificate) -> bytes:
     return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 def _write(path: Path, data: bytes) -> None:

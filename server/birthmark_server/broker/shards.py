@@ -19,13 +19,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
+from cryptography import x509
+
 from birthmark_server.broker.assignment import Assignment, Shard
 from birthmark_server.broker.control import (
     BrokerHealth,
     Connection,
+    await_issuers,
     gate_connections,
     gate_find,
     gate_health,
+    gate_issuers,
     gate_kick,
     merge_health,
     tell_gate,
@@ -33,6 +37,7 @@ from birthmark_server.broker.control import (
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.link import MessageHandler
+from birthmark_server.broker.trust_files import IssuersInForce, TrustSet
 from birthmark_server.errors import Misconfigured
 from birthmark_wire import topics
 from birthmark_wire.broker import LEAF
@@ -182,6 +187,39 @@ class ShardedControl:
         """Ask each how it is; those that don't answer are in the list too."""
         asked = {name: self._threads[name].submit(gate_health, link) for name, link in self._links.items()}
         return [_look(self._shards[name], future) for name, future in asked.items()]
+
+    def update_trust(
+        self,
+        *,
+        roots: Sequence[x509.Certificate],
+        fleet: Sequence[x509.Certificate],
+        infra: Sequence[x509.Certificate],
+        links: Sequence[x509.Certificate] = (),
+    ) -> IssuersInForce:
+        """See BrokerControl; of the brokers that answer. The files lie beside the deny file, as MosquittoControl has
+        them, and beside each copy of it; a broker that has none here is given them by what brings it the list."""
+        wanted = TrustSet.checked(roots=roots, fleet=fleet, infra=infra, links=links)
+        for folder in dict.fromkeys((self._file.path.parent, *(copy.parent for copy in self._file.copies))):
+            wanted.install(folder)
+        in_force, asked = IssuersInForce.of(wanted), {name for name, link in self._links.items() if link.live}
+        late = asked - dict(self._each(lambda link: await_issuers(link, in_force))).keys()
+        if late:
+            raise BrokerUnavailable(f"{', '.join(sorted(late))}: the new CAs were not confirmed")
+        return in_force
+
+    def issuers(self) -> IssuersInForce:
+        """See BrokerControl: those by which all judge that answer."""
+        every = [seen for _name, seen in self._each(gate_issuers)]
+        return IssuersInForce(
+            frozenset.intersection(*(seen.fleet for seen in every)),
+            frozenset.intersection(*(seen.infra for seen in every)),
+            any(seen.stale for seen in every),
+        )
+
+    def each_issuers(self) -> dict[str, IssuersInForce]:
+        """Ask each by which CAs it judges, by its address; those that don't answer are left out."""
+        found = self._each(gate_issuers)
+        return {f"{self._shards[name].endpoint.host}:{self._shards[name].endpoint.port}": seen for name, seen in found}
 
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """See BrokerControl. Raises BrokerUnavailable where none can be used: what one that is down would have carried

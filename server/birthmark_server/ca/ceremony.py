@@ -19,11 +19,18 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files, keys
-from birthmark_server.ca.authority import Authority, read_certificate, verify_ca
+from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.ca_certificate import (
+    authority_key_id,
+    read_certificate,
+    subject_key_id,
+    verify_ca,
+    verify_root,
+)
 from birthmark_server.ca.crl import RootCrl, verify_root_crl
 from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused
 from birthmark_server.ca.extensions import ca_constants
-from birthmark_server.ca.layout import AUTHORITY_FILE, NEXT_FILE, Entry, Layout
+from birthmark_server.ca.layout import AUTHORITY_FILE, NEXT_FILE, Entry, Layout, checked_label, crl_file, root_file
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, CaKind
 from birthmark_server.ca.root_ceremony import begin, open_or_create, root_init, root_sign
@@ -117,27 +124,29 @@ def authority_add(
 def authority_complete(
     *, folder: Path, root: Path, root_crl: Path, certificates: Sequence[Path], now: datetime
 ) -> AuthorityCompleted:
-    """Take in the root's certificate and CRL and the certificates that it signed, in any order.
+    """Take in a root's certificate and CRL and the certificates that it signed, in any order.
 
-    Each must be one that `authority_init` or `authority_add` asked for: same key, same names, signed by this root and,
-    unless it is here already, not revoked by it. Raises AuthorityBroken or CeremonyRefused naming the file; what fits
-    is kept, so the rest may follow later.
+    The root is the folder's first one, or one that `root_add` took in. Each certificate must be one that
+    `authority_init` or `authority_add` asked for: same key, same names, signed by this root and, unless it is here
+    already, not revoked by it. Raises AuthorityBroken or CeremonyRefused naming the file; what fits is kept, so the
+    rest may follow later.
     """
     following = folder / NEXT_FILE
     layout = Layout.read(following if following.exists() else folder / AUTHORITY_FILE)
     anchor = read_certificate(root)
-    verify_ca(anchor, kind=CaKind.ROOT, namespace=layout.namespace, root=anchor, now=now)
-    crl = _keepable_crl(root_crl, folder / "root.crl", anchor)
-    _keep(folder / "root.pem", anchor.public_bytes(Encoding.PEM))
-    files.replace(folder / "root.crl", crl.der)
+    verify_root(anchor, namespace=layout.namespace, now=now)
+    name = _name_of(folder, layout, anchor, root)
+    crl = keepable_crl(root_crl, folder / crl_file(name), anchor)
+    keep(folder / root_file(name), anchor.public_bytes(Encoding.PEM))
+    files.replace(folder / crl_file(name), crl.der)
     for path in certificates:
         certificate = read_certificate(path)
         entry = _asked_for(folder, layout, certificate, path)
-        verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=anchor, now=now)
+        verify_ca(certificate, kind=entry.kind, namespace=layout.namespace, root=anchor, now=now, root_name=name)
         place = folder / f"{entry.name}.pem"
         if certificate.serial_number in crl.revoked and not place.exists():
             raise AuthorityBroken(f"{path}: revoked by this root's CRL {crl.number}")
-        _keep(place, certificate.public_bytes(Encoding.PEM))
+        keep(place, certificate.public_bytes(Encoding.PEM))
     missing = [entry.name for entry in layout.entries if not (folder / f"{entry.name}.pem").exists()]
     if missing:
         raise AuthorityBroken(f"still without a certificate: {', '.join(missing)}")
@@ -145,10 +154,9 @@ def authority_complete(
         files.replace(folder / AUTHORITY_FILE, layout.to_json())
         following.unlink()
     kept = tuple(folder / f"{entry.name}.pem" for entry in layout.entries)
-    facts = [fact for path in (folder / "root.pem", *kept) for fact in certificate_facts(read_certificate(path))]
-    transcript = write_transcript(
-        folder, act="certificates taken in", facts=facts, written=(folder / "root.pem", *kept), now=now
-    )
+    written = (folder / root_file(name), *kept)
+    facts = [fact for path in written for fact in certificate_facts(read_certificate(path))]
+    transcript = write_transcript(folder, act="certificates taken in", facts=facts, written=written, now=now)
     return AuthorityCompleted(folder, kept, transcript, anchor.fingerprint(hashes.SHA256()).hex())
 
 
@@ -161,7 +169,7 @@ def demo_init(*, folder: Path, namespace: Namespace, passphrase: bytes, now: dat
     files.make_folder(folder)
     if not (root_folder / "root.crl").exists():
         root_init(folder=root_folder, namespace=namespace, passphrase=passphrase, now=now, token=token)
-    _keep(folder / "DEMONSTRATION.txt", f"{DEMO_NOTE}\n".encode())
+    keep(folder / "DEMONSTRATION.txt", f"{DEMO_NOTE}\n".encode())
     if not is_complete(folder):
         made = authority_init(
             folder=folder, namespace=namespace, passphrase=passphrase, now=now, token=token, demo=True
@@ -175,6 +183,33 @@ def demo_init(*, folder: Path, namespace: Namespace, passphrase: bytes, now: dat
             now=now,
         )
     return Authority.load(folder, passphrase=passphrase, now=now)
+
+
+def take_in(*, folder: Path, signed: Path, now: datetime) -> tuple[AuthorityCompleted, ...]:
+    """Take in all that lies in the folder `signed`: certificates of issuing CAs, with the certificates and CRLs of the
+    roots that signed them. Raises as `authority_complete`, once for each root."""
+    found = {path: read_certificate(path) for path in sorted(signed.glob("*.pem"))}
+    roots = [path for path, certificate in found.items() if certificate.issuer == certificate.subject]
+    issuing = {path: authority_key_id(certificate) for path, certificate in found.items() if path not in roots}
+    groups = [
+        (root, [path for path, signer in issuing.items() if signer == subject_key_id(found[root])])
+        for root in roots
+        if authority_key_id(found[root]) == subject_key_id(found[root])  # or it is a link, which root_add wants
+    ]
+    if not groups:
+        raise CeremonyRefused(
+            f"{signed} holds no root's certificate: want root.pem and root.crl beside what was signed"
+        )
+    strangers = set(issuing) - {path for _, certificates in groups for path in certificates}
+    if strangers:
+        raise AuthorityBroken(f"{min(strangers)}: not signed by a root in {signed}")
+    busy = [group for group in groups if group[1]] or groups
+    return tuple(
+        authority_complete(
+            folder=folder, root=root, root_crl=root.with_suffix(".crl"), certificates=certificates, now=now
+        )
+        for root, certificates in busy
+    )
 
 
 def is_complete(folder: Path) -> bool:
@@ -192,9 +227,7 @@ def _sign_once(root_folder: Path, kind: CaKind, request: Path, passphrase: bytes
 
 
 def _entry(kind: CaKind, label: str, token: str) -> Entry:
-    name = f"{kind}-{label}"
-    if not label.isascii() or not label.replace("-", "").isalnum() or label != label.lower() or len(label) > 32:
-        raise CeremonyRefused(f"want a label of at most 32 of a-z, 0-9 and '-', got {label!r}")
+    name = f"{kind}-{checked_label(label)}"
     return Entry(name, kind, keys.location(name, token=token))
 
 
@@ -217,6 +250,18 @@ def _csr(signer: CaSigner, kind: CaKind, namespace: Namespace, label: str) -> x5
     return builder.sign(BuilderKey.over(signer), hash_for(signer.public_key().curve))
 
 
+def _name_of(folder: Path, layout: Layout, anchor: x509.Certificate, path: Path) -> str:
+    """Return what a root that signed for this folder is called in it."""
+    for name in layout.root_names:
+        place = folder / root_file(name)
+        if not place.exists() or read_certificate(place) == anchor:
+            return name
+    raise CeremonyRefused(
+        f"{path} is none of the roots in {folder}, and nothing was overwritten; a further one is taken in by "
+        "birthmark init --add root --signed"
+    )
+
+
 def _asked_for(folder: Path, layout: Layout, certificate: x509.Certificate, path: Path) -> Entry:
     for entry in layout.entries:
         request = x509.load_pem_x509_csr((folder / f"{entry.name}.csr").read_bytes())
@@ -225,8 +270,8 @@ def _asked_for(folder: Path, layout: Layout, certificate: x509.Certificate, path
     raise AuthorityBroken(f"{path}: was not asked for by any request in {folder}")
 
 
-def _keepable_crl(path: Path, known: Path, root: x509.Certificate) -> RootCrl:
-    """Return the root's CRL at `path`, if it is this root's and not older than the one that is kept at `known`."""
+def keepable_crl(path: Path, known: Path, root: x509.Certificate) -> RootCrl:
+    """Return a root's CRL at `path`, if it is this root's and not older than the one that is kept at `known`."""
     try:
         brought = verify_root_crl(path.read_bytes(), root=root)
         kept = verify_root_crl(known.read_bytes(), root=root) if known.exists() else brought
@@ -237,7 +282,7 @@ def _keepable_crl(path: Path, known: Path, root: x509.Certificate) -> RootCrl:
     return brought
 
 
-def _keep(path: Path, data: bytes) -> None:
+def keep(path: Path, data: bytes) -> None:
     """Write a file, or find it there with these very contents."""
     if not path.exists():
         files.write_new(path, data)

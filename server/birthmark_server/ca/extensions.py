@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, CaKind, CaProfile, Profile
+from birthmark_server.ca.profile import CA_PROFILES, CRITICAL, LINK_PROFILE, CaKind, CaProfile, Profile
 
 ROOT_NAME: Final = "root"
-"""What the root is called where authorities have names: its CRL is ROOT_NAME.crl."""
+"""What an installation's first root is called where authorities have names: its CRL is ROOT_NAME.crl."""
 
 
 def key_identifier(public_key: ec.EllipticCurvePublicKey) -> bytes:
@@ -80,15 +80,37 @@ def ca_extensions(
     public_key: ec.EllipticCurvePublicKey,
     issuer_key_id: bytes,
     profile: CaProfile | None = None,
+    root_name: str = ROOT_NAME,
 ) -> list[x509.ExtensionType]:
-    """Return every extension of a CA's certificate. The root's has no distribution point: it is revoked by hand."""
+    """Return every extension of a CA's certificate. The root's has no distribution point: it is revoked by hand.
+
+    root_name: of the root that signs, as in its CRL's address.
+    """
     extensions: list[x509.ExtensionType] = [
         x509.AuthorityKeyIdentifier(issuer_key_id, None, None),
         x509.SubjectKeyIdentifier(key_identifier(public_key)),
         *ca_constants(kind, namespace, profile=profile),
     ]
-    url = namespace.crl_url(ROOT_NAME)
+    url = namespace.crl_url(root_name)
     if url and kind is not CaKind.ROOT:
+        extensions.append(_distribution_point(url))
+    return extensions
+
+
+def link_extensions(
+    namespace: Namespace, *, public_key: ec.EllipticCurvePublicKey, issuer_key_id: bytes, issuer_name: str
+) -> list[x509.ExtensionType]:
+    """Return every extension of a link. public_key: of the root that it certifies. issuer_key_id, issuer_name: of the
+    root that signs it, and whose CRL can take it back."""
+    extensions: list[x509.ExtensionType] = [
+        x509.AuthorityKeyIdentifier(issuer_key_id, None, None),
+        x509.SubjectKeyIdentifier(key_identifier(public_key)),
+        x509.BasicConstraints(ca=True, path_length=LINK_PROFILE.path_length),
+        key_usage(ca=True),
+        _policies(LINK_PROFILE.policies),
+    ]
+    url = namespace.crl_url(issuer_name)
+    if url:
         extensions.append(_distribution_point(url))
     return extensions
 

@@ -2,6 +2,8 @@
 
     authority.json   names, and the authorities with where their keys are (root.json in the root's own folder)
     root.pem         the trust anchor's certificate; root.crl: the root's CRL, DER
+    root-LABEL.pem, root-LABEL.crl   those of a further root; its key is never here
+    A.by.B.pem       a link: the root B certifies the root A
     NAME.key         encrypted PKCS #8, mode 0600; absent where the key is in a PKCS #11 token
     NAME.csr         the request that goes to the root; NAME.pem: the certificate that came back
 
@@ -16,7 +18,8 @@ from pathlib import Path
 from typing import Final, Self
 
 from birthmark_server.ca import files
-from birthmark_server.ca.errors import AuthorityBroken, ProfileViolation
+from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused, ProfileViolation
+from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
 from birthmark_wire.encoding import JsonObject, read_json
@@ -38,11 +41,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A settings file's contents. demo: root and issuing CAs were made in one place, for a demonstration only."""
+    """A settings file's contents.
+
+    entries: those whose keys are here. demo: root and issuing CAs were made in one place, for a demonstration only.
+    more_roots: names of the roots that came after the first, in the order in which they came.
+    """
 
     namespace: Namespace
     entries: tuple[Entry, ...]
     demo: bool = False
+    more_roots: tuple[str, ...] = ()
+
+    @property
+    def root_names(self) -> tuple[str, ...]:
+        """The names of all roots of a CA folder, the first one first."""
+        return (ROOT_NAME, *self.more_roots)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -69,13 +82,14 @@ class Layout:
             entries.append(Entry(item.text("name"), CaKind(item.text("kind")), item.text("key", max_chars=1024)))
             item.done()
         demo = top.boolean("demo")
+        more_roots = tuple((top.optional_text("more_roots", max_chars=8192) or "").split())
         top.done()
-        return cls(namespace, tuple(entries), demo)
+        return cls(namespace, tuple(entries), demo, more_roots)
 
     def to_json(self) -> bytes:
         """Return the file's contents."""
         names = self.namespace
-        value = {
+        value: dict[str, object] = {
             "format": FORMAT,
             "organization": names.organization,
             "trust_domain": names.trust_domain,
@@ -85,8 +99,37 @@ class Layout:
             "demo": self.demo,
             "authorities": [{"name": entry.name, "kind": entry.kind.value, "key": entry.key} for entry in self.entries],
         }
+        if self.more_roots:
+            value["more_roots"] = " ".join(self.more_roots)
         return (json.dumps(value, indent=2) + "\n").encode()
 
     def write_new(self, path: Path) -> None:
         """Write the file, never over another."""
         files.write_new(path, self.to_json())
+
+
+def checked_label(label: str) -> str:
+    """Return what tells an authority from others of its kind, as in `birth-2026`; raise CeremonyRefused."""
+    if not label.isascii() or not label.replace("-", "").isalnum() or label != label.lower() or len(label) > 32:
+        raise CeremonyRefused(f"want a label of at most 32 of a-z, 0-9 and '-', got {label!r}")
+    return label
+
+
+def root_name(label: str) -> str:
+    """Return what a root is called: empty for an installation's first one."""
+    return f"{ROOT_NAME}-{checked_label(label)}" if label else ROOT_NAME
+
+
+def root_file(name: str) -> str:
+    """Return the file name of a root's certificate."""
+    return f"{name}.pem"
+
+
+def crl_file(name: str) -> str:
+    """Return the file name of a root's CRL, as in its address."""
+    return f"{name}.crl"
+
+
+def link_file(subject: str, issuer: str) -> str:
+    """Return the file name of the link by which the root `issuer` certifies the root `subject`."""
+    return f"{subject}.by.{issuer}.pem"

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca.errors import ProfileViolation
-from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.profile import CA_PROFILES, CaKind
 from birthmark_wire import ids
 from birthmark_wire.errors import DecodeError
 
@@ -72,6 +72,11 @@ class Namespace:
         return x509.Name(
             [x509.NameAttribute(NameOID.ORGANIZATION_NAME, self.organization), x509.NameAttribute(attribute, value)]
         )
+
+    def root_subject(self) -> x509.Name:
+        """Return what every root of this installation is called."""
+        title = f"{self.organization} {CA_PROFILES[CaKind.ROOT].title}"
+        return self.subject(NameOID.COMMON_NAME, title[:64])
 
     def crl_url(self, authority: str) -> str:
         """Return where the CRL of the authority of that name is served, empty without a public_url."""

@@ -47,6 +47,9 @@ CP_FACTORY: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.6")
 CP_FLEET_OPERATOR: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.7")
 CP_SECURITY_OFFICER: Final = ObjectIdentifier(f"{BIRTHMARK_ARC}.2.8")
 
+ANY_POLICY: Final = ObjectIdentifier("2.5.29.32.0")
+"""anyPolicy, RFC 5280 §4.2.1.4. Only links between roots have it."""
+
 # TCG OID Registry: the CA verified that the key resides in a TPM, and that it can't leave it (fixedTPM).
 TCG_VERIFIED_TPM_RESIDENCY: Final = ObjectIdentifier("2.23.133.11.1.1")
 TCG_VERIFIED_TPM_FIXED: Final = ObjectIdentifier("2.23.133.11.1.2")

@@ -199,7 +199,8 @@ CA_PROFILES: Final = MappingProxyType(
     {
         profile.kind: profile
         for profile in (
-            CaProfile(kind=CaKind.ROOT, title="Root CA", lifetime=None, path_length=1),
+            # One issuing CA, and one link for who counts those too: against RFC 5280 §4.2.1.9, but GnuTLS 3.7 does.
+            CaProfile(kind=CaKind.ROOT, title="Root CA", lifetime=None, path_length=2),
             CaProfile(
                 kind=CaKind.BIRTH,
                 title="Birth CA",
@@ -239,18 +240,27 @@ CA_PROFILES: Final = MappingProxyType(
     }
 )
 
+LINK_PROFILE: Final = CaProfile(
+    kind=CaKind.ROOT, title="Root CA", lifetime=None, path_length=1, policies=(oids.ANY_POLICY,)
+)
+"""A link: one root's certificate for another root's name and key (docs/adr/0100-roots-of-one-name.md). It stands where
+a trust anchor would, and bounds what is below no more than that does; without anyPolicy no policy would hold below it
+(RFC 5280 §6.1.3)."""
+
 EARLIER_CA_PROFILES: Final = MappingProxyType(
     {
+        CaKind.ROOT: (replace(CA_PROFILES[CaKind.ROOT], path_length=1),),
         CaKind.INFRA: (
             replace(
                 CA_PROFILES[CaKind.INFRA],
                 key_purposes=CA_PROFILES[CaKind.INFRA].key_purposes[:-2],
                 policies=(oids.CP_INFRASTRUCTURE,),
             ),
-        )
+        ),
     }
 )
-"""How CAs of a kind were certified before: they are still believed, for what their own key purposes and policies hold.
+"""How CAs of a kind were certified before: they are still believed, for what their own certificates hold. A root from
+before there were links allowed for none (docs/adr/0100-roots-of-one-name.md).
 An Infra CA from before there were commands, signed deny lists and roles of operators certifies all but those
 (docs/adr/0026-roles-are-policies.md, docs/adr/0080-commands-are-signed-apart.md)."""
 

@@ -1,17 +1,15 @@
 """What happens on the root's own machine: make the root, sign the CAs' requests, publish the root's CRL.
 
-The folder holds root.json (the names that everything below is held to), root.key, root.pem, root.crl, what was signed
-(`signed/SERIAL.pem`), what was revoked (`revoked/SERIAL.json`), and a transcript of every act. Files go in and out by
-hand: a request in, a certificate and a CRL out. Nothing here needs a network.
+Files go in and out by hand: a request in, a certificate and a CRL out. Nothing here needs a network. What the folder
+holds is in root_folder.py; how one root certifies another, in cross_sign.py.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -21,21 +19,25 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.ca import files, keys
-from birthmark_server.ca.authority import read_certificate, verify_ca
-from birthmark_server.ca.crl import build_crl
+from birthmark_server.ca.ca_certificate import read_certificate, verify_ca
 from birthmark_server.ca.errors import AuthorityBroken, CeremonyRefused, RequestRefused
-from birthmark_server.ca.extensions import ROOT_NAME, ca_constants, ca_extensions, expected, key_identifier
-from birthmark_server.ca.issuer import random_serial_number
-from birthmark_server.ca.layout import ROOT_FILE, Entry, Layout
+from birthmark_server.ca.extensions import ca_constants, ca_extensions, expected, key_identifier
+from birthmark_server.ca.layout import ROOT_FILE, Entry, Layout, crl_file, root_file, root_name
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import BACKDATED, CA_PROFILES, CRITICAL, NEVER, CaKind
-from birthmark_server.ca.signer import CA_CURVES, BuilderKey, CaSigner, hash_for
+from birthmark_server.ca.profile import BACKDATED, CA_PROFILES, NEVER, CaKind
+from birthmark_server.ca.root_folder import (
+    CRL_LIFETIME,
+    OpenRoot,
+    certified_before,
+    certify,
+    keep_signed,
+    open_root,
+    publish_crl,
+    seconds,
+)
+from birthmark_server.ca.signer import CA_CURVES, CaSigner
 from birthmark_server.ca.transcript import certificate_facts, write_transcript
-from birthmark_server.domain import RevocationReason, RevokedEntry
-from birthmark_wire.encoding import read_json
-
-CRL_LIFETIME: Final = timedelta(days=400)
-"""The root is offline: its CRL is renewed once a year, with a month to be late."""
+from birthmark_server.domain import RevocationReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,46 +69,40 @@ class CrlPublished:
     next_update: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Root:
-    """The opened root, as crl.py and the functions below want it."""
-
-    layout: Layout
-    certificate: x509.Certificate
-    signer: CaSigner
-    kind: CaKind = CaKind.ROOT
-
-
 def root_init(
     *,
     folder: Path,
     namespace: Namespace,
     passphrase: bytes,
     now: datetime,
+    label: str = "",
     token: str = "",
     random: Callable[[int], bytes] = os.urandom,
 ) -> RootMade:
     """Make the root: P-384, no end, self-signed; its first CRL; a transcript.
 
-    token: a `pkcs11:` URI with token and module-path, to make the key in there; empty for an encrypted file. Running it
-    again with the same names finishes what an interruption left; with other names, or once done, CeremonyRefused.
+    label: of a further root for an installation that has one, in a folder of its own; it is called the very same, and
+    told apart by its key, its files and its CRL's address: `root-LABEL`. token: a `pkcs11:` URI with token and
+    module-path, to make the key in there; empty for an encrypted file. Running it again with the same names finishes
+    what an interruption left; with other names, or once done, CeremonyRefused.
     """
     files.make_folder(folder)
-    wanted = Layout(namespace, (Entry(ROOT_NAME, CaKind.ROOT, keys.location(ROOT_NAME, token=token)),))
+    name = root_name(label)
+    wanted = Layout(namespace, (Entry(name, CaKind.ROOT, keys.location(name, token=token)),))
     begin(folder / ROOT_FILE, wanted)
-    if (folder / "root.crl").exists():
+    if (folder / crl_file(name)).exists():
         raise CeremonyRefused(f"{folder} holds a root already")
     signer = open_or_create(folder, wanted.entries[0], curve=ec.SECP384R1(), passphrase=passphrase)
-    path = folder / "root.pem"
+    path = folder / root_file(name)
     if not path.exists():
         files.write_new(path, _self_signed(namespace, signer, now, random).public_bytes(Encoding.PEM))
-    root = _Root(wanted, read_certificate(path), signer)
-    published = _publish_crl(folder, root, number=1, now=now)
+    root = OpenRoot(folder, wanted, read_certificate(path), signer)
+    publish_crl(root, number=1, now=now)
     facts = certificate_facts(root.certificate)
     transcript = write_transcript(
-        folder, act="root made", facts=facts, written=(folder / ROOT_FILE, path, published), now=now
+        folder, act="root made", facts=facts, written=(folder / ROOT_FILE, path, root.crl), now=now
     )
-    return RootMade(path, published, transcript, root.certificate.fingerprint(hashes.SHA256()).hex())
+    return RootMade(path, root.crl, transcript, root.certificate.fingerprint(hashes.SHA256()).hex())
 
 
 def root_sign(
@@ -129,20 +125,23 @@ def root_sign(
         raise RequestRefused("a root signs issuing CAs only")
     if out.exists():
         raise CeremonyRefused(f"{out} is there already; nothing was overwritten")
-    root = _open(folder, passphrase=passphrase, now=now)
+    root = open_root(folder, passphrase=passphrase, now=now)
     csr = _read_request(request)
     public_key = _verify_request(csr, kind=kind, root=root)
-    certificate = _certified_before(folder, public_key) or _certify(root, csr.subject, public_key, kind, now, random)
+    certificate = certified_before(root, public_key) or _certify(root, csr.subject, public_key, kind, now, random)
     try:
-        verify_ca(certificate, kind=kind, namespace=root.layout.namespace, root=root.certificate, now=now)
+        verify_ca(
+            certificate,
+            kind=kind,
+            namespace=root.layout.namespace,
+            root=root.certificate,
+            now=now,
+            root_name=root.name,
+        )
     except AuthorityBroken as error:
         raise RequestRefused(f"this root certified that key before: {error}") from None
-    pem = certificate.public_bytes(Encoding.PEM)
-    kept = folder / "signed" / f"{certificate.serial_number:x}.pem"
-    files.make_folder(kept.parent)
-    if not kept.exists():
-        files.write_new(kept, pem)
-    files.write_new(out, pem)
+    kept = keep_signed(root, certificate)
+    files.write_new(out, certificate.public_bytes(Encoding.PEM))
     facts = [("request", str(request)), ("profile", kind.value), *certificate_facts(certificate)]
     transcript = write_transcript(folder, act="request signed", facts=facts, written=(request, kept, out), now=now)
     return RootSigned(out, transcript, certificate.fingerprint(hashes.SHA256()).hex())
@@ -151,7 +150,7 @@ def root_sign(
 def root_revoke(
     *, folder: Path, certificate: Path, reason: RevocationReason, passphrase: bytes, now: datetime
 ) -> CrlPublished:
-    """Revoke an issuing CA that this root signed, and publish the CRL that says so."""
+    """Revoke an issuing CA, or a link, that this root signed, and publish the CRL that says so."""
     revoked = read_certificate(certificate)
     name = f"{revoked.serial_number:x}"
     kept = folder / "signed" / f"{name}.pem"
@@ -165,13 +164,13 @@ def root_revoke(
 
 def root_crl(*, folder: Path, passphrase: bytes, now: datetime) -> CrlPublished:
     """Publish the root's next CRL, in place of the last one."""
-    root = _open(folder, passphrase=passphrase, now=now)
-    number = crl_number(folder / "root.crl") + 1
-    path = _publish_crl(folder, root, number=number, now=now)
-    next_update = _seconds(now) + CRL_LIFETIME
+    root = open_root(folder, passphrase=passphrase, now=now)
+    number = crl_number(root.crl) + 1
+    publish_crl(root, number=number, now=now)
+    next_update = seconds(now) + CRL_LIFETIME
     facts = [("number", str(number)), ("next update", next_update.isoformat())]
-    transcript = write_transcript(folder, act="CRL published", facts=facts, written=(path,), now=now)
-    return CrlPublished(path, transcript, number, next_update)
+    transcript = write_transcript(folder, act="CRL published", facts=facts, written=(root.crl,), now=now)
+    return CrlPublished(root.crl, transcript, number, next_update)
 
 
 def crl_number(path: Path) -> int:
@@ -202,6 +201,8 @@ def _differences(begun: Layout, wanted: Layout) -> Iterator[tuple[str, str, str]
     if begun.entries != wanted.entries:
         old, new = ([f"{entry.name} in {entry.key}" for entry in layout.entries] for layout in (begun, wanted))
         yield "authorities", _told(old), _told(new)
+    if begun.more_roots != wanted.more_roots:
+        yield "further roots", _told(begun.more_roots), _told(wanted.more_roots)
     if begun.demo != wanted.demo:
         yield "--demo", "yes" if begun.demo else "no", "yes" if wanted.demo else "no"
 
@@ -222,30 +223,17 @@ def _self_signed(
     namespace: Namespace, signer: CaSigner, now: datetime, random: Callable[[int], bytes]
 ) -> x509.Certificate:
     public_key = signer.public_key()
-    name = namespace.subject(NameOID.COMMON_NAME, f"{namespace.organization} {CA_PROFILES[CaKind.ROOT].title}"[:64])
-    builder = (
-        x509.CertificateBuilder()
-        .issuer_name(name)
-        .subject_name(name)
-        .public_key(public_key)
-        .serial_number(random_serial_number(random))
-        .not_valid_before(_seconds(now) - BACKDATED)
-        .not_valid_after(NEVER)
+    extensions = ca_extensions(CaKind.ROOT, namespace, public_key=public_key, issuer_key_id=key_identifier(public_key))
+    return certify(
+        signer,
+        issuer=namespace.root_subject(),
+        subject=namespace.root_subject(),
+        public_key=public_key,
+        extensions=extensions,
+        not_before=seconds(now) - BACKDATED,
+        not_after=NEVER,
+        random=random,
     )
-    own_id = key_identifier(public_key)
-    for extension in ca_extensions(CaKind.ROOT, namespace, public_key=public_key, issuer_key_id=own_id):
-        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
-    return builder.sign(BuilderKey.over(signer), hash_for(public_key.curve))
-
-
-def _open(folder: Path, *, passphrase: bytes, now: datetime) -> _Root:
-    layout = Layout.read(folder / ROOT_FILE)
-    certificate = read_certificate(folder / "root.pem")
-    verify_ca(certificate, kind=CaKind.ROOT, namespace=layout.namespace, root=certificate, now=now)
-    signer = keys.open_signer(folder, layout.entries[0].key, passphrase=passphrase)
-    if signer.public_key() != certificate.public_key():
-        raise AuthorityBroken(f"{folder}: the key is not the root certificate's")
-    return _Root(layout, certificate, signer)
 
 
 def _read_request(path: Path) -> x509.CertificateSigningRequest:
@@ -255,7 +243,7 @@ def _read_request(path: Path) -> x509.CertificateSigningRequest:
         raise RequestRefused(f"{path}: want a PKCS #10 request in PEM: {error}") from None
 
 
-def _verify_request(csr: x509.CertificateSigningRequest, *, kind: CaKind, root: _Root) -> ec.EllipticCurvePublicKey:
+def _verify_request(csr: x509.CertificateSigningRequest, *, kind: CaKind, root: OpenRoot) -> ec.EllipticCurvePublicKey:
     """Return the key of a request that this root may sign as `kind`; raise RequestRefused naming what is wrong."""
     names, public_key = root.layout.namespace, csr.public_key()
     if not isinstance(public_key, ec.EllipticCurvePublicKey) or not isinstance(public_key.curve, CA_CURVES):
@@ -279,7 +267,7 @@ def _verify_request(csr: x509.CertificateSigningRequest, *, kind: CaKind, root: 
 
 
 def _certify(
-    root: _Root,
+    root: OpenRoot,
     subject: x509.Name,
     public_key: ec.EllipticCurvePublicKey,
     kind: CaKind,
@@ -287,49 +275,20 @@ def _certify(
     random: Callable[[int], bytes],
 ) -> x509.Certificate:
     lifetime = CA_PROFILES[kind].lifetime
-    root_key = root.signer.public_key()
-    builder = (
-        x509.CertificateBuilder()
-        .issuer_name(root.certificate.subject)
-        .subject_name(subject)
-        .public_key(public_key)
-        .serial_number(random_serial_number(random))
-        .not_valid_before(max(root.certificate.not_valid_before_utc, _seconds(now) - BACKDATED))
-        .not_valid_after(NEVER if lifetime is None else _seconds(now) + lifetime)
+    extensions = ca_extensions(
+        kind,
+        root.layout.namespace,
+        public_key=public_key,
+        issuer_key_id=key_identifier(root.signer.public_key()),
+        root_name=root.name,
     )
-    names, root_key_id = root.layout.namespace, key_identifier(root_key)
-    for extension in ca_extensions(kind, names, public_key=public_key, issuer_key_id=root_key_id):
-        builder = builder.add_extension(extension, critical=CRITICAL[extension.oid])
-    return builder.sign(BuilderKey.over(root.signer), hash_for(root_key.curve))
-
-
-def _certified_before(folder: Path, public_key: ec.EllipticCurvePublicKey) -> x509.Certificate | None:
-    """Return the certificate that this root gave this key, if any; raise RequestRefused if it was revoked."""
-    for path in (folder / "root.pem", *sorted((folder / "signed").glob("*.pem"))):
-        certificate = read_certificate(path)
-        if certificate.public_key() == public_key:
-            if (folder / "revoked" / f"{path.stem}.json").exists():
-                raise RequestRefused(f"that key's certificate was revoked: {path}")
-            return certificate
-    return None
-
-
-def _publish_crl(folder: Path, root: _Root, *, number: int, now: datetime) -> Path:
-    revoked = [_revoked(path) for path in sorted((folder / "revoked").glob("*.json"))]
-    next_update = _seconds(now) + CRL_LIFETIME
-    path = folder / "root.crl"
-    files.replace(path, build_crl(root, revoked, number=number, now=_seconds(now), next_update=next_update))
-    return path
-
-
-def _revoked(path: Path) -> RevokedEntry:
-    try:
-        entry = read_json(path.read_bytes())
-        at_us = entry.integer("revoked_at", low=0, high=2**37) * 1_000_000
-        return path.stem, at_us, RevocationReason(entry.text("reason")).value
-    except (OSError, ValueError) as error:
-        raise AuthorityBroken(f"{path}: {error}") from None
-
-
-def _seconds(now: datetime) -> datetime:
-    return now.replace(microsecond=0)
+    return certify(
+        root.signer,
+        issuer=root.certificate.subject,
+        subject=subject,
+        public_key=public_key,
+        extensions=extensions,
+        not_before=max(root.certificate.not_valid_before_utc, seconds(now) - BACKDATED),
+        not_after=NEVER if lifetime is None else seconds(now) + lifetime,
+        random=random,
+    )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from birthmark_server.cli import (
     batch,
     broker,
+    ca,
     campaign,
     certificate,
     config,
@@ -114,6 +115,7 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(tpm_roots.app, name="tpm-roots", rich_help_panel=setting_up)
     app.add_typer(config.app, name="config", rich_help_panel=setting_up)
     app.add_typer(broker.app, name="broker", rich_help_panel=setting_up)
+    app.add_typer(ca.app, name="ca", rich_help_panel=running)
     app.add_typer(database.app, name="database", rich_help_panel=running)
     app.command(rich_help_panel=running)(serve.serve)
     app.command(rich_help_panel=running)(doctor.doctor)

@@ -16,6 +16,7 @@ from birthmark_server.broker.trial import try_config
 from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.cli.output import Json, print_json, say, show_fields
 from birthmark_server.cli.workplace import Workplace, now, workplace
 from birthmark_server.denials import open_deny_file, write_denials
@@ -69,7 +70,7 @@ def config(
         trust_domain=authority.namespace.trust_domain,
         control_eku=oids.KP_CONTROL.dotted_string,
         deny_eku=oids.KP_DENY_LIST.dotted_string,
-        roots=(authority.root,),
+        roots=tuple(root.certificate for root in authority.in_force.roots),
         fleet=_of_kind(authority, CaKind.FLEET),
         infra=_of_kind(authority, CaKind.INFRA),
         crls=tuple(path.read_bytes() for path in crl or ()),
@@ -160,7 +161,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 def _ask_gates(values: Settings) -> list[ShardHealth]:
     """Return how each broker is."""
-    errand = open_errand(values.broker, anchors=Path(values.ca.folder) / "root.pem")
+    errand = open_errand(values.broker, anchors=anchors_pem(Path(values.ca.folder)))
     errand.start()
     try:
         errand.wait_tried(_TIMEOUT_S)
@@ -189,7 +190,7 @@ def _shard(values: Settings, name: str) -> ShardSettings:
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
-    return tuple(issuer.certificate for issuer in authority.issuers if issuer.kind is kind)
+    return tuple(issuer.certificate for issuer in authority.in_force.issuers if issuer.kind is kind)
 
 
 def _write_deny_list(place: Workplace, authority: Authority, path: Path) -> DenyList:

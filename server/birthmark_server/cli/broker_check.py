@@ -15,6 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from birthmark_server.broker.link import control_context
 from birthmark_server.broker.policy import ANSWER_TOPIC, CONTROL_TOPIC
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.settings import Settings, ShardSettings
 
 _TIMEOUT_S: Final = 5.0
@@ -36,7 +37,7 @@ def ask_broker(settings: Settings, one: ShardSettings) -> BrokerAnswer:
     broker = settings.broker
     host, port = one.control_host or one.host, one.control_port or one.port
     context = control_context(
-        anchors=Path(settings.ca.folder) / "root.pem",
+        anchors=anchors_pem(Path(settings.ca.folder)),
         certificate=Path(broker.control_certificate),
         key=Path(broker.control_key),
         server_name=one.host,

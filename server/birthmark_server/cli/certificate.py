@@ -8,12 +8,10 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark_server.ca import passphrase
-from birthmark_server.ca.authority import Authority
 from birthmark_server.cli.broker_told import require_told
 from birthmark_server.cli.infrastructure import ROLES, issue_infrastructure, write_pair
 from birthmark_server.cli.output import Column, Json, Limit, moment, parts, print_json, say, show, who
-from birthmark_server.cli.workplace import OperatorFile, now, workplace
+from birthmark_server.cli.workplace import OperatorFile, now, open_authority, workplace
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.roles import ROLE_OF, VOUCHING
 from birthmark_server.web.api.bodies import Revocation
@@ -107,9 +105,8 @@ def issue(
             param_hint="ROLE",
         )
     settings = workplace(context).settings()
-    secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""
-    authority = Authority.load(Path(settings.ca.folder), passphrase=secret, now=now())
     with workplace(context).store() as store:
+        authority = open_authority(settings, store.authorities, True)
         actor = workplace(context).actor(
             store, operator, allowed=VOUCHING, what="issuing the infrastructure's certificates"
         )

@@ -17,6 +17,7 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
+from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.cli import broker_check
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.denials import open_deny_file
@@ -188,9 +189,11 @@ def _authorities(settings: Settings, now: datetime) -> Findings:
             f"{revoked.subject.rfc4514_string()} is revoked by the root: nothing under it is believed here",
             "birthmark broker config anew, and a restart of the broker, where it was a Fleet or Infra CA",
         )
-    crl = x509.load_der_x509_crl(authority.root_crl)
-    if crl.next_update_utc is not None:
-        yield _expiry("root CRL", crl.next_update_utc, now, _LEAF_WARNING, "on the root's machine: birthmark root crl")
+    for root in authority.roots:
+        crl = x509.load_der_x509_crl(root.crl.der)
+        if crl.next_update_utc is not None:
+            what, how = f"{root.name} CRL", "on the root's machine: birthmark root crl"
+            yield _expiry(what, crl.next_update_utc, now, _LEAF_WARNING, how)
     if authority.demo:
         yield Finding(
             State.SOON, "root", "was made on this machine: a demonstration", "begin anew with birthmark root init"
@@ -270,7 +273,7 @@ def _roots(settings: Settings, now: datetime) -> Findings:
 def _server(settings: Settings) -> Findings:
     host, _, port = settings.server.listen.rpartition(":")
     address = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104 - compared, not bound
-    context = ssl.create_default_context(cafile=str(Path(settings.ca.folder) / "root.pem"))
+    context = ssl.create_default_context(cadata=anchors_pem(Path(settings.ca.folder)).decode())
     name = settings.server.names[0]
     try:
         with (

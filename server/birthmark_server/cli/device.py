@@ -8,8 +8,10 @@ import typer
 
 from birthmark_server.cli.board_swap import ek_digest, swap_board
 from birthmark_server.cli.broker_told import require_told
+from birthmark_server.cli.device_options import WhichOfGroup
 from birthmark_server.cli.device_standing import DeviceId, quarantine, readmit, restore, retire, revoke
 from birthmark_server.cli.evidence_words import describe
+from birthmark_server.cli.option_groups import grouped
 from birthmark_server.cli.output import (
     Column,
     Json,
@@ -26,9 +28,8 @@ from birthmark_server.cli.output import (
 from birthmark_server.cli.software_device import add_software
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import DeviceState, Evidence
+from birthmark_server.fleet import NextAction
 from birthmark_server.web.api.bodies import Denial, TagChange
-from birthmark_server.web.api.health import NextAction
-from birthmark_server.web.api.queries import DeviceQuery
 from birthmark_server.web.api.views import (
     CertificateView,
     DenialView,
@@ -109,41 +110,13 @@ _DENIALS = (
 
 
 @app.command("list")
-def list_devices(
-    context: typer.Context,
-    state: Annotated[DeviceState | None, typer.Option(help="Only those in this state.")] = None,
-    model: Annotated[str, typer.Option(help="Only those of this model.")] = "",
-    batch: Annotated[str, typer.Option(help="Only those born in this batch.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="Only those with this tag; with all of several.")] = None,
-    group: Annotated[str, typer.Option(help="Only those in this group.")] = "",
-    issued_by: Annotated[
-        str, typer.Option(metavar="CA", help="Only those whose certificate in use this CA issued.")
-    ] = "",
-    expiring_before: Annotated[
-        str, typer.Option(metavar="7d", help="Only those whose certificate ends before then: a span ahead, or a time.")
-    ] = "",
-    last_seen_before: Annotated[
-        str, typer.Option(metavar="2d", help="Only those not seen since then: a span back, or a time.")
-    ] = "",
-    never_rotated: Annotated[bool, typer.Option("--never-rotated", help="Only those still on their first.")] = False,
-    limit: Limit = 1000,
-    as_json: Json = False,
-) -> None:
+@grouped
+def list_devices(context: typer.Context, which: WhichOfGroup, limit: Limit = 1000, as_json: Json = False) -> None:
     """List the devices on record, by id.
 
     Example:  birthmark device list --tag plant-7 --expiring-before 7d --json
     """
-    query = DeviceQuery(
-        state=state,
-        model=model or None,
-        batch=batch or None,
-        tag=tuple(tag or ()),
-        group=group or None,
-        issued_by=issued_by,
-        expiring_before=expiring_before or None,
-        last_seen_before=last_seen_before or None,
-        never_rotated=never_rotated,
-    )
+    query = which.query()
     with workplace(context).desk() as desk:
         devices = list(parts(lambda after, size: desk.devices(query, after=after, limit=size), limit=limit))
     show(devices, _DEVICES, as_json=as_json, empty="no such devices; who was sent away: birthmark refusal list")

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
+from birthmark_server.cli.device_options import Which
+from birthmark_server.cli.option_groups import grouped
 from birthmark_server.cli.output import Column, Json, Limit, parts, print_json, say, show, show_one, who
 from birthmark_server.cli.workplace import OperatorFile, workplace
-from birthmark_server.domain import DeviceState
 from birthmark_server.web.api.bodies import NewGroup
 from birthmark_server.web.api.queries import Selection
 from birthmark_server.web.api.views import GroupView
@@ -31,37 +32,13 @@ def _words(query: Selection) -> str:
 
 
 @app.command()
-def save(
-    context: typer.Context,
-    name: Name,
-    state: Annotated[DeviceState | None, typer.Option(help="Those in this state.")] = None,
-    model: Annotated[str, typer.Option(help="Those of this model.")] = "",
-    batch: Annotated[str, typer.Option(help="Those born in this batch.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="Those with this tag; with all of several.")] = None,
-    issued_by: Annotated[str, typer.Option(metavar="CA", help="Those whose certificate in use this CA issued.")] = "",
-    expiring_before: Annotated[
-        str, typer.Option(metavar="7d", help="Those whose certificate ends before then; a span counts when asked.")
-    ] = "",
-    last_seen_before: Annotated[
-        str, typer.Option(metavar="2d", help="Those not seen since then; a span counts back when asked.")
-    ] = "",
-    never_rotated: Annotated[bool, typer.Option("--never-rotated", help="Those still on their first.")] = False,
-    operator: OperatorFile = None,
-) -> None:
-    """Save a query as a group; what is given must all hold.
+@grouped
+def save(context: typer.Context, name: Name, which: Which, operator: OperatorFile = None) -> None:
+    """Save a query as a group; what is given must all hold. Spans count from when the group is asked.
 
     Example:  birthmark group save plant-7-late --tag plant-7 --expiring-before 7d
     """
-    query = Selection(
-        state=state,
-        model=model or None,
-        batch=batch or None,
-        tag=tuple(tag or ()),
-        issued_by=issued_by,
-        expiring_before=expiring_before or None,
-        last_seen_before=last_seen_before or None,
-        never_rotated=never_rotated,
-    )
+    query = which.selection()
     with workplace(context).desk(operator) as desk:
         group = desk.save_group(NewGroup(name=name, query=query))
     say(f"group {group.name}: {_words(group.query)}; who is in it: birthmark device list --group {group.name}")

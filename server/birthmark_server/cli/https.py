@@ -52,18 +52,18 @@ class OperatorConnection:
         """Hang up."""
         self._http.close()
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "") -> bytes:
+    def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "", reads: bool = False) -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. With one, and for what only reads, a lost connection is tried once more, and a server
-        that says "too many requests" is asked again when it says so.
+        key: an idempotency key. reads: this POST changes nothing. With either, and for a GET, a lost connection is
+        tried once more, and a server that says "too many requests" is asked again when it says so.
         """
         headers = {"Accept": "application/json"}
         if body:
             headers["Content-Type"] = "application/json"
         if key:
             headers["Idempotency-Key"] = key
-        again = bool(key) or method == "GET"
+        again = bool(key) or reads or method == "GET"
         for _ in range(MOST_WAITS if again else 0):
             response, data = self._exchange(method, path, body, headers, again=again)
             if response.status != HTTPStatus.TOO_MANY_REQUESTS:

@@ -44,16 +44,19 @@ ROLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A key and its certificate with the Infra CA's, all in memory still."""
+    """A key and its certificate with what follows it on the wire, all in memory still.
+
+    above: the Infra CA's certificate, then the links from older roots, as `Authority.chain_for` gives them.
+    """
 
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
-    issuer: x509.Certificate
+    above: tuple[x509.Certificate, ...]
 
     @property
     def chain_pem(self) -> bytes:
-        """The certificate, then the Infra CA's."""
-        return self.certificate.public_bytes(Encoding.PEM) + self.issuer.public_bytes(Encoding.PEM)
+        """The certificate, then what is above it."""
+        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in (self.certificate, *self.above))
 
     @property
     def key_pem(self) -> bytes:
@@ -64,7 +67,7 @@ class Issued:
         """Return a PKCS #12 file for a browser, and its new passphrase: 96 random bits."""
         passphrase = base64.b32encode(os.urandom(15)).decode().lower()[:20]
         data = pkcs12.serialize_key_and_certificates(
-            name.encode(), self.key, self.certificate, [self.issuer], BestAvailableEncryption(passphrase.encode())
+            name.encode(), self.key, self.certificate, self.above, BestAvailableEncryption(passphrase.encode())
         )
         return data, passphrase
 
@@ -93,14 +96,16 @@ def issue_infrastructure(
         dns_names=tuple(host for host in hosts if not _is_address(host)),
         ip_addresses=tuple(ip_address(host) for host in hosts if _is_address(host)),
     )
-    certificate = authority.infra.issue(authority.infra.prepare(request, now=now))
-    record = to_record(certificate, issuer=authority.infra, profile=profile, issued_at=now)
+    infra = authority.infra
+    certificate = infra.issue(infra.prepare(request, now=now))
+    record = to_record(certificate, issuer=infra, profile=profile, issued_at=now)
     store.add_infrastructure_certificate(record, by=by)
-    return Issued(key, certificate, authority.infra.certificate)
+    above = tuple(map(x509.load_der_x509_certificate, authority.chain_for(infra)))
+    return Issued(key, certificate, above)
 
 
 def write_pair(issued: Issued, certificate: Path, key: Path) -> None:
-    """Write certificate (with its CA's) and key as two PEM files, as servers want them; never over others."""
+    """Write certificate (with what follows it) and key as two PEM files, as servers want them; never over others."""
     files.write_new(key, issued.key_pem, mode=0o600)
     files.write_new(certificate, issued.chain_pem)
 

@@ -16,6 +16,7 @@ from birthmark_server.ca.layout import AUTHORITY_FILE, Layout
 from birthmark_server.ca.names import host_permitted
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.ca.root_add import root_add
 from birthmark_server.cli import settings_text
 from birthmark_server.cli.infrastructure import host_name, issue_infrastructure, write_pair, write_person
 from birthmark_server.cli.output import say
@@ -84,7 +85,8 @@ def init(
         Path | None, typer.Option(metavar="DIR", help="Second step: root.pem, root.crl and what the root signed.")
     ] = None,
     add: Annotated[
-        CaKind | None, typer.Option(metavar="KIND", help="One more CA where all is set up: birth, fleet or infra.")
+        CaKind | None,
+        typer.Option(metavar="KIND", help="One more CA where all is set up: birth, fleet, infra or root."),
     ] = None,
     label: Annotated[str, typer.Option(help="With --add: what tells it from the others. [default: the year]")] = "",
 ) -> None:
@@ -104,6 +106,10 @@ def init(
     The next year's or lot's Birth CA, while the server works on:
 
       birthmark init --add birth --label 2027      then, with what the root signed: --add birth --signed FROM-THE-ROOT
+
+    A root's successor, with its CRL and the links that both roots signed (birthmark root cross-sign):
+
+      birthmark init --add root --signed FROM-BOTH-ROOTS
 
     Run again after an interruption, it finishes what is missing; nothing is overwritten but the root's CRL by a newer
     one.
@@ -179,6 +185,11 @@ def _check_passphrase(source: str, *, token: str) -> None:
 
 def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str, signed: Path | None) -> None:
     """Ask for one more CA, or take it in; nothing else of the installation is touched."""
+    if kind is CaKind.ROOT and signed is not None:
+        added = root_add(folder=folder / "ca", signed=signed, now=now())
+        say(f"{added.name} is taken in, sha256 {added.sha256}, with {len(added.links)} links")
+        say("systemctl restart birthmark; docs/operations.md says how a root is replaced")
+        return
     if signed is not None:
         _take_in(folder / "ca", signed, now())
         say("systemctl restart birthmark; where it is a Fleet or Infra CA: birthmark broker config")
@@ -203,17 +214,14 @@ def _ask_the_root(made: ceremony.AuthorityMade, *, again: str = "...") -> None:
     for kind, path in made.requests:
         say(f"  {path}    birthmark root sign {path.name} --kind {kind}")
     say(
-        "then bring what it signed back with root.pem and root.crl, in one folder: "
+        "then bring what it signed back with the root's certificate and CRL, in one folder: "
         f"birthmark init {again} --signed FOLDER"
     )
 
 
 def _take_in(ca: Path, signed: Path, at: datetime) -> None:
-    certificates = sorted(path for path in signed.glob("*.pem") if path.name != "root.pem")
-    done = ceremony.authority_complete(
-        folder=ca, root=signed / "root.pem", root_crl=signed / "root.crl", certificates=certificates, now=at
-    )
-    say(f"the authorities are complete below the root with sha256 {done.root_sha256}")
+    for done in ceremony.take_in(folder=ca, signed=signed, now=at):
+        say(f"the authorities are complete below the root with sha256 {done.root_sha256}")
 
 
 def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:

@@ -73,12 +73,12 @@ def add(
 def _issued(chain: str, key: ec.EllipticCurvePrivateKey) -> Issued:
     """Return what was issued; raise Malformed if it is not for this key."""
     try:
-        certificate, issuer = x509.load_pem_x509_certificates(chain.encode())
+        certificate, issuer, *links = x509.load_pem_x509_certificates(chain.encode())
     except ValueError as error:
         raise Malformed(f"the answer holds no certificate with its CA's: {error}") from None
     if certificate.public_key() != key.public_key():
         raise Malformed("the certificate in the answer is for another key")
-    return Issued(key, certificate, issuer)
+    return Issued(key, certificate, (issuer, *links))
 
 
 @app.command("list")

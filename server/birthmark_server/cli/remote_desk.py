@@ -1,53 +1,50 @@
 """The desk from afar: each method is one request to the server's routes (web/api/routes.py)."""
 
-import secrets
-from typing import TypeVar
-from urllib.parse import quote, urlencode
-
-from pydantic import BaseModel, ValidationError
-
-from birthmark_server.cli.https import OperatorConnection, ServerFailed
+from birthmark_server.cli.https import OperatorConnection
+from birthmark_server.cli.remote_authorities import RemoteAuthorities
+from birthmark_server.cli.remote_campaigns import RemoteCampaigns
+from birthmark_server.cli.remote_requests import RemoteRequests, segment
 from birthmark_server.web.api import bodies, queries, views
 
-M = TypeVar("M", bound=BaseModel)
 
-
-class RemoteDesk:
+class RemoteDesk(RemoteRequests):
     """See web.api.desk.Desk, where each method's contract is."""
 
     def __init__(self, connection: OperatorConnection) -> None:
-        self._connection = connection
+        super().__init__(connection)
+        self.campaigns = RemoteCampaigns(connection)
+        self.authorities = RemoteAuthorities(connection)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
         return self._list("/v1/devices", views.DevicePage, after, limit, query)
 
     def device(self, device_id: str) -> views.DeviceDetail:
-        return self._get(f"/v1/devices/{_segment(device_id)}", views.DeviceDetail)
+        return self._get(f"/v1/devices/{segment(device_id)}", views.DeviceDetail)
 
     def change_tags(self, device_id: str, change: bodies.TagChange) -> views.Tags:
-        return self._post(f"/v1/devices/{_segment(device_id)}/tags", views.Tags, change)
+        return self._post(f"/v1/devices/{segment(device_id)}/tags", views.Tags, change)
 
     def quarantine_device(self, device_id: str, quarantine: bodies.Quarantine) -> views.Standing:
-        return self._post(f"/v1/devices/{_segment(device_id)}/quarantine", views.Standing, quarantine)
+        return self._post(f"/v1/devices/{segment(device_id)}/quarantine", views.Standing, quarantine)
 
     def restore_device(self, device_id: str) -> views.Standing:
-        return self._post(f"/v1/devices/{_segment(device_id)}/restore", views.Standing)
+        return self._post(f"/v1/devices/{segment(device_id)}/restore", views.Standing)
 
     def revoke_device(self, device_id: str, revocation: bodies.DeviceRevocation) -> views.Standing:
-        return self._post(f"/v1/devices/{_segment(device_id)}/revoke", views.Standing, revocation)
+        return self._post(f"/v1/devices/{segment(device_id)}/revoke", views.Standing, revocation)
 
     def retire_device(self, device_id: str, retirement: bodies.Retirement) -> views.Standing:
-        return self._post(f"/v1/devices/{_segment(device_id)}/retire", views.Standing, retirement)
+        return self._post(f"/v1/devices/{segment(device_id)}/retire", views.Standing, retirement)
 
     def readmit_device(self, device_id: str) -> views.Standing:
-        return self._post(f"/v1/devices/{_segment(device_id)}/readmit", views.Standing)
+        return self._post(f"/v1/devices/{segment(device_id)}/readmit", views.Standing)
 
     def ask_swap(self, device_id: str, request: bodies.SwapRequest) -> views.SwapView:
-        return self._create(f"/v1/devices/{_segment(device_id)}/swap", views.SwapView, request)
+        return self._create(f"/v1/devices/{segment(device_id)}/swap", views.SwapView, request)
 
     def approve_swap(self, device_id: str, approval: bodies.SwapApproval) -> views.SwapApproved:
-        return self._post(f"/v1/devices/{_segment(device_id)}/swap/approval", views.SwapApproved, approval)
+        return self._post(f"/v1/devices/{segment(device_id)}/swap/approval", views.SwapApproved, approval)
 
     def deny(self, denial: bodies.Denial) -> views.Cut:
         return self._create("/v1/denials", views.Cut, denial)
@@ -62,10 +59,10 @@ class RemoteDesk:
         return self._list("/v1/certificates", views.CertificatePage, after, limit, query)
 
     def certificate(self, sha256: str) -> views.CertificateView:
-        return self._get(f"/v1/certificates/{_segment(sha256)}", views.CertificateView)
+        return self._get(f"/v1/certificates/{segment(sha256)}", views.CertificateView)
 
     def revoke_certificate(self, sha256: str, revocation: bodies.Revocation) -> views.CertificateCut:
-        return self._post(f"/v1/certificates/{_segment(sha256)}/revoke", views.CertificateCut, revocation)
+        return self._post(f"/v1/certificates/{segment(sha256)}/revoke", views.CertificateCut, revocation)
 
     # -- who may enroll
     def models(self, *, after: str = "", limit: int = 100) -> views.ModelPage:
@@ -87,7 +84,7 @@ class RemoteDesk:
         return self._create("/v1/batches", views.BatchView, batch)
 
     def close_batch(self, name: str) -> views.BatchView:
-        return self._post(f"/v1/batches/{_segment(name)}/close", views.BatchView)
+        return self._post(f"/v1/batches/{segment(name)}/close", views.BatchView)
 
     def refusals(self, query: queries.RefusalQuery, *, after: str = "", limit: int = 100) -> views.RefusalPage:
         return self._list("/v1/refusals", views.RefusalPage, after, limit, query)
@@ -100,54 +97,20 @@ class RemoteDesk:
         return self._create("/v1/operators", views.IssuedOperator, operator)
 
     def revoke_operator(self, name: str, revocation: bodies.Revocation) -> views.OperatorCut:
-        return self._post(f"/v1/operators/{_segment(name)}/revoke", views.OperatorCut, revocation)
+        return self._post(f"/v1/operators/{segment(name)}/revoke", views.OperatorCut, revocation)
 
     # -- groups
     def groups(self, *, after: str = "", limit: int = 100) -> views.GroupPage:
         return self._list("/v1/groups", views.GroupPage, after, limit)
 
     def group(self, name: str) -> views.GroupView:
-        return self._get(f"/v1/groups/{_segment(name)}", views.GroupView)
+        return self._get(f"/v1/groups/{segment(name)}", views.GroupView)
 
     def save_group(self, group: bodies.NewGroup) -> views.GroupView:
         return self._create("/v1/groups", views.GroupView, group)
 
     def remove_group(self, name: str) -> None:
-        self._connection.ask("DELETE", f"/v1/groups/{_segment(name)}")
+        self._delete(f"/v1/groups/{segment(name)}")
 
     def status(self) -> views.StatusView:
         return self._get("/v1/status", views.StatusView)
-
-    # -- requests
-    def _get(self, path: str, answer: type[M]) -> M:
-        return _read(answer, self._connection.ask("GET", path))
-
-    def _list(self, path: str, answer: type[M], after: str, limit: int, query: BaseModel | None = None) -> M:
-        values = {} if query is None else query.model_dump(mode="json", exclude_defaults=True)
-        values |= {"limit": limit, **({"cursor": after} if after else {})}
-        words = {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
-        return self._get(f"{path}?{urlencode(words, doseq=True)}", answer)
-
-    def _post(self, path: str, answer: type[M], body: BaseModel | None = None) -> M:
-        return _read(answer, self._connection.ask("POST", path, _written(body)))
-
-    def _create(self, path: str, answer: type[M], body: BaseModel) -> M:
-        return _read(answer, self._connection.ask("POST", path, _written(body), key=secrets.token_urlsafe(24)))
-
-
-def _segment(value: str) -> str:
-    """Return one segment of a path: what a person typed must not become two, or none."""
-    return quote(value, safe="") or "%20"
-
-
-def _written(body: BaseModel | None) -> bytes:
-    return b"" if body is None else body.model_dump_json(exclude_none=True).encode()
-
-
-def _read(answer: type[M], data: bytes) -> M:
-    try:
-        return answer.model_validate_json(data)
-    except ValidationError as errors:
-        first = errors.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ServerFailed(f"the server's answer is none that this version knows: {place}: {first['msg']}") from None

@@ -12,6 +12,8 @@ import typer
 
 from birthmark_server.ca import passphrase as sources
 from birthmark_server.ca import root_ceremony
+from birthmark_server.ca.cross_sign import cross_sign
+from birthmark_server.ca.layout import ROOT_FILE, Layout, link_file
 from birthmark_server.ca.namespace import Namespace
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.cli.ask import ask_passphrase
@@ -21,7 +23,7 @@ from birthmark_server.domain import RevocationReason
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="The root CA, on a machine of its own: make it, sign the issuing CAs' requests, publish its CRL.",
+    help="The root CA, on a machine of its own: make it, sign requests, certify its successor, publish its CRL.",
 )
 
 Folder = Annotated[Path, typer.Option("--folder", help="The root's folder.")]
@@ -83,6 +85,9 @@ def init(
     dns_domain: DnsDomain = None,
     ip_network: IpNetwork = None,
     crl_url: CrlUrl = "",
+    label: Annotated[
+        str, typer.Option(help="Of a further root for an installation that has one, as 2030; in a folder of its own.")
+    ] = "",
     passphrase: Passphrase = "",
     pkcs11: Token = "",
 ) -> None:
@@ -92,16 +97,24 @@ def init(
     and keep that machine, or the folder, in a safe.
 
     Example:  birthmark root init --organization "Example Ltd" --trust-domain fleet.example.com --dns-domain example.com
+
+    A root's successor has the very same names, and a label: root init ... --folder root-2030 --label 2030. The two then
+    certify each other: birthmark root cross-sign --help
     """
     made = root_ceremony.root_init(
         folder=folder,
         namespace=namespace(organization, trust_domain, dns_domain, ip_network, crl_url),
         passphrase=read_passphrase(passphrase, new=True, token=pkcs11),
         now=now(),
+        label=label,
         token=pkcs11,
     )
     say(f"the root is made: {made.certificate}, sha256 {made.sha256}")
     say(f"what happened is written in {made.transcript}; have it signed by those who were there")
+    if label:
+        say(f"carry {made.certificate.name} to the older root's machine, and the older one's here; on both:")
+        say("  birthmark root cross-sign THE-OTHER.pem")
+        return
     say("carry root.pem and root.crl to the server's machine; there: birthmark init --help")
 
 
@@ -132,15 +145,45 @@ def sign(
     say(f"signed: {signed.certificate}, sha256 {signed.sha256}; written down in {signed.transcript}")
 
 
+@app.command("cross-sign")
+def certify_root(
+    other: Annotated[Path, typer.Argument(help="The other root's certificate, as root-2030.pem.")],
+    folder: Folder = Path("root"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where the link goes. [default: beside the other's, OTHER.by.THIS.pem]")
+    ] = None,
+    passphrase: Passphrase = "",
+) -> None:
+    """Certify another root of the very same names: whoever trusts this root then comes to trust that one.
+
+    For a root's successor it is done once on each root's machine. Compare the other's fingerprint first, with those who
+    were there when it was made. The link can be revoked as a CA's certificate can: birthmark root revoke.
+
+    Example:  birthmark root cross-sign root-2030.pem --folder root
+    """
+    if not other.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(other))
+    this = Layout.read(folder / ROOT_FILE).entries[0].name
+    signed = cross_sign(
+        folder=folder,
+        other=other,
+        out=out or other.with_name(link_file(other.stem, this)),
+        passphrase=read_passphrase(passphrase),
+        now=now(),
+    )
+    say(f"signed: {signed.certificate}, sha256 {signed.sha256}; written down in {signed.transcript}")
+    say("carry it with root-LABEL.pem and root-LABEL.crl to the servers: birthmark init --add root --signed FOLDER")
+
+
 @app.command()
 def revoke(
-    certificate: Annotated[Path, typer.Argument(help="The issuing CA's certificate.")],
+    certificate: Annotated[Path, typer.Argument(help="The issuing CA's certificate, or a link to another root.")],
     reason: Annotated[RevocationReason, typer.Option(help="Why.")],
     folder: Folder = Path("root"),
     passphrase: Passphrase = "",
     as_json: Json = False,
 ) -> None:
-    """Revoke an issuing CA, and publish the CRL that says so.
+    """Revoke an issuing CA, or a link to another root, and publish the CRL that says so.
 
     Example:  birthmark root revoke birth-2026.pem --reason keyCompromise
     """

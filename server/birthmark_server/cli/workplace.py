@@ -8,10 +8,11 @@ Both give the same desk (web/api/desk.py), so a command does not know where it w
 """
 
 import getpass
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -30,6 +31,7 @@ from birthmark_server.store.protocol import Store
 from birthmark_server.web.api.desk import Desk
 
 if TYPE_CHECKING:
+    from birthmark_server.store.authority_protocol import AuthorityStore
     from birthmark_server.store.sql.store import SqlStore
 
 SYSTEM_CONFIG: Final = Path("/etc/birthmark/birthmark.toml")
@@ -102,31 +104,35 @@ class Workplace:
         finally:
             connection.close()
 
-    def _local_desk(self, store: Store, operator: Path | None) -> Desk:
+    def _local_desk(self, store: "SqlStore", operator: Path | None) -> Desk:
         from birthmark_server.cut_off import Messenger
+        from birthmark_server.rollover.service import RolloverService
+        from birthmark_server.rotation.campaigning import CampaignService
         from birthmark_server.web.api.store_desk import StoreDesk
 
         proven = None if operator is None else self.operator(store, operator)
         settings = self.settings()
         return StoreDesk(
             store,
-            authority=partial(_open_authority, settings),
-            broker=Messenger(settings, store, authority=partial(_open_authority, settings, False), now=now),
+            campaigns=CampaignService(campaigns=store.campaigns, now=now, seed=lambda: secrets.randbits(64)),
+            authority=partial(open_authority, settings, store.authorities),
+            broker=Messenger(
+                settings, store, authority=partial(open_authority, settings, store.authorities, False), now=now
+            ),
+            rollover=RolloverService(
+                store=store.authorities,
+                authority=partial(_open_folder, settings, False),
+                now=now,
+                window=timedelta(seconds=settings.rollover.seen_within_s),
+            ),
             by=proven.name if proven else unix_user(),
             role=proven.role if proven else None,
             now=now,
         )
 
     @contextmanager
-    def store(self) -> Iterator[Store]:
+    def store(self) -> "Iterator[SqlStore]":
         """Open the database that the settings name, for the length of a with block."""
-        settings = self.settings()
-        with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
-            yield store
-
-    @contextmanager
-    def sql_store(self) -> "Iterator[SqlStore]":
-        """As store(), with what only the database itself offers: jobs and campaigns."""
         settings = self.settings()
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store
@@ -145,7 +151,16 @@ class Workplace:
         return prove_operator(operator, ca_folder=Path(self.settings().ca.folder), store=store, now=now())
 
 
-def _open_authority(settings: Settings, with_keys: bool) -> Authority:
+def open_authority(settings: Settings, record: "AuthorityStore", with_keys: bool) -> Authority:
+    """Open the CA folder, with its keys if asked to, and have it go by the record: who issues is decided there."""
+    from birthmark_server.rollover.record import follow
+
+    authority = _open_folder(settings, with_keys)
+    follow(authority, record, now=now())
+    return authority
+
+
+def _open_folder(settings: Settings, with_keys: bool) -> Authority:
     secret = None
     if with_keys:
         secret = passphrase.read(settings.ca.passphrase) if settings.ca.passphrase else b""

@@ -5,9 +5,11 @@ Whoever calls it has proven who `by` is and that they may. Everything is checked
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
+from threading import BoundedSemaphore
 from typing import Final
 
 from birthmark_server.campaigns import (
@@ -20,14 +22,17 @@ from birthmark_server.campaigns import (
     DryRun,
     Happening,
     Member,
-    Selector,
     Strategy,
+    TooManyPlans,
 )
+from birthmark_server.fleet import Selector
 from birthmark_server.rotation import plan
 from birthmark_server.store.campaign_protocol import CampaignStore
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
 _PAGE: Final = 1000
+MOST_PLANS: Final = 2
+"""How many campaigns one server thinks through at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,26 @@ class CampaignService:
         self._campaigns = campaigns
         self._now = now
         self._seed = seed
+        self._planning = BoundedSemaphore(MOST_PLANS)
 
     def plan(self, selector: Selector, strategy: Strategy) -> DryRun:
-        """Return what would be done, and do nothing. Raise BadCampaign."""
+        """Return what would be done, and do nothing. Raise BadCampaign, TooManyPlans."""
         plan.check_strategy(strategy)
         at = self._now()
-        candidates = self._campaigns.candidates(selector, at=at)
-        plan.check_selector(selector, candidates)
-        return plan.dry_run(candidates, strategy, now=at, random=Random(self._seed()))  # noqa: S311 - no secret
+        with self._one_of_few():
+            candidates = self._campaigns.candidates(selector, at=at)
+            plan.check_selector(selector, candidates)
+            return plan.dry_run(candidates, strategy, now=at, random=Random(self._seed()))  # noqa: S311 - no secret
+
+    @contextmanager
+    def _one_of_few(self) -> Iterator[None]:
+        """A plan over 100,000 devices takes a second of CPU, and may be asked for by whoever may read."""
+        if not self._planning.acquire(blocking=False):
+            raise TooManyPlans(f"{MOST_PLANS} campaigns are being planned here; ask again in a moment", retry_after_s=2)
+        try:
+            yield
+        finally:
+            self._planning.release()
 
     def start(self, name: str, selector: Selector, strategy: Strategy, *, by: str) -> Campaign:
         """Start it; servers take it up within a second. Raise BadCampaign, AlreadyExists.
@@ -89,20 +106,30 @@ class CampaignService:
         """Raise UnknownCampaign."""
         return View(self._campaigns.get_campaign(name), self._campaigns.counts(name))
 
-    def views(self) -> list[View]:
-        """All of them, newest first."""
-        return [View(one, self._campaigns.counts(one.campaign_id)) for one in self._campaigns.list_campaigns()]
+    def views(
+        self, *, state: CampaignState | None = None, device_id: str = "", after: str = "", limit: int = _PAGE
+    ) -> list[View]:
+        """Newest first, behind `after`. device_id: only those that this device is in."""
+        found = self._campaigns.page_campaigns(state=state, device_id=device_id, after=after, limit=limit)
+        return [View(one, self._campaigns.counts(one.campaign_id)) for one in found]
 
     def happenings(self, name: str) -> list[Happening]:
         """What happened to it, oldest first. Raise UnknownCampaign."""
         self._campaigns.get_campaign(name)
         return self._campaigns.happenings(name)
 
+    def page_members(
+        self, name: str, *, state: DeviceState | None = None, after: str = "", limit: int = _PAGE
+    ) -> list[Member]:
+        """Its devices, by id, behind `after`; of one state, if it is given. Raise UnknownCampaign."""
+        self._campaigns.get_campaign(name)
+        return self._campaigns.members(name, state=state, after=after, limit=limit)
+
     def members(self, name: str, *, state: DeviceState | None = None) -> Iterator[Member]:
-        """Its devices, by id; of one state, if it is given."""
+        """All of them. Raise UnknownCampaign."""
         after = ""
-        while page := self._campaigns.members(name, after=after, limit=_PAGE):
-            yield from (one for one in page if state is None or one.state is state)
+        while page := self.page_members(name, state=state, after=after):
+            yield from page
             after = page[-1].device_id
 
     def pause(self, name: str, *, by: str, reason: str = "") -> Campaign:

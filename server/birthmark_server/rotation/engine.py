@@ -6,15 +6,15 @@ A broker that is down is no error: its link comes back by itself, and what is du
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Final, Protocol
 
+from birthmark_server.broker.control import BrokerHealth
 from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
-from birthmark_server.rotation.round import Cut, Round
+from birthmark_server.rotation.round import Round
 from birthmark_server.rotation.service import RotationService
 from birthmark_server.settings import BrokerSettings
 from birthmark_server.store.job_protocol import JobStore
@@ -36,26 +36,31 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: Path,
+        anchors: bytes,
         store: Together,
         jobs: JobStore,
         service: RotationService,
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
+        at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
     ) -> None:
-        """work: what is done besides, before each round. Raise Misconfigured if the broker's settings can't be used."""
+        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connections to the brokers.
+
+        Raise Misconfigured if the broker's settings can't be used.
+        """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
         self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
         self._work: tuple[Work, ...] = (
             *work,
+            *at_broker(self.control),
             Round(
                 store=store,
                 jobs=jobs,
                 service=service,
                 publisher=self.control,
                 broker=self.control,
-                cut=_cut(self.control) if broker.deny_file else None,
                 now=now,
             ),
         )
@@ -66,6 +71,20 @@ class Engine:
     def live(self) -> bool:
         """Connected to every broker, and hearing the devices."""
         return self.control.all_live
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were heard, and not judged yet."""
+        return self._hearing.waiting
+
+    @property
+    def dropped(self) -> int:
+        """Messages that found no place, since the start."""
+        return self._hearing.dropped
+
+    def each_health(self) -> dict[str, BrokerHealth | None]:
+        """Ask each broker how it is, by name; None for one that does not answer."""
+        return {one.shard.name: one.health for one in self.control.each_health()}
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -92,10 +111,3 @@ class Engine:
             _log.exception("a round failed")
             self._over.wait(PAUSE_S)
             return 0
-
-
-def _cut(control: ShardedControl) -> Cut:
-    def cut(serials: Collection[str]) -> None:
-        control.deny(serials=serials)
-
-    return cut

@@ -69,6 +69,11 @@ class Hearing:
         ]
         self.dropped = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait in the queues, about."""
+        return sum(one.qsize() for one in self._queues)
+
     def start(self, publisher: Publisher) -> None:
         """Begin. publisher: where answers go."""
         self._publisher = publisher

@@ -25,19 +25,18 @@ from birthmark_server.campaigns import (
     Forecast,
     Hold,
     HourLoad,
-    Selector,
     Strategy,
-    Window,
     campaign_after,
 )
+from birthmark_server.fleet import Selector
+from birthmark_server.rotation.windows import check_window, within
 
 OFFLINE: Final = timedelta(days=1)
 """A device not seen for so long counts as offline in a dry run. Agents say something every few hours."""
 MESSAGES_PER_DEVICE: Final = 8
 """cmd, ack, nonce, csr, cert, hello on the new connection, active; one to spare for a command that is sent again."""
 _MINUTE: Final = timedelta(minutes=1)
-_DAY_MINUTES: Final = 1440
-_YEAR_MINUTES: Final = 366 * _DAY_MINUTES
+_YEAR_MINUTES: Final = 366 * 1440
 _MOST: Final = 1_000_000
 
 BLOCKED: Final = "blocked: revoked, denied or retired"
@@ -68,7 +67,7 @@ def check_strategy(strategy: Strategy) -> Strategy:
             f"got {rate.base}, {rate.factor:g}, {rate.most}"
         )
     for window in strategy.windows:
-        _check_window(window)
+        check_window(window)
     if (strategy.hold is Hold.CHECK) != bool(strategy.check_url):
         raise BadCampaign("an outside check needs its URL, and a URL is for nothing else")
     if strategy.check_url and urlsplit(strategy.check_url).scheme not in ("http", "https"):
@@ -76,16 +75,10 @@ def check_strategy(strategy: Strategy) -> Strategy:
     return strategy
 
 
-def _check_window(window: Window) -> None:
-    if not (0 <= window.begins < _DAY_MINUTES and 0 <= window.ends < _DAY_MINUTES and window.begins != window.ends):
-        raise BadCampaign("window: want two different times of the day, as 22:00-04:00")
-    if not window.days or not set(window.days) <= set(range(7)):
-        raise BadCampaign("window: want days from Monday (0) to Sunday (6)")
-
-
 def check_selector(selector: Selector, candidates: Sequence[Candidate]) -> None:
     """Raise BadCampaign where a selector names devices that are not there, or matches none."""
-    missing = sorted(set(selector.device_ids) - {one.device_id for one in candidates})
+    named = {device_id for one in selector[:1] for device_id in one.device_ids}
+    missing = sorted(named - {one.device_id for one in candidates})
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise BadCampaign(f"not on record, or not matched by the rest: {', '.join(missing[:5])}{more}")
@@ -204,20 +197,6 @@ def allowance(facts: Facts, *, now: datetime) -> int:
     return min(rate.most, int(rate.base * rate.factor ** min(minutes, 20 if rate.factor >= 2 else 400)))
 
 
-def within(windows: Sequence[Window], now: datetime) -> bool:
-    """Return whether one of the windows is open; without any, always. now: UTC."""
-    minute, today = now.hour * 60 + now.minute, now.weekday()
-    for window in windows:
-        if window.begins < window.ends:
-            if today in window.days and window.begins <= minute < window.ends:
-                return True
-        elif (today in window.days and minute >= window.begins) or (
-            (today - 1) % 7 in window.days and minute < window.ends
-        ):
-            return True
-    return not windows
-
-
 def next_stage(campaign: Campaign, *, now: datetime) -> Campaign:
     """Return the campaign with its next stage open. The rate counts from the first stage after the canaries."""
     return replace(campaign, stage=campaign.stage + 1, opened_at=now, rollout_at=campaign.rollout_at or now, reason="")
@@ -244,7 +223,7 @@ def forecast(online: Sequence[int], strategy: Strategy, *, now: datetime, device
     campaign = Campaign(
         campaign_id="forecast",
         state=CampaignState.RUNNING,
-        selector=Selector(),
+        selector=(),
         strategy=replace(strategy, hold=Hold.NONE, check_url="", most_at_once=per_minute),
         created_by="",
         created_at=now,

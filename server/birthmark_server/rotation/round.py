@@ -6,6 +6,7 @@ again, which a device that has it already answers as it did.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -13,8 +14,8 @@ from typing import Final, Protocol
 
 from birthmark_server.broker.control import Connection
 from birthmark_server.broker.errors import BrokerUnavailable
+from birthmark_server.broker.link import SESSION_EXPIRY_S
 from birthmark_server.broker.policy import Role
-from birthmark_server.domain import CertificateRecord
 from birthmark_server.jobs import Job, JobEvent, JobState, Retirement, after
 from birthmark_server.rotation.hearing import Publisher, Together
 from birthmark_server.rotation.service import RotationService
@@ -22,7 +23,12 @@ from birthmark_server.store.errors import UnknownCertificate, UnknownDevice
 from birthmark_server.store.job_protocol import JobStore
 
 MOST_AT_ONCE: Final = 500
-_FIRST_AGAIN: Final = timedelta(seconds=15)
+MOST_LOOKED_FOR: Final = 5000
+"""Certificates that one look at the list may prove: it costs what the fleet costs, however few are due."""
+REST: Final = 10
+"""How many times as long as the list took we don't look again: a tenth of a core at most, for a fleet of any size."""
+_FIRST_AGAIN: Final = timedelta(seconds=SESSION_EXPIRY_S + 5)
+"""Longer than the broker gives a killed server its share of the answers, or the answer to this one is lost as well."""
 _LAST_AGAIN: Final = timedelta(hours=1)
 _FIRST_LOOK: Final = timedelta(seconds=2)
 _LAST_LOOK: Final = timedelta(minutes=10)
@@ -46,14 +52,9 @@ class Broker(Protocol):
     def connections_of(self, device_ids: Collection[str]) -> list[Connection]: ...
 
 
-class Cut(Protocol):
-    """Tells the broker which serial numbers are not to come back. May raise OSError."""
-
-    def __call__(self, serials: Collection[str]) -> None: ...
-
-
 class Round:
-    """One server's share of the work. cut: None where revocations reach the broker by CRL only."""
+    """One server's share of the work. What it retires gets onto the broker's deny list as everything does that the
+    database denies (denials.DenyFileKeeper): nobody is connected with it, so there is no hurry."""
 
     def __init__(
         self,
@@ -63,16 +64,18 @@ class Round:
         service: RotationService,
         publisher: Publisher,
         broker: Broker,
-        cut: Cut | None,
         now: Callable[[], datetime],
+        stopwatch: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """stopwatch: seconds from anywhere."""
         self._store = store
         self._jobs = jobs
         self._service = service
         self._publisher = publisher
         self._broker = broker
-        self._cut = cut
         self._now = now
+        self._stopwatch = stopwatch
+        self._rested = stopwatch()
 
     def run(self) -> int:
         """Do what is due; return how much was done. 0: come back in a second."""
@@ -106,30 +109,28 @@ class Round:
 
     def retire_proven(self) -> int:
         """Retire the older certificates of devices that the broker shows with their new ones."""
+        if self._stopwatch() < self._rested:
+            return 0
         at = self._now()
-        waiting = self._jobs.claim_retirements(at=at, limit=MOST_AT_ONCE, following=lambda one: _look_again(one, at))
+        waiting = self._jobs.claim_retirements(at=at, limit=MOST_LOOKED_FOR, following=lambda one: _look_again(one, at))
         if not waiting:
             return 0
+        began = self._stopwatch()
         try:
             shown = self._broker.connections_of({one.device_id for one in waiting})
         except BrokerUnavailable as error:
             _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
             return 0
+        ended = self._stopwatch()
+        self._rested = ended + REST * (ended - began)
         live = {(one.identity, one.serial) for one in shown if one.role is Role.DEVICE}
         proven = [one for one in waiting if (one.device_id, one.serial_number) in live]
-        revoked: list[CertificateRecord] = []
         with self._store.together():
             for one in proven:
                 try:
-                    revoked += self._jobs.retire(one, at=at, by=f"device:{one.device_id}")
+                    self._jobs.retire(one, at=at, by=f"device:{one.device_id}")
                 except (UnknownDevice, UnknownCertificate) as error:
                     _log.error("not retired", extra={"fields": {"device": one.device_id, "reason": str(error)}})
-        if revoked and self._cut is not None:
-            try:
-                self._cut({record.serial_number for record in revoked})
-            except OSError as error:
-                # They are revoked all the same, and nobody uses them; the next CRL carries them.
-                _log.error("broker not told", extra={"fields": {"count": len(revoked), "reason": str(error)}})
         return len(proven)
 
 

@@ -7,17 +7,18 @@ hangs holds nothing up; it is leased, so that one server asks it, and another on
 
 import logging
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 
-from birthmark_server.campaigns import Campaign, CampaignEvent, NotNow
+from birthmark_server.campaigns import Campaign, CampaignEvent, Decision, Facts, NotNow
 from birthmark_server.rotation.plan import decide
 from birthmark_server.store.campaign_protocol import CampaignStore
+from birthmark_server.tracing import NO_TRACE, Tracer
 
 CHECK_LEASE: Final = timedelta(seconds=30)
 CHECK_TIMEOUT_S: Final = 10.0
@@ -30,8 +31,14 @@ class CampaignRunner:
     """See engine.Work. lease: how long until a check that gave no leave is asked again."""
 
     def __init__(
-        self, *, campaigns: CampaignStore, now: Callable[[], datetime], lease: timedelta = CHECK_LEASE
+        self,
+        *,
+        campaigns: CampaignStore,
+        now: Callable[[], datetime],
+        lease: timedelta = CHECK_LEASE,
+        tracer: Tracer = NO_TRACE,
     ) -> None:
+        self._tracer = tracer
         self._campaigns = campaigns
         self._now = now
         self._lease = lease
@@ -41,8 +48,22 @@ class CampaignRunner:
         """Look at each open campaign once, about; return how much was done."""
         self._start_checks()
         done, began = 0, self._now()
-        while (here := self._campaigns.step(partial(decide, now=began), at=began)) is not None:
+        while (here := self._look(began)) is not None:
             done += here
+        return done
+
+    def _look(self, at: datetime) -> int | None:
+        """Look at one campaign: see CampaignStore.step."""
+        began_ns, of = time.time_ns(), ""
+
+        def judge(facts: Facts) -> Decision:
+            nonlocal of
+            of = facts.campaign.campaign_id
+            return decide(facts, now=at)
+
+        done = self._campaigns.step(judge, at=at)
+        if done:
+            self._tracer.after("campaign look", began_ns, {"birthmark.campaign_id": of, "birthmark.done": done})
         return done
 
     def _start_checks(self) -> None:
@@ -70,8 +91,9 @@ class CampaignRunner:
 
 
 def ask(campaign: Campaign) -> str:
-    """GET the campaign's check with its id and next stage; return why it may not go on, empty where it may."""
-    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 1})
+    """GET the campaign's check with its id and the stage that it holds before, counted from 1 as people do; return why
+    it may not go on, empty where it may."""
+    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 2})
     url = campaign.strategy.check_url
     try:
         with urllib.request.urlopen(  # noqa: S310 - the scheme was checked when the campaign was started

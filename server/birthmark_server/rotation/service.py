@@ -28,6 +28,7 @@ from birthmark_server.rotation.errors import Garbage, JobOver, NotYourCertificat
 from birthmark_server.rotation.signer import CommandSigner
 from birthmark_server.store.errors import DeviceNotActive, EpochChanged, NonceUnknown, UnknownJob
 from birthmark_server.store.job_protocol import JobStore
+from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_wire import topics
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import NONCE_BYTES
@@ -38,6 +39,7 @@ _log: Final = logging.getLogger(__name__)
 _SOON_S: Final = 5
 """After which a device may ask anew where something else of its own was in its way."""
 _ANSWER_EXPIRES_S: Final = 300
+_TRUST_EXPIRES_S: Final = 3600
 _WORN: Final = timedelta(seconds=30)
 """A nonce with less than this left is replaced: the TPM and the way back need their time."""
 _SETTLED: Final = timedelta(hours=1)
@@ -78,6 +80,16 @@ class RotationStore(Protocol):
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None: ...
 
 
+class Trust(Protocol):
+    """What a device is to be told of whom it trusts (rollover/trust.py)."""
+
+    def offer(self, device_id: str) -> bytes | None:
+        """The trust bundle, if the device has not acknowledged it."""
+
+    def acknowledge(self, device_id: str, payload: bytes, at: datetime) -> None:
+        """Keep what it says that it has. Raise DecodeError."""
+
+
 class RotationService:
     """signer: None where this server commands nothing. random: n -> n unpredictable bytes."""
 
@@ -91,8 +103,11 @@ class RotationService:
         signer: CommandSigner | None,
         policy: RotationPolicy,
         refusals: RefusalBook,
+        trust: Trust,
         random: Callable[[int], bytes],
+        tracer: Tracer = NO_TRACE,
     ) -> None:
+        self._tracer = tracer
         self._store = store
         self._jobs = jobs
         self._renewal = renewal
@@ -100,8 +115,15 @@ class RotationService:
         self._signer = signer
         self._policy = policy
         self._refusals = refusals
+        self._trust = trust
         self._random = random
-        self._on = {"hello": self._hello, "ack": self._ack, "csr": self._csr, "active": self._active}
+        self._on = {
+            "hello": self._hello,
+            "ack": self._ack,
+            "csr": self._csr,
+            "active": self._active,
+            "trust": self._trusts,
+        }
 
     def handle(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         """Return what to publish. at: when the message came. Raises StoreFailed and StoreBusy: then do it again."""
@@ -109,6 +131,10 @@ class RotationService:
             self._store.touch_device(device_id, at=at)
         if leaf not in self._on:
             return ()
+        with self._tracer.span(f"message {leaf}", {"birthmark.device_id": device_id}):
+            return self._judge(device_id, leaf, payload, at)
+
+    def _judge(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         try:
             return self._on[leaf](device_id, payload, at)
         except (DecodeError, Malformed) as error:
@@ -124,7 +150,9 @@ class RotationService:
         left = int((job.deadline - at).total_seconds())
         if self._signer is None or left < 1:
             return None
-        return Outgoing(topics.down(job.device_id, "cmd"), self._signer.sign(job), left)
+        told = {"birthmark.device_id": job.device_id, "birthmark.job_id": job.job_id}
+        with self._tracer.span("command", told):
+            return Outgoing(topics.down(job.device_id, "cmd"), self._signer.sign(job), left)
 
     def reminder(self, job: Job, *, at: datetime) -> Outgoing | None:
         """Return what to say to a device that is silent: its command, or the certificate that it may not have got; of
@@ -142,25 +170,29 @@ class RotationService:
         if hello.agent.isascii() and hello.agent.isprintable():  # for people's eyes, and believed no further than that
             self._store.note_agent(device_id, agent=hello.agent, at=at)
         self._jobs.hasten_retirement(device_id, at=at)
-        self._note_use(device_id, hello.serial, at)
+        shown = self._jobs.device_certificate(device_id, hello.serial)
+        if shown is not None:
+            self._note_use(shown, at)
+        bundle = self._trust.offer(device_id)
+        offer = () if bundle is None else (Outgoing(topics.down(device_id, "trust"), bundle, _TRUST_EXPIRES_S),)
+        return (*offer, *self._command_again(device_id, shown, at))
+
+    def _command_again(self, device_id: str, shown: CertificateRecord | None, at: datetime) -> tuple[Outgoing, ...]:
         job = self._jobs.open_job(device_id)
-        if job is None or job.state is JobState.ACTIVE or self._is_for(job, device_id, hello.serial):
+        if job is None or job.state is JobState.ACTIVE or (shown and shown.sha256 == job.certificate_sha256):
             return ()  # with the new certificate it is taking over its session: it must not be told to begin again
         command = self.command(job, at=at)
         return () if command is None else (command,)
 
-    def _note_use(self, device_id: str, serial: str, at: datetime) -> None:
+    def _trusts(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
+        self._trust.acknowledge(device_id, payload, at)
+        return ()
+
+    def _note_use(self, shown: CertificateRecord, at: datetime) -> None:
         """A device that shows a certificate an hour after its issuance has long made it current, whether its word on
         that came through or not. Before that it may be trying it out, and go back to the old one yet."""
-        certificate = self._jobs.device_certificate(device_id, serial)
-        if certificate and certificate.revoked_at is None and at - certificate.issued_at > _SETTLED:
-            self._jobs.ask_retirement(Retirement(device_id, certificate.sha256, serial, at, at))
-
-    def _is_for(self, job: Job, device_id: str, serial: str) -> bool:
-        if not job.certificate_sha256:
-            return False
-        certificate = self._jobs.device_certificate(device_id, serial)
-        return certificate is not None and certificate.sha256 == job.certificate_sha256
+        if shown.revoked_at is None and at - shown.issued_at > _SETTLED:
+            self._jobs.ask_retirement(Retirement(shown.device_id, shown.sha256, shown.serial_number, at, at))
 
     def _ack(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         ack = Ack.decode(payload)
@@ -325,7 +357,7 @@ class RotationService:
         return (Outgoing(topics.down(job.device_id, "nonce"), said.encode(), left),)
 
     def _certificate(self, job: Job, der: bytes) -> tuple[Outgoing, ...]:
-        chain = (der, *self._authority.chain_for(self._authority.fleet))
+        chain = (der, *self._authority.ways_to(self._authority.issuer_of(der)))
         said = JobAnswer(job.job_id, chain)
         return (Outgoing(topics.down(job.device_id, "cert"), said.encode(), _ANSWER_EXPIRES_S),)
 

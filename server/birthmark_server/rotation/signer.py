@@ -1,4 +1,4 @@
-"""The key that signs commands to devices (birthmark_wire.rotation, .jws)."""
+"""The key that signs commands to devices, and trust bundles (birthmark_wire.rotation, .trust, .jws)."""
 
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from birthmark_server.errors import Misconfigured
 from birthmark_server.jobs import Job
 from birthmark_wire import jws
 from birthmark_wire.rotation import COMMAND_TYPE, Action, Command
+from birthmark_wire.trust import TRUST_TYPE
 
 _ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
 
@@ -54,5 +55,12 @@ class CommandSigner:
             issued_at=job.created_at.replace(microsecond=0),
             expires_at=job.deadline.replace(microsecond=0),
         )
-        signed = jws.signing_input(command.encode(), message_type=COMMAND_TYPE, chain=self._chain)
+        return self._signed(command.encode(), COMMAND_TYPE)
+
+    def sign_trust(self, bundle: bytes) -> bytes:
+        """Return the JWS of a trust bundle's payload."""
+        return self._signed(bundle, TRUST_TYPE)
+
+    def _signed(self, payload: bytes, message_type: str) -> bytes:
+        signed = jws.signing_input(payload, message_type=message_type, chain=self._chain)
         return jws.join(signed, self._key.sign(signed, _ALGORITHM))

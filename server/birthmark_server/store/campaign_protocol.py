@@ -7,14 +7,16 @@ from typing import Protocol
 from birthmark_server.campaigns import (
     Campaign,
     CampaignEvent,
+    CampaignState,
     Candidate,
     Count,
     Decision,
+    DeviceState,
     Facts,
     Happening,
     Member,
-    Selector,
 )
+from birthmark_server.fleet import Selector
 
 Decide = Callable[[Facts], Decision]
 
@@ -31,13 +33,17 @@ class CampaignStore(Protocol):
     def get_campaign(self, campaign_id: str) -> Campaign:
         """Raise UnknownCampaign."""
 
-    def list_campaigns(self) -> list[Campaign]:
-        """Newest first."""
+    def page_campaigns(
+        self, *, state: CampaignState | None = None, device_id: str = "", after: str = "", limit: int = 100
+    ) -> list[Campaign]:
+        """Newest first; `after` is the last one of the page before. device_id: only those that this device is in."""
 
     def counts(self, campaign_id: str) -> tuple[Count, ...]:
         """How many devices of each stage stand where."""
 
-    def members(self, campaign_id: str, *, after: str = "", limit: int = 100) -> list[Member]:
+    def members(
+        self, campaign_id: str, *, state: DeviceState | None = None, after: str = "", limit: int = 100
+    ) -> list[Member]:
         """Ordered by device id; `after` is the last one of the page before."""
 
     def happenings(self, campaign_id: str) -> list[Happening]:

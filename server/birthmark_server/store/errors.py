@@ -60,6 +60,12 @@ class UnknownIssuer(NotFound):
     code = "unknown-issuer"
 
 
+class UnknownAuthority(NotFound):
+    """No certificate authority of that name is on record, or in the CA folder."""
+
+    code = "unknown-authority"
+
+
 class UnknownOperator(NotFound):
     """No operator of that name has a certificate that stands."""
 
@@ -142,9 +148,15 @@ class TooManyTags(Conflict):
 
 
 class IllegalMove(Conflict):
-    """What the operator asks for can't be done to a device that stands where this one does."""
+    """What the operator asks for can't be done to a device, or an authority, that stands where this one does."""
 
     code = "illegal-move"
+
+
+class LeavesStand(Conflict):
+    """Certificates of this authority stand yet: it can't be retired."""
+
+    code = "leaves-stand"
 
 
 # -- who may not

@@ -1,11 +1,11 @@
 """What the journal tells, as values, and the JSON that stands for them.
 
 What a restored backup must not forget is told: certificates, revocations, where each device stands, CRL numbers, and
-what operators did: models, manifest entries, batches, denials, board swaps. A device is told whole, with its epoch, so
-that the highest epoch is the truth in whatever order entries are read. That holds while there is one history. After a
-restore without some journal there are two, which give the same epochs to different things; so a device's revocation is
-told as itself too, and only the readmission that lifts this very one takes it back. A board swap is told whole at each
-of its steps, which only go on.
+what operators did: models, manifest entries, batches, denials, board swaps, acts on authorities. A device is told
+whole, with its epoch, so that the highest epoch is the truth in whatever order entries are read. That holds while there
+is one history. After a restore without some journal there are two, which give the same epochs to different things; so a
+device's revocation is told as itself too, and only the readmission that lifts this very one takes it back. A board swap
+is told whole at each of its steps, which only go on; an authority is, too, with the number of the act that moved it.
 
 Journals from before lack some of _KEPT_LATER: who did it is then UNKNOWN, and a revocation is one.
 """
@@ -19,6 +19,7 @@ from enum import StrEnum
 from types import NoneType, UnionType
 from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
+from birthmark_server.authorities import AuthorityHappening, BundleRecord, KnownAuthority
 from birthmark_server.domain import (
     UNKNOWN,
     Batch,
@@ -97,6 +98,9 @@ Entry: TypeAlias = (
     | Batch
     | BatchClosed
     | CrlNumberUsed
+    | KnownAuthority
+    | AuthorityHappening
+    | BundleRecord
 )
 
 _KINDS: Final[dict[str, type[Entry]]] = {
@@ -112,6 +116,9 @@ _KINDS: Final[dict[str, type[Entry]]] = {
     "batch": Batch,
     "batch-closed": BatchClosed,
     "crl-number": CrlNumberUsed,
+    "authority": KnownAuthority,
+    "authority-act": AuthorityHappening,
+    "trust-bundle": BundleRecord,
 }
 _KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by", "state", "note"})
 _NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}

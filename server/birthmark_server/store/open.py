@@ -51,11 +51,12 @@ def open_store(url: str, *, journal: Path, create: bool = False) -> SqlStore:
 
 def _catch_up(store: SqlStore, journal: Path) -> None:
     tail = (entry for line in last_lines(journal) for entry in line.entries)
-    if store.replay(tail) == 0:
+    added = store.replay(tail)
+    if added == 0:
         return
     _log.warning("the journal %s knows more than the database: replaying all of it", journal)
-    added = store.replay(entry for line in read_journal(journal) for entry in line.entries)
-    _log.warning("replayed %d more journal entries", added)
+    added += store.replay(entry for line in read_journal(journal) for entry in line.entries)
+    _log.warning("replayed %d journal entries that the database lacked", added)
 
 
 def _back_end(url: str, *, create: bool) -> BackEnd:

@@ -21,6 +21,7 @@ from birthmark_server.domain import (
     AdmissionFacts,
     Batch,
     BoardSwap,
+    CertificateProfile,
     CertificateRecord,
     CertificateStatus,
     CrlIssue,
@@ -242,8 +243,11 @@ class Store(FleetStore, Protocol):
         """Revoke one certificate; the device stays active, its epoch rises, so that nothing begun under this
         certificate ends well. Revoking twice keeps the first. Raise UnknownCertificate."""
 
-    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
-        """All of this issuer's that are revoked and not expired at `at`, ordered by serial number."""
+    def revoked_serials(
+        self, issuer_sha256: str, *, profiles: Sequence[CertificateProfile], at: datetime
+    ) -> Iterator[str]:
+        """The serial numbers of this issuer's certificates of these profiles that are revoked and not expired at `at`,
+        in ascending order."""
 
     def revoked_entries(self, issuer_sha256: str, *, since: datetime) -> Iterator[RevokedEntry]:
         """What a CRL lists: all of this issuer's that are revoked and were not expired at `since`, ordered by serial

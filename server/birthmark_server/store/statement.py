@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import ClauseElement, ColumnElement, Dialect, Table, bindparam
 from sqlalchemy.dialects import postgresql, sqlite
 
-Value: TypeAlias = str | int | bytes | None
+Value: TypeAlias = str | int | float | bytes | None
 Row: TypeAlias = tuple[Any, ...]
 Insert: TypeAlias = sqlite.Insert | postgresql.Insert
 Inserter: TypeAlias = Callable[[Table], Insert]

@@ -217,8 +217,9 @@ class Certificates(Row, table=True):
     """domain.CertificateRecord. device_id is null for the infrastructure's own.
 
     A device's key is certified once (issuance.py); that is no constraint here, since a replay must bring back whatever
-    was issued. Two small indexes serve lists: what is revoked, with all that a CRL says of it, so
-    that making one reads nothing else; and what is not a device's, for operators.
+    was issued. Three small indexes serve lists: what is revoked, with all that a CRL says of it, so
+    that making one reads nothing else; what is not a device's, for operators; and what stands, with all that selecting
+    devices by the certificate in use asks.
     """
 
     __table_args__ = (
@@ -241,6 +242,16 @@ class Certificates(Row, table=True):
             "sha256",
             sqlite_where=text("device_id IS NULL"),
             postgresql_where=text("device_id IS NULL"),
+        ),
+        Index(
+            "ix_certificates_standing",
+            "device_id",
+            "profile",
+            "not_after_us",
+            "issuer_sha256",
+            "revoked_at_us",  # null in all of it; without it SQLite looks each one up
+            sqlite_where=text("revoked_at_us IS NULL"),
+            postgresql_where=text("revoked_at_us IS NULL"),
         ),
     )
     sha256: str = Field(primary_key=True)

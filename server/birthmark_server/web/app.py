@@ -16,7 +16,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -29,11 +29,12 @@ from birthmark_server.domain import Caller
 from birthmark_server.errors import Malformed
 from birthmark_server.meters import NO_ROUTE, Meters
 from birthmark_server.settings import LimitSettings
+from birthmark_server.tracing import NO_TRACE, Span, Tracer
 from birthmark_server.web.doors import Answer, Call, DoorStore, Route, Router, identify
 from birthmark_server.web.errors import BodyTooLarge, BodyTooSlow
 from birthmark_server.web.front import address_from_front, certificate_from_front
 from birthmark_server.web.limits import TokenBuckets, source_of
-from birthmark_server.web.listener import Listener, make_request_ids, to_response
+from birthmark_server.web.listener import Listener, address_of, make_request_ids, to_response
 from birthmark_server.web.problems import answer_for, code_of
 from birthmark_server.web.shortcut import Shortcut
 from birthmark_server.web.workers import Workers
@@ -55,18 +56,20 @@ class Peers:
 
 
 class HttpShell:
-    """Serves `router` on any number of listeners. now: UTC; issuers: SHA-256 of our CA certificates."""
+    """Serves `router` on any number of listeners. now: UTC; issuers: returns the SHA-256 of the CA certificates that
+    are believed now."""
 
     def __init__(
         self,
         *,
         router: Router,
         store: DoorStore,
-        issuers: frozenset[str],
+        issuers: Callable[[], Container[str]],
         limits: LimitSettings,
         workers: Workers,
         meters: Meters,
         now: Callable[[], datetime],
+        tracer: Tracer = NO_TRACE,
     ) -> None:
         self._router = router
         self._store = store
@@ -75,6 +78,7 @@ class HttpShell:
         self._workers = workers
         self._meters = meters
         self._now = now
+        self._tracer = tracer
         self._buckets = TokenBuckets(per_s=limits.requests_per_s, burst=limits.burst, clock=time.monotonic)
         self._request_ids = make_request_ids()
 
@@ -98,6 +102,10 @@ class HttpShell:
         self._buckets.take(source_of(address))
 
     async def _handle(self, request: web.BaseRequest, peers: Peers) -> web.Response:
+        with self._tracer.span("request", served=True) as span:
+            return await self._answer(request, peers, span)
+
+    async def _answer(self, request: web.BaseRequest, peers: Peers, span: Span) -> web.Response:
         """Answer one request, whatever happens, and leave one line in the log."""
         began = time.perf_counter()
         request_id, address = next(self._request_ids), "unknown"
@@ -118,7 +126,7 @@ class HttpShell:
             elif route.alone:
                 answer, source = await asyncio.to_thread(self._work, route, call)
             else:
-                answer, source = await self._workers.run(partial(self._work, route, call))
+                answer, source = await self._workers.run(self._tracer.carry(partial(self._work, route, call)))
         except Exception as error:  # whatever it is: the table says what becomes of it, and a client sees no trace
             est = route is not None and route.est
             accept = request.headers.get("Accept", "")
@@ -127,7 +135,10 @@ class HttpShell:
             if answer.status >= 500:
                 log.error("failed", exc_info=error, extra={"fields": {"request": request_id}})
         spent_s = time.perf_counter() - began
-        self._meters.answered(NO_ROUTE if route is None else f"{route.method} {route.path}", answer.status, spent_s)
+        what = NO_ROUTE if route is None else f"{route.method} {route.path}"
+        self._meters.answered(what, answer.status, spent_s)
+        if self._tracer is not NO_TRACE:
+            span.note(_of_request(request_id, route, answer.status, outcome.get("code", "")), name=what)
         fields = {"request": request_id, "method": method, "path": path, "status": answer.status, "caller": source}
         log.info("request", extra={"fields": {**fields, **outcome, "ms": f"{spent_s * 1000:.1f}"}})
         return to_response(answer, request_id)
@@ -139,7 +150,7 @@ class HttpShell:
 
     def _identify(self, route: Route, call: Call) -> Caller:
         """Return who calls; raise what keeps the route's door shut."""
-        return identify(self._store, route.door, call, issuers=self._issuers, now=self._now())
+        return identify(self._store, route.door, call, issuers=self._issuers(), now=self._now())
 
     def _read_call(
         self, request: web.BaseRequest, request_id: str, address: str, certificate: bytes | None, argument: str
@@ -185,8 +196,18 @@ class HttpShell:
         return bytes(body)
 
 
-def address_from_tcp(request: web.BaseRequest) -> str:
-    """Return the address at the other end of this connection."""
+def _of_request(request_id: str, route: Route | None, status: int, code: str) -> dict[str, str | int]:
+    """Return a request's attributes, by OpenTelemetry's names for what it has names for."""
+    told: dict[str, str | int] = {"birthmark.request_id": request_id, "http.response.status_code": status}
+    if route is not None:
+        told |= {"http.request.method": route.method, "http.route": route.path}
+    if code:
+        told["error.type"] = code
+    return told
+
+
+def address_from_tls(request: web.BaseRequest) -> str:
+    """Return the client's address, as our TLS layer knows it."""
     return request.remote or "unknown"
 
 
@@ -200,6 +221,6 @@ def certificate_from_tls(request: web.BaseRequest) -> bytes | None:
     return None if tls is None else tls.getpeercert(binary_form=True)
 
 
-OVER_TLS: Final = Peers(certificate_from_tls, address_from_tcp)
-OVER_TCP: Final = Peers(lambda _: None, address_from_tcp)
+OVER_TLS: Final = Peers(certificate_from_tls, address_from_tls)
+OVER_TCP: Final = Peers(lambda _: None, address_of)
 THROUGH_FRONT: Final = Peers(certificate_from_front, address_from_front)

@@ -13,7 +13,8 @@ JSON_MIME: Final = "application/json"
 class Contract:
     """query, body: what is read; None where nothing is. answer: None for an answer without a body (204).
 
-    summary: one sentence. status: of success. creates: takes an Idempotency-Key.
+    summary: one sentence. status: of success. creates: takes an Idempotency-Key. most_body_bytes,
+    alone: as in doors.Route.
     """
 
     summary: str
@@ -22,3 +23,5 @@ class Contract:
     answer: type[BaseModel] | None = None
     status: int = 200
     creates: bool = False
+    most_body_bytes: int = 0
+    alone: bool = False

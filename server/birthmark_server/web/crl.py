@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.crl import build_crl
-from birthmark_server.ca.extensions import ROOT_NAME
 from birthmark_server.ca.issuer import Issuer
 from birthmark_server.domain import Caller, CrlIssue, RevokedEntry
 from birthmark_server.web.doors import PUBLIC, Answer, Call, Route
@@ -105,8 +104,8 @@ class CrlPublisher:
         self._stopwatch = stopwatch
         self._turns: dict[str, _Turn] = {}
         self._shouted: datetime | None = None
-        root = authority.root_crl
-        self._lists = {ROOT_NAME: PublishedCrl(root, _etag(root), now().replace(microsecond=0), None)}
+        at = now().replace(microsecond=0)
+        self._lists = {root.name: PublishedCrl(root.crl.der, _etag(root.crl.der), at, None) for root in authority.roots}
 
     def refresh(self) -> None:
         """Make the lists that are due. What fails for one leaves its old list in place and is logged, then retried."""

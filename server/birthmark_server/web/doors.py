@@ -5,7 +5,7 @@ that everybody could use because nobody had said otherwise). Each request is jud
 connection may outlive the certificate it was opened with.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -175,10 +175,10 @@ class DoorStore(Protocol):
         """The certificate and its device, or None: a certificate that we do not know is nobody's."""
 
 
-def identify(store: DoorStore, door: Door, call: Call, *, issuers: frozenset[str], now: datetime) -> Caller:
+def identify(store: DoorStore, door: Door, call: Call, *, issuers: Container[str], now: datetime) -> Caller:
     """Return who calls, or raise a NotYourDoor that says why `door` stays shut.
 
-    issuers: SHA-256 of our CA certificates.
+    issuers: SHA-256 of the CA certificates that are believed.
     """
     certificate = call.certificate
     if certificate is None or door.ignore_certificate:
@@ -198,7 +198,7 @@ def identify(store: DoorStore, door: Door, call: Call, *, issuers: frozenset[str
     return Caller(call.request_id, station or call.address, station=station, certificate=record, device=device)
 
 
-def _check_certificate(record: CertificateRecord, door: Door, *, issuers: frozenset[str], now: datetime) -> None:
+def _check_certificate(record: CertificateRecord, door: Door, *, issuers: Container[str], now: datetime) -> None:
     if record.issuer_sha256 not in issuers:
         raise CertificateUnknown("the client certificate's issuer is not one of this server's CAs")
     if record.revoked_at is not None:

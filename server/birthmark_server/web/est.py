@@ -9,6 +9,7 @@ document for a client that accepts those.
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -30,14 +31,21 @@ _WHITE_SPACE: Final = b" \t\r\n"
 def est_routes(
     service: RenewalService,
     *,
-    ca_certificates: Sequence[x509.Certificate],
+    ca_certificates: Callable[[], tuple[x509.Certificate, ...]],
     csrattrs: bytes,
     broker_of: Callable[[str], BrokerEndpoint],
 ) -> list[Route]:
-    """Return the five operations. ca_certificates: root first. csrattrs: CsrAttrs, DER. broker_of: where the device of
-    an id finds its broker; the answers to a device say so in a header of ours."""
-    cacerts = _answer(certs_only(ca_certificates), CERTS_ONLY)
+    """Return the five operations.
+
+    ca_certificates: returns those that are believed now, the active root first, with the links between roots that
+    RFC 7030 §4.1.3 calls OldWithNew and NewWithOld. csrattrs: CsrAttrs, DER. broker_of: where the device of an id finds
+    its broker; the answers to a device say so in a header of ours.
+    """
     attributes = _answer(csrattrs, est.CSRATTRS_MIME)
+
+    @lru_cache(maxsize=1)
+    def packed(certificates: tuple[x509.Certificate, ...]) -> Answer:
+        return _answer(certs_only(certificates), CERTS_ONLY)
 
     def nonce(_: Call, caller: Caller) -> Answer:
         return Answer(200, service.nonce(caller).encode(), est.NONCE_MIME, whereabouts(caller))
@@ -55,7 +63,7 @@ def est_routes(
         return Route(method, f"{est.BASE_PATH}/{operation}", door, handler, est=True, cheap=cheap)
 
     return [
-        route("GET", est.CACERTS, PUBLIC, lambda *_: cacerts, cheap=True),
+        route("GET", est.CACERTS, PUBLIC, lambda *_: packed(ca_certificates()), cheap=True),
         route("GET", est.CSRATTRS, PUBLIC, lambda *_: attributes, cheap=True),
         route("GET", est.NONCE, ATTESTED, nonce),
         route("POST", est.SIMPLEENROLL, BORN, simpleenroll),

@@ -48,12 +48,14 @@ class Listener:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def __call__(self, observer: Observer | None = None) -> RequestHandler:
-        """Return the protocol of one connection. observer: decides about it, where no TLS layer below asks one."""
+    def __call__(self, observer: Observer | None = None, address: str = "") -> RequestHandler:
+        """Return the protocol of one connection. observer: decides about it, where no TLS layer below asks one.
+        address: the client's, where it is not the socket's peer."""
         return _Connection(
             self._server,
             request_ids=self._request_ids,
             observer=observer,
+            address=address,
             shortcut=self._shortcut,
             idle_timeout_s=self._idle_timeout_s,
             loop=asyncio.get_running_loop(),
@@ -113,6 +115,7 @@ class _Connection(RequestHandler):
         *,
         request_ids: Iterator[str],
         observer: Observer | None,
+        address: str,
         shortcut: Shortcut | None,
         idle_timeout_s: float,
         **settings: Any,
@@ -124,15 +127,21 @@ class _Connection(RequestHandler):
         self._heard = 0.0
         self._request_ids = request_ids
         self._observer = observer
-        self._address = ""
+        self._address = address
         self._refused = False
         self._look_again: asyncio.TimerHandle | None = None
+
+    @property
+    def client_address(self) -> str:
+        """The client's address; empty on a Unix socket, and below TLS, which knows it."""
+        return self._address
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to read, unless the observer does not let the peer in."""
         if self._observer is not None:
             peer = transport.get_extra_info("peername")
-            self._address = str(peer[0]) if isinstance(peer, tuple) else ""  # a Unix socket has none
+            if not self._address and isinstance(peer, tuple):  # a Unix socket has none
+                self._address = str(peer[0])
             if not self._observer.opened(self._address):
                 self._refused = True
                 transport.abort()  # type: ignore[attr-defined]  # a selector's transport
@@ -216,6 +225,12 @@ class _Connection(RequestHandler):
         response = to_response(answer_for(error, request_id=request_id), request_id)
         response.force_close()
         return response
+
+
+def address_of(request: web.BaseRequest) -> str:
+    """Return the client's address where no TLS layer lies between: as a load balancer told it, or the peer's."""
+    connection = request.protocol
+    return connection.client_address if isinstance(connection, _Connection) else ""
 
 
 def _unacknowledged(sock: Any) -> int:

@@ -6,6 +6,7 @@ as a URN. Trouble of our own (5xx) tells the client nothing but the request id u
 
 from typing import Final
 
+from birthmark_server.campaigns import BadCampaign, NotNow
 from birthmark_server.enrollment_states import ChallengeExpired
 from birthmark_server.errors import BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.roles import RoleNotAllowed
@@ -35,6 +36,8 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     web.KeyReused: (422, "The idempotency key was used for another request"),
     web.KeyInUse: (409, "The first request with this idempotency key is still being worked on"),
     RoleNotAllowed: (403, "This role may not do it"),
+    BadCampaign: (422, "The campaign can't be as asked for"),
+    NotNow: (409, "The campaign is in no state for it"),
     ChallengeExpired: (410, "The enrollment's time is over"),
     store.NotFound: (404, "There is nothing of that name"),
     store.NonceUnknown: (403, "The nonce can't be used"),

@@ -27,19 +27,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.errors import AddressTaken, Misconfigured
 from birthmark_server.meters import Meters
+from birthmark_server.web.accepting import Acceptor
 from birthmark_server.web.limits import ConnectionLimit, source_of
+from birthmark_server.web.proxy_protocol import Fronts, Peer
 from birthmark_server.web.tls_transport import Stage, TlsTransport
 
 log = logging.getLogger("birthmark.tls")
 
 TLS_1_2_SUITES: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """In OpenSSL's words: forward secrecy and AEAD. TLS 1.3 has suites of its own, all of that kind."""
-
-
-ACCEPT_AT_ONCE: Final = 32
-"""Connections taken in one turn of the loop, so that those which are open get theirs."""
-
-ACCEPT_PAUSE_S: Final = 1.0
 
 
 def server_context(
@@ -73,21 +69,33 @@ def server_context(
 
 
 class FreshContexts:
-    """Hands out a context that holds no session. make: builds one; raises Misconfigured."""
+    """Hands out a context that holds no session and trusts who is believed now.
 
-    def __init__(self, make: Callable[[], ssl.SSLContext]) -> None:
+    make: builds one; raises Misconfigured. believed: returns what it is built from, another object once that changed.
+    """
+
+    def __init__(self, make: Callable[[], ssl.SSLContext], *, believed: Callable[[], object] = lambda: None) -> None:
         self._make = make
+        self._believed = believed
+        self._built_from = believed()
         self._context = make()
 
     @property
     def current(self) -> ssl.SSLContext:
         """The context for the next connection."""
+        believed = self._believed()
+        if believed is not self._built_from:
+            self._replace()
+            self._built_from = believed
         return self._context
 
     def used(self, tls: ssl.SSLObject) -> None:
         """Replace the context if this handshake left a session in it. TLS 1.3 leaves none without tickets."""
         if tls.version() == "TLSv1.3" or tls.context is not self._context:
             return
+        self._replace()
+
+    def _replace(self) -> None:
         try:
             self._context = self._make()
         except Misconfigured as error:  # the files are not as they were at the start
@@ -142,10 +150,10 @@ class TlsServer:
         connections: ConnectionLimit,
         handshake_timeout_s: float,
         meters: Meters,
+        fronts: Fronts | None = None,
     ) -> None:
         """sockets: bound and listening; closed by `close`. protocol: makes what is told of a connection once its
-        handshake is complete."""
-        self._sockets = sockets
+        handshake is complete. fronts: TCP load balancers, which say who connects."""
         self._loop = loop
         self._contexts = contexts
         self._protocol = protocol
@@ -154,15 +162,13 @@ class TlsServer:
         self._connections: set[TlsTransport] = set()
         self._all_gone = asyncio.Event()
         self._all_gone.set()
-        for sock in sockets:
-            sock.setblocking(False)
-            self._listen(sock)
+        self._acceptor = Acceptor(
+            sockets, loop=loop, serve=self._serve, fronts=fronts or Fronts(), timeout_s=handshake_timeout_s
+        )
 
     def close(self) -> None:
         """Accept no more, and hang up where a handshake is under way. What is open is its protocol's to close."""
-        for sock in self._sockets:
-            self._loop.remove_reader(sock)
-            sock.close()
+        self._acceptor.close()
         for connection in [each for each in self._connections if each.stage is Stage.HANDSHAKE]:
             connection.abort()
 
@@ -170,36 +176,16 @@ class TlsServer:
         """Return when the last connection is closed: about DRAIN_TIMEOUT_S after the protocols have closed theirs."""
         await self._all_gone.wait()
 
-    def _listen(self, listening: socket.socket) -> None:
-        if listening.fileno() >= 0:  # not closed meanwhile
-            self._loop.add_reader(listening, self._accept, listening)
-
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
-            try:
-                sock, _address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # out of files or memory: others may free some
-                log.error("can't accept", extra={"fields": {"reason": error.strerror or str(error)}})
-                self._loop.remove_reader(listening)
-                self._loop.call_later(ACCEPT_PAUSE_S, self._listen, listening)
-                return
-            try:
-                self._serve(sock)
-            except OSError:  # the peer has left already
-                sock.close()
-
-    def _serve(self, sock: socket.socket) -> None:
-        address = str(sock.getpeername()[0])
+    def _serve(self, sock: socket.socket, peer: Peer) -> None:
+        address = str(peer[0])
         if not self._observer.opened(address):
             sock.close()
             return
         try:
-            sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = TlsTransport(
                 sock,
+                peer=peer,
                 loop=self._loop,
                 context=self._contexts.current,
                 protocol=self._protocol(),

@@ -16,7 +16,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from birthmark_server.web.tls_stream import TlsStream
 
@@ -89,6 +89,7 @@ class TlsTransport(asyncio.Transport):
         self,
         sock: socket.socket,
         *,
+        peer: tuple[Any, ...],
         loop: asyncio.AbstractEventLoop,
         context: ssl.SSLContext,
         protocol: asyncio.Protocol,
@@ -97,11 +98,11 @@ class TlsTransport(asyncio.Transport):
         gone: Callable[["TlsTransport"], None],
     ) -> None:
         """Begin the handshake. sock: connected, non-blocking, and the transport's own unless this raises.
+        peer: the client's address and port, which the socket's peer may only relay.
 
         observer: its `opened` let the connection in. gone: called once, when the socket is closed.
         Raises OSError where the peer has left already.
         """
-        peer = sock.getpeername()
         self._stream = TlsStream(context)
         super().__init__({"peername": peer, "socket": sock, "ssl_object": self._stream.tls, "sslcontext": context})
         self._sock = sock

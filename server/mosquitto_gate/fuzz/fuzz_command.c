@@ -40,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             }
         }
         answer_find(&text, command.tag, &table, command.ids, command.id_count);
+    } else if (command.verb == COMMAND_ISSUERS) {
+        answer_issuers(&text, command.tag, &(struct issuers){0}, &(struct issuers){0}, false);
     }
     if (text.overflow) {
         abort();

@@ -103,10 +103,14 @@ static void every_other_answer_is_one_json_object(void)
 
     lease_begin(&deny.lease, 900, 1800, now);
     text_begin(&text, buffer, sizeof buffer);
-    answer_stats(&text, "t", &counters, &table, &deny, now);
+    answer_stats(&text, "t", &counters, &table, &deny, true, now);
     CHECK_TEXT(buffer, "{\"tag\":\"t\",\"ok\":true,\"connected\":8,\"capacity\":9,\"accepted\":1,\"refused\":2,"
                        "\"refused_topics\":3,\"kicked\":4,\"log_lines_spared\":5,\"deny_version\":6,"
-                       "\"deny_entries\":7,\"deny_stale\":true,\"lease_s\":800,\"open\":true}");
+                       "\"deny_entries\":7,\"deny_stale\":true,\"lease_s\":800,\"open\":true,"
+                       "\"issuers_stale\":true}");
+    text_begin(&text, buffer, sizeof buffer);
+    answer_issuers(&text, "t", &(struct issuers){0}, &(struct issuers){0}, false);
+    CHECK_TEXT(buffer, "{\"tag\":\"t\",\"ok\":true,\"fleet\":[],\"infra\":[],\"stale\":false}");
     text_begin(&text, buffer, sizeof buffer);
     answer_kicked(&text, "t", 2);
     CHECK_TEXT(buffer, "{\"tag\":\"t\",\"ok\":true,\"kicked\":2}");

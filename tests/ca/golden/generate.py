@@ -2,8 +2,10 @@
 
 `tbs.json` holds, for each profile, the to-be-signed bytes that fixed inputs give, in hexadecimal. The CAs' certificates
 beside it are fixed too, their private keys were thrown away when they were made: nothing here can sign.
-`without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. Look at the
-difference before you commit one: it is what every verifier in the field will see.
+`without-roles/` is an Infra CA, and its root, from before operators had roles: it is never made anew. `links/` holds
+two roots of one name with the links between them, and the to-be-signed bytes of a link that fixed inputs give. The
+roots outside of it are from before there were links. Look at the difference before you commit one: it is what every
+verifier in the field will see.
 """
 
 import json
@@ -14,17 +16,23 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark_server.ca.authority import read_certificate
+from birthmark_server.ca.ca_certificate import read_certificate
 from birthmark_server.ca.ceremony import demo_init
+from birthmark_server.ca.cross_sign import cross_sign
+from birthmark_server.ca.extensions import link_extensions
 from birthmark_server.ca.issuer import Issuer
+from birthmark_server.ca.layout import link_file
 from birthmark_server.ca.namespace import Namespace
-from birthmark_server.ca.profile import PROFILES, CaKind
+from birthmark_server.ca.profile import NEVER, PROFILES, CaKind
 from birthmark_server.ca.requests import IDevIdRequest, InfraRequest, LDevIdRequest, LeafRequest
-from birthmark_server.ca.signer import NoSigner
+from birthmark_server.ca.root_ceremony import root_init
+from birthmark_server.ca.root_folder import certify
+from birthmark_server.ca.signer import FileSigner, NoSigner
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.roles import OPERATOR_PROFILES
 
 FOLDER = Path(__file__).parent
+LINKS = FOLDER / "links"
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 NAMESPACE = Namespace(
@@ -94,7 +102,46 @@ def make_authorities() -> None:
             (FOLDER / path.name).write_bytes(path.read_bytes())
 
 
+def link_tbs() -> bytes:
+    """Return the to-be-signed bytes of a link: the base point of P-384 signs for that of P-256."""
+    extensions = link_extensions(
+        NAMESPACE, public_key=P256, issuer_key_id=bytes(range(0x40, 0x54)), issuer_name="root-2030"
+    )
+    return certify(
+        FileSigner(ec.derive_private_key(1, ec.SECP384R1())),
+        issuer=NAMESPACE.root_subject(),
+        subject=NAMESPACE.root_subject(),
+        public_key=P256,
+        extensions=extensions,
+        not_before=MADE,
+        not_after=NEVER,
+        random=lambda size: bytes(range(0xA0, 0xA0 + size)),
+    ).tbs_certificate_bytes
+
+
+def make_links() -> None:
+    """Make two roots and the links between them, and keep nothing but the certificates."""
+    LINKS.mkdir()
+    with tempfile.TemporaryDirectory() as scratch:
+        secret, made = b"thrown away with the folder", {}
+        for label, name in (("", "root"), ("2030", "root-2030")):
+            folder = Path(scratch) / name
+            made[name] = root_init(folder=folder, namespace=NAMESPACE, passphrase=secret, now=MADE, label=label)
+            (LINKS / f"{name}.pem").write_bytes(made[name].certificate.read_bytes())
+        for subject, issuer in (("root", "root-2030"), ("root-2030", "root")):
+            cross_sign(
+                folder=Path(scratch) / issuer,
+                other=made[subject].certificate,
+                out=LINKS / link_file(subject, issuer),
+                passphrase=secret,
+                now=NOW,
+            )
+
+
 if __name__ == "__main__":
+    if not LINKS.exists():
+        make_links()
+    (LINKS / "tbs.hex").write_text(link_tbs().hex() + "\n")
     if not (FOLDER / "root.pem").exists():
         make_authorities()
     golden = {name.value: tbs.hex() for name, tbs in prepare_all().items()}

@@ -38,6 +38,7 @@ from birthmark_server.store.sql.endorsements import claim, drop_endorsements, ke
 from birthmark_server.store.sql.events import add_evidence
 from birthmark_server.store.sql.setup import get_batch
 from birthmark_server.store.sql.swaps import use_swap
+from birthmark_server.store.sql.trust import forget_trust
 from birthmark_server.store.statement import Statement, insert_all
 from birthmark_server.store.tables import Answers, Batches, Pending, table_of
 
@@ -71,6 +72,8 @@ def commit_birth(tx: Transaction, birth: Birth) -> None:
         require_unrevoked(tx, birth.station_sha256)
     is_new = birth.expected_epoch == NOT_ON_RECORD
     device = _put_on_record(tx, birth) if is_new else _bring_home(tx, birth)
+    if not is_new:
+        forget_trust(tx, device.device_id)
     shown, by_batch = (birth.device.ek_sha256, *birth.device.other_ek_sha256), is_new and bool(device.batch)
     denied = denied_match(tx, device.device_id, device.serial, shown, claims=shown[:1] if by_batch else ())
     if denied is not None:

@@ -1,6 +1,6 @@
 """The rows of certificates: written once, marked revoked once, never deleted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -12,7 +12,7 @@ from birthmark_server.store.errors import AlreadyExists, KeyUsedBefore, StationR
 from birthmark_server.store.journal_entries import CertificateRevoked
 from birthmark_server.store.rows import certificate_from, certificate_values, device_from, to_us
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
-from birthmark_server.store.statement import Statement, insert_all
+from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import Certificates, table_of
 
 CERTIFICATES: Final = table_of(Certificates)
@@ -67,16 +67,19 @@ _REVOKE_ONE: Final = Statement(
     .where(CERTIFICATES.c.sha256 == bindparam("key"), CERTIFICATES.c.revoked_at_us.is_(None))
     .values(revoked_at_us=bindparam("now"), reason=bindparam("why"), revoked_by=bindparam("who"))
 )
-_REVOKED: Final = Statement(
-    select(CERTIFICATES)
-    .where(
-        CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
-        CERTIFICATES.c.revoked_at_us.is_not(None),
-        CERTIFICATES.c.not_after_us >= bindparam("now"),
-        CERTIFICATES.c.serial_number > bindparam("after"),
+_REVOKED: Final = LookUp(
+    lambda number: (
+        select(CERTIFICATES.c.serial_number)
+        .where(
+            CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
+            CERTIFICATES.c.revoked_at_us.is_not(None),
+            CERTIFICATES.c.not_after_us >= bindparam("now"),
+            CERTIFICATES.c.serial_number > bindparam("after"),
+            one_of(CERTIFICATES.c.profile, number),
+        )
+        .order_by(CERTIFICATES.c.serial_number)
+        .limit(_PAGE)
     )
-    .order_by(CERTIFICATES.c.serial_number)
-    .limit(_PAGE)
 )
 
 
@@ -117,16 +120,22 @@ def list_certificates(tx: Transaction, profile: str, after: str, limit: int) -> 
     return [certificate_from(row) for row in tx.rows(Statement(page))]
 
 
-def revoked_certificates(database: Database, issuer_sha256: str, at: datetime) -> Iterator[CertificateRecord]:
+def revoked_serials(
+    database: Database, issuer_sha256: str, profiles: Sequence[CertificateProfile], at: datetime
+) -> Iterator[str]:
     """By pages: a revocation is never undone, so whatever was revoked before the first page is on one of them."""
     after = ""
-    while page := database.read(_revoked_page, issuer_sha256, to_us(at), after):
+    while page := database.read(_revoked_page, issuer_sha256, profiles, to_us(at), after):
         yield from page
-        after = page[-1].serial_number
+        after = page[-1]
 
 
-def _revoked_page(tx: Transaction, issuer_sha256: str, now: int, after: str) -> list[CertificateRecord]:
-    return [certificate_from(row) for row in tx.rows(_REVOKED, issuer=issuer_sha256, now=now, after=after)]
+def _revoked_page(
+    tx: Transaction, issuer_sha256: str, profiles: Sequence[CertificateProfile], now: int, after: str
+) -> list[str]:
+    named = keys([profile.value for profile in profiles])
+    rows = tx.rows(_REVOKED.of(profiles), issuer=issuer_sha256, now=now, after=after, **named)
+    return [serial for (serial,) in rows]
 
 
 def require_unrevoked(tx: Transaction, station_sha256: str) -> None:

@@ -4,32 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, func, literal_column, or_, select
+from sqlalchemy import bindparam, case, delete, func, select
 
-from birthmark_server.domain import CertificateProfile, Device, DeviceState
+from birthmark_server.domain import Device, DeviceState
 from birthmark_server.fleet import MOST_TAGS, DaysLeft, DeviceFacts, DeviceFilter, OperationalCertificate
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import TooManyTags
-from birthmark_server.store.fleet_tables import AgentReports, DeviceTags
+from birthmark_server.store.fleet_tables import AgentReports
 from birthmark_server.store.rows import device_from, from_us, to_us
 from birthmark_server.store.sql.certificates import CERTIFICATES
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES, lock_device
+from birthmark_server.store.sql.selection import ENDS, OPERATIONAL, TAGS, conditions
 from birthmark_server.store.statement import LookUp, Statement, insert_all, keys, one_of
 from birthmark_server.store.tables import table_of
 
-_TAGS: Final = table_of(DeviceTags)
 _AGENTS: Final = table_of(AgentReports)
-
-_OPERATIONAL: Final = CERTIFICATES.c.profile.in_(
-    [
-        literal_column(f"'{profile.value}'")
-        for profile in (CertificateProfile.LDEVID, CertificateProfile.LDEVID_SOFTWARE)
-    ]
-)
-_MINE: Final = and_(CERTIFICATES.c.device_id == DEVICES.c.device_id, _OPERATIONAL)
-_MINE_STANDING: Final = and_(_MINE, CERTIFICATES.c.revoked_at_us.is_(None))
-_ENDS: Final = select(func.max(CERTIFICATES.c.not_after_us)).where(_MINE_STANDING).correlate(DEVICES).scalar_subquery()
-_HOW_MANY: Final = select(func.count()).select_from(CERTIFICATES).where(_MINE).correlate(DEVICES).scalar_subquery()
 
 _CERTIFICATES_OF: Final = LookUp(
     lambda number: (
@@ -41,17 +30,17 @@ _CERTIFICATES_OF: Final = LookUp(
             CERTIFICATES.c.not_before_us,
             CERTIFICATES.c.not_after_us,
         )
-        .where(one_of(CERTIFICATES.c.device_id, number), _OPERATIONAL, CERTIFICATES.c.revoked_at_us.is_(None))
+        .where(one_of(CERTIFICATES.c.device_id, number), OPERATIONAL, CERTIFICATES.c.revoked_at_us.is_(None))
         .order_by(CERTIFICATES.c.device_id, CERTIFICATES.c.not_after_us, CERTIFICATES.c.issued_at_us)
     )
 )
 _TAGS_OF: Final = LookUp(
-    lambda number: select(_TAGS).where(one_of(_TAGS.c.device_id, number)).order_by(_TAGS.c.device_id, _TAGS.c.tag)
+    lambda number: select(TAGS).where(one_of(TAGS.c.device_id, number)).order_by(TAGS.c.device_id, TAGS.c.tag)
 )
 _AGENTS_OF: Final = LookUp(lambda number: select(_AGENTS).where(one_of(_AGENTS.c.device_id, number)))
-_ADD_TAG: Final = insert_all(_TAGS)
+_ADD_TAG: Final = insert_all(TAGS)
 _DROP_TAG: Final = Statement(
-    delete(_TAGS).where(_TAGS.c.device_id == bindparam("device"), _TAGS.c.tag == bindparam("word"))
+    delete(TAGS).where(TAGS.c.device_id == bindparam("device"), TAGS.c.tag == bindparam("word"))
 )
 _KNOWN: Final = Statement(select(DEVICES.c.device_id).where(DEVICES.c.device_id == bindparam("device")))
 _NOTE_AGENT: Final = Statement(
@@ -68,36 +57,13 @@ _NOTE_AGENT: Final = Statement(
 
 
 def select_devices(tx: Transaction, filters: Sequence[DeviceFilter], after: str, limit: int) -> list[Device]:
-    wanted = [DEVICES.c.device_id > after]
-    for each in filters:
-        wanted += _conditions(each)
-    page = select(*DEVICE_COLUMNS).where(*wanted).order_by(DEVICES.c.device_id).limit(limit)
+    page = (
+        select(*DEVICE_COLUMNS)
+        .where(DEVICES.c.device_id > after, *conditions(filters))
+        .order_by(DEVICES.c.device_id)
+        .limit(limit)
+    )
     return [device_from(row) for row in tx.rows(Statement(page))]
-
-
-def _conditions(wanted: DeviceFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.state is not None:
-        found.append(DEVICES.c.state == wanted.state.value)
-    if wanted.model:
-        found.append(DEVICES.c.model == wanted.model)
-    if wanted.batch:
-        found.append(DEVICES.c.batch == wanted.batch)
-    found += [
-        exists().where(_TAGS.c.tag == each, _TAGS.c.device_id == DEVICES.c.device_id).correlate(DEVICES)
-        for each in wanted.tags
-    ]
-    if wanted.issued_by:
-        issuers = or_(*(CERTIFICATES.c.issuer_sha256 == each for each in wanted.issued_by))
-        found.append(exists().where(_MINE_STANDING, CERTIFICATES.c.not_after_us == _ENDS, issuers).correlate(DEVICES))
-    if wanted.expiring_before is not None:
-        found.append(to_us(wanted.expiring_before) > _ENDS)
-    if wanted.last_seen_before is not None:
-        seen = func.coalesce(DEVICES.c.last_seen_at_us, DEVICES.c.enrolled_at_us)
-        found.append(seen < to_us(wanted.last_seen_before))
-    if wanted.never_rotated:
-        found.append(_HOW_MANY < 2)
-    return found
 
 
 def device_facts(tx: Transaction, device_ids: Sequence[str]) -> dict[str, DeviceFacts]:
@@ -116,7 +82,7 @@ def device_facts(tx: Transaction, device_ids: Sequence[str]) -> dict[str, Device
 
 
 def count_days_left(tx: Transaction, days: Sequence[int], at: datetime) -> DaysLeft:
-    ends = select(_ENDS.label("ends")).where(DEVICES.c.state == DeviceState.ACTIVE.value).subquery()
+    ends = select(ENDS.label("ends")).where(DEVICES.c.state == DeviceState.ACTIVE.value).subquery()
     classes = [(ends.c.ends <= to_us(at + timedelta(days=limit)), place) for place, limit in enumerate(days)]
     place_of = case((ends.c.ends.is_(None), -1), *classes, else_=len(days)).label("place")
     places = select(place_of).subquery()

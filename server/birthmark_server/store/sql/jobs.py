@@ -32,9 +32,11 @@ _OF_DEVICE: Final = Statement(
 _LAST_SEQUENCE: Final = Statement(
     select(func.coalesce(func.max(JOBS.c.sequence), 0)).where(JOBS.c.device_id == bindparam("key"))
 )
+_FIXED: Final = ("job_id", "device_id", "campaign_id", "sequence", "created_by", "created_at_us", "deadline_us")
+"""What a job has from its beginning to its end: not written again, so its indexes aren't either."""
 _CHANGE: Final = Statement(
     update(JOBS).where(JOBS.c.job_id == bindparam("key"), JOBS.c.revision == bindparam("seen")),
-    columns=[column.name for column in JOBS.columns if column.name != "job_id"],
+    columns=[column.name for column in JOBS.columns if column.name not in _FIXED],
 )
 _DUE: Final = Statement(
     select(JOBS)
@@ -151,7 +153,7 @@ def change_job(tx: Transaction, job: Job, changed: Job) -> bool:
     if (changed.state in ENDED) != (changed.ended_at is not None):
         raise ValueError(f"a job that is {changed.state} with an end at {changed.ended_at}")
     values = job_values(replace(changed, revision=job.revision + 1))
-    return tx.run(_CHANGE, key=values.pop("job_id"), seen=job.revision, **values) == 1
+    return tx.run(_CHANGE, key=job.job_id, seen=job.revision, **values) == 1
 
 
 def commit_job_issuance(tx: Transaction, issuance: Issuance, job: Job, changed: Job) -> None:

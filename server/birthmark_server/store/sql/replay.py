@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
+from birthmark_server.authorities import AuthorityHappening, BundleRecord, KnownAuthority
 from birthmark_server.domain import (
     Batch,
     BoardSwap,
@@ -30,7 +31,7 @@ from birthmark_server.store.journal_entries import (
     Entry,
     RevocationLifted,
 )
-from birthmark_server.store.sql import certificates, crl, denials, devices, revocation, setup, swaps
+from birthmark_server.store.sql import authorities, certificates, crl, denials, devices, revocation, setup, swaps
 from birthmark_server.store.sql.births import count_again
 from birthmark_server.store.sql.late_certificates import revoke_late
 from birthmark_server.store.sql.settlement import settle
@@ -106,6 +107,12 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
             return setup.close_batch_again(tx, entry)
         case CrlNumberUsed():
             return crl.raise_crl_number(tx, entry)
+        case KnownAuthority():
+            return authorities.put_authority(tx, entry)
+        case AuthorityHappening():
+            return authorities.put_act(tx, entry)
+        case BundleRecord():
+            return authorities.put_bundle(tx, entry)
 
 
 def _put_device(tx: Transaction, device: Device) -> bool:

@@ -11,6 +11,7 @@ from birthmark_server.domain import (
     AdmissionFacts,
     Batch,
     BoardSwap,
+    CertificateProfile,
     CertificateRecord,
     CertificateStatus,
     CrlIssue,
@@ -49,6 +50,7 @@ from birthmark_server.store.sql import (
     status,
     swaps,
 )
+from birthmark_server.store.sql.authority_store import SqlAuthorities
 from birthmark_server.store.sql.campaign_store import SqlCampaigns
 from birthmark_server.store.sql.job_store import SqlJobs
 from birthmark_server.store.sql.replay import replay
@@ -61,6 +63,7 @@ class SqlStore(Store):
         self._database = database
         self.jobs = SqlJobs(database)
         self.campaigns = SqlCampaigns(database)
+        self.authorities = SqlAuthorities(database)
         self._read = database.read
         self._write = database.write
 
@@ -194,8 +197,10 @@ class SqlStore(Store):
     def revoke_certificate(self, sha256: str, *, reason: RevocationReason, at: datetime, by: str) -> CertificateRecord:
         return self._write(revocation.revoke_certificate, sha256, reason, at, by)
 
-    def revoked_certificates(self, issuer_sha256: str, *, at: datetime) -> Iterator[CertificateRecord]:
-        return certificates.revoked_certificates(self._database, issuer_sha256, at)
+    def revoked_serials(
+        self, issuer_sha256: str, *, profiles: Sequence[CertificateProfile], at: datetime
+    ) -> Iterator[str]:
+        return certificates.revoked_serials(self._database, issuer_sha256, profiles, at)
 
     def revoked_entries(self, issuer_sha256: str, *, since: datetime) -> Iterator[RevokedEntry]:
         return crl.revoked_entries(self._database, issuer_sha256, since)

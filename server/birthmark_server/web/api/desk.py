@@ -11,10 +11,18 @@ cover raise RoleNotAllowed; what is not there raises store.errors.NotFound.
 from typing import Protocol
 
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authority_desk import AuthorityDesk
+from birthmark_server.web.api.campaigns.desk import CampaignDesk
 
 
 class Desk(Protocol):
     """See the module's docstring for the rules that hold for all methods."""
+
+    @property
+    def campaigns(self) -> CampaignDesk: ...
+
+    @property
+    def authorities(self) -> AuthorityDesk: ...
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:

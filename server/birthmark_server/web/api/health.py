@@ -2,37 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final
 
 from birthmark_server.domain import Device, DeviceState
-from birthmark_server.fleet import OperationalCertificate
+from birthmark_server.fleet import OVERDUE_AT, NextAction, OperationalCertificate
 
 RENEWS_AT: Final = 2 / 3
 """At which part of a certificate's life an agent with the usual settings renews it, 5 % of it earlier or later."""
-
-OVERDUE_AT: Final = 0.75
-"""At which part every such agent has."""
-
-
-class NextAction(StrEnum):
-    """What comes next. Who acts: the agent by itself, unless it says operator."""
-
-    NONE = "none"
-    """It is out for good."""
-    READMIT = "operator-readmits"
-    """It is revoked: an operator readmits it, or leaves it."""
-    RESTORE = "operator-restores"
-    """It is in quarantine: an operator restores it, or revokes it."""
-    FIRST_CERTIFICATE = "first-certificate"
-    """It has its birth certificate, and fetches its first operational one."""
-    RENEWAL = "renewal"
-    """It renews its certificate at that time."""
-    RENEWAL_DUE = "renewal-due"
-    """It should have renewed its certificate by now: is it switched on?"""
-    RECOVERY = "recovery"
-    """Its certificate has expired: it comes back by its birth certificate when it is switched on."""
-
 
 _OPERATOR_ACTS: Final = {DeviceState.REVOKED: NextAction.READMIT, DeviceState.QUARANTINED: NextAction.RESTORE}
 
@@ -56,7 +32,7 @@ def outlook(device: Device, certificate: OperationalCertificate | None, *, now: 
     if certificate.not_after < now:
         return Outlook(NextAction.RECOVERY, certificate.not_after, days_left)
     life = certificate.not_after - certificate.not_before
-    overdue = now > certificate.not_before + OVERDUE_AT * life
+    overdue = now > certificate.not_before + life * OVERDUE_AT.numerator / OVERDUE_AT.denominator
     return Outlook(
         NextAction.RENEWAL_DUE if overdue else NextAction.RENEWAL,
         certificate.not_before + RENEWS_AT * life,

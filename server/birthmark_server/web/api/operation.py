@@ -46,6 +46,8 @@ class Asked:
 Act = Callable[[Asked], BaseModel | None]
 OpenDesk = Callable[[str, Role], Desk]
 """Opens the desk in this operator's name and role."""
+Entry = tuple[str, str, frozenset[Role], Contract, Act]
+"""An operation: its method, its path, who may ask for it, what goes in and comes out, and what it asks of the desk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,8 @@ class Operations:
     open_desk: OpenDesk
     answers: AnswerBook
 
-    def route(
-        self,
-        method: str,
-        path: str,
-        roles: frozenset[Role],
-        contract: Contract,
-        act: Act,
-        *,
-        most_body_bytes: int = 0,
-        alone: bool = False,
-    ) -> Route:
-        """Return the route of one operation, whose door is for these roles. most_body_bytes, alone: see Route."""
+    def route(self, method: str, path: str, roles: frozenset[Role], contract: Contract, act: Act) -> Route:
+        """Return the route of one operation, whose door is for these roles."""
 
         def handle(call: Call, caller: Caller) -> Answer:
             who, role = _operator(caller)
@@ -83,8 +75,15 @@ class Operations:
                 return answer()
             return self.answers.once(who, call, f"{method} {path}", answer)
 
-        door = for_roles(roles)
-        return Route(method, path, door, handle, contract=contract, most_body_bytes=most_body_bytes, alone=alone)
+        return Route(
+            method,
+            path,
+            for_roles(roles),
+            handle,
+            contract=contract,
+            most_body_bytes=contract.most_body_bytes,
+            alone=contract.alone,
+        )
 
 
 def _operator(caller: Caller) -> tuple[str, Role]:

@@ -43,10 +43,11 @@ def certify(
         raise Malformed("the request is not signed by the key that is in it")
     profile = PROFILE_OF[operator.role]
     asked = InfraRequest(profile=profile, public_key=key, name=operator.name)
-    certificate = authority.infra.issue(authority.infra.prepare(asked, now=now))
-    record = to_record(certificate, issuer=authority.infra, profile=profile, issued_at=now)
+    infra = authority.infra
+    certificate = infra.issue(infra.prepare(asked, now=now))
+    record = to_record(certificate, issuer=infra, profile=profile, issued_at=now)
     store.add_infrastructure_certificate(record, by=by)
-    chain = certificate.public_bytes(Encoding.PEM) + authority.infra.certificate.public_bytes(Encoding.PEM)
+    chain = certificate.public_bytes(Encoding.PEM) + authority.chain_pem(infra)
     known = store.certificate_by_sha256(record.sha256)
     return views.IssuedOperator(operator=_view(known[0] if known else record), chain=chain.decode())
 

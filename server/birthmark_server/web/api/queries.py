@@ -1,11 +1,15 @@
 """What may stand behind the `?` of a listing."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
 from birthmark_server.domain import CertificateProfile, DeviceState
+from birthmark_server.fleet import NextAction
 from birthmark_server.web.api.values import BatchName, DeviceId, GroupName, ModelName, Moment, Tag, View, When
+
+MOST_IDS: Final = 10_000
+"""How many devices one selection may name."""
 
 
 class PageQuery(View):
@@ -16,8 +20,9 @@ class PageQuery(View):
 
 
 class Selection(View):
-    """Which devices. Everything that is given must hold; a group saves one of these."""
+    """Which devices. Everything that is given must hold; a group saves one of these, a campaign rotates them."""
 
+    device_id: Annotated[tuple[DeviceId, ...], Field(max_length=MOST_IDS, description="One of these.")] = ()
     state: DeviceState | None = None
     model: ModelName | None = None
     batch: BatchName | None = None
@@ -29,6 +34,7 @@ class Selection(View):
     expiring_before: When | None = None
     last_seen_before: When | None = None
     never_rotated: Annotated[bool, Field(description="At most one operational certificate was ever issued.")] = False
+    next_action: Annotated[NextAction | None, Field(description="Whose health says that this comes next.")] = None
 
 
 class DeviceQuery(Selection):

@@ -4,19 +4,19 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from birthmark_server.roles import ADMITTING, READING, STEERING, VOUCHING, Role
+from birthmark_server.roles import ADMITTING, READING, STEERING, VOUCHING
 from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.web.api import bodies, queries, views
+from birthmark_server.web.api.authorities import AUTHORITIES
+from birthmark_server.web.api.campaigns.routes import CAMPAIGNS
 from birthmark_server.web.api.idempotency import AnswerBook
-from birthmark_server.web.api.operation import Act, OpenDesk, Operations
+from birthmark_server.web.api.operation import Entry, OpenDesk, Operations
 from birthmark_server.web.api.queries import PageQuery
 from birthmark_server.web.contract import Contract
 from birthmark_server.web.doors import Route
 
 MANIFEST_BYTES: Final = 32 << 20
 """The largest body of an import: 100,000 entries of some 300 bytes."""
-
-Entry = tuple[str, str, frozenset[Role], Contract, Act]
 
 DEVICES: Final[tuple[Entry, ...]] = (
     (
@@ -38,20 +38,22 @@ DEVICES: Final[tuple[Entry, ...]] = (
         "POST", "/v1/devices/{id}/quarantine", STEERING,
         Contract(
             "Shut a device out for the time being; no certificate is revoked.",
-            body=bodies.Quarantine, answer=views.Standing,
+            body=bodies.Quarantine, answer=views.Standing, alone=True,
         ),
         lambda asked: asked.desk.quarantine_device(asked.argument, asked.body),
     ),
     (
         "POST", "/v1/devices/{id}/restore", STEERING,
-        Contract("End a device's quarantine: its certificates are good as before.", answer=views.Standing),
+        Contract(
+            "End a device's quarantine: its certificates are good as before.", answer=views.Standing, alone=True
+        ),
         lambda asked: asked.desk.restore_device(asked.argument),
     ),
     (
         "POST", "/v1/devices/{id}/revoke", STEERING,
         Contract(
             "Revoke a device: all its certificates, and whatever it has begun.",
-            body=bodies.DeviceRevocation, answer=views.Standing,
+            body=bodies.DeviceRevocation, answer=views.Standing, alone=True,
         ),
         lambda asked: asked.desk.revoke_device(asked.argument, asked.body),
     ),
@@ -59,13 +61,13 @@ DEVICES: Final[tuple[Entry, ...]] = (
         "POST", "/v1/devices/{id}/retire", STEERING,
         Contract(
             "End a device's service: all its certificates are revoked.",
-            body=bodies.Retirement, answer=views.Standing,
+            body=bodies.Retirement, answer=views.Standing, alone=True,
         ),
         lambda asked: asked.desk.retire_device(asked.argument, asked.body),
     ),
     (
         "POST", "/v1/devices/{id}/readmit", STEERING,
-        Contract("Let a revoked or retired device enroll again.", answer=views.Standing),
+        Contract("Let a revoked or retired device enroll again.", answer=views.Standing, alone=True),
         lambda asked: asked.desk.readmit_device(asked.argument),
     ),
     (
@@ -80,7 +82,7 @@ DEVICES: Final[tuple[Entry, ...]] = (
         "POST", "/v1/devices/{id}/swap/approval", STEERING,
         Contract(
             "Approve the board that another operator asked for.",
-            body=bodies.SwapApproval, answer=views.SwapApproved,
+            body=bodies.SwapApproval, answer=views.SwapApproved, alone=True,
         ),
         lambda asked: asked.desk.approve_swap(asked.argument, asked.body),
     ),
@@ -93,7 +95,7 @@ DEVICES: Final[tuple[Entry, ...]] = (
         "POST", "/v1/denials", STEERING,
         Contract(
             "Deny for good: a device, a serial number, an EK.",
-            body=bodies.Denial, answer=views.Cut, status=201, creates=True,
+            body=bodies.Denial, answer=views.Cut, status=201, creates=True, alone=True,
         ),
         lambda asked: asked.desk.deny(asked.body),
     ),
@@ -114,7 +116,7 @@ CERTIFICATES: Final[tuple[Entry, ...]] = (
         "POST", "/v1/certificates/{id}/revoke", STEERING,
         Contract(
             "Revoke one certificate. One that is no device's is a security officer's to revoke.",
-            body=bodies.Revocation, answer=views.CertificateCut,
+            body=bodies.Revocation, answer=views.CertificateCut, alone=True,
         ),
         lambda asked: asked.desk.revoke_certificate(asked.argument, asked.body),
     ),
@@ -128,7 +130,10 @@ ADMISSION: Final[tuple[Entry, ...]] = (
     ),
     (
         "POST", "/v1/models", STEERING,
-        Contract("Add a device model.", body=bodies.NewModel, answer=views.ModelView, status=201, creates=True),
+        Contract(
+            "Add a device model.",
+            body=bodies.NewModel, answer=views.ModelView, status=201, creates=True, alone=True,
+        ),
         lambda asked: asked.desk.add_model(asked.body),
     ),
     (
@@ -141,6 +146,7 @@ ADMISSION: Final[tuple[Entry, ...]] = (
         Contract(
             "Import devices that are expected: all, or none.",
             body=bodies.NewManifest, answer=views.Imported, status=201, creates=True,
+            most_body_bytes=MANIFEST_BYTES,
         ),
         lambda asked: asked.desk.import_manifest(asked.body),
     ),
@@ -213,32 +219,12 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
-ALONE: Final = frozenset(
-    ("POST", path)
-    for path in (
-        "/v1/devices/{id}/quarantine",
-        "/v1/devices/{id}/restore",
-        "/v1/devices/{id}/revoke",
-        "/v1/devices/{id}/retire",
-        "/v1/devices/{id}/readmit",
-        "/v1/devices/{id}/swap/approval",
-        "/v1/denials",
-        "/v1/certificates/{id}/revoke",
-        "/v1/models",
-    )
-)
-"""Durable before anybody hears of it (Route.alone): the desk tells the broker of the first four, and enrollments
-remember what a model demands."""
+OPERATIONS: Final = (*DEVICES, *CERTIFICATES, *ADMISSION, *CAMPAIGNS, *PEOPLE, *AUTHORITIES)
+"""All of them, as docs/api.md lists them. What is `alone` is durable before anybody hears of it: the desk tells the
+broker of what it cuts off or lets back, and enrollments remember what a model demands."""
 
 
 def operator_routes(open_desk: OpenDesk, store: FleetStore, *, now: Callable[[], datetime]) -> list[Route]:
-    """Return the routes of operators. A room beside this one (campaigns) makes its own with the same `Operations`."""
+    """Return the routes of operators."""
     operations = Operations(open_desk, AnswerBook(store, now))
-    return [
-        operations.route(
-            *entry,
-            most_body_bytes=MANIFEST_BYTES if entry[:2] == ("POST", "/v1/manifest") else 0,
-            alone=entry[:2] in ALONE,
-        )
-        for entry in (*DEVICES, *CERTIFICATES, *ADMISSION, *PEOPLE)
-    ]
+    return [operations.route(*entry) for entry in OPERATIONS]

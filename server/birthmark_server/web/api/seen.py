@@ -6,8 +6,9 @@ from datetime import datetime
 from birthmark_server.ca.authority import Authority
 from birthmark_server.domain import Device
 from birthmark_server.errors import BirthmarkError
-from birthmark_server.fleet import DeviceFacts, DeviceFilter
+from birthmark_server.fleet import DeviceFacts, DeviceFilter, Selector
 from birthmark_server.store.errors import UnknownIssuer
+from birthmark_server.store.fleet_protocol import FleetStore
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import queries, views
 from birthmark_server.web.api.health import outlook
@@ -19,6 +20,7 @@ OpenAuthority = Callable[[bool], Authority]
 def device_filter(query: queries.Selection, authority: OpenAuthority, now: datetime) -> DeviceFilter:
     """Return what a query selects at this moment. Raise UnknownIssuer."""
     return DeviceFilter(
+        device_ids=query.device_id,
         state=query.state,
         model=query.model or "",
         batch=query.batch or "",
@@ -27,6 +29,8 @@ def device_filter(query: queries.Selection, authority: OpenAuthority, now: datet
         expiring_before=None if query.expiring_before is None else ahead(query.expiring_before, now),
         last_seen_before=None if query.last_seen_before is None else ago(query.last_seen_before, now),
         never_rotated=query.never_rotated,
+        next_action=query.next_action,
+        at=None if query.next_action is None else now,
     )
 
 
@@ -41,9 +45,13 @@ def _issuers(wanted: str, authority: OpenAuthority) -> tuple[str, ...]:
     return found
 
 
-def group_query(store: Store, name: str | None) -> queries.Selection | None:
-    """Return what a group saved; None where none is named. Raise UnknownGroup."""
-    return None if name is None else queries.Selection.model_validate_json(store.get_group(name).query)
+def selector(query: queries.DeviceQuery, store: FleetStore, authority: OpenAuthority, now: datetime) -> Selector:
+    """Return what a query selects at this moment, and what its group says then. Raise UnknownGroup, UnknownIssuer."""
+    asked = device_filter(query, authority, now)
+    if query.group is None:
+        return () if asked == DeviceFilter() else (asked,)
+    saved = queries.Selection.model_validate_json(store.get_group(query.group).query)
+    return asked, device_filter(saved, authority, now)
 
 
 def devices_seen(

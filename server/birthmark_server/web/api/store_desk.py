@@ -18,8 +18,12 @@ from birthmark_server.domain import (
 )
 from birthmark_server.fleet import Group
 from birthmark_server.roles import ADMITTING, STEERING, VOUCHING, Role, require
+from birthmark_server.rollover.service import RolloverService
+from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import bodies, lists, operators, queries, seen, views
+from birthmark_server.web.api.authority_desk import StoreAuthorityDesk
+from birthmark_server.web.api.campaigns.store_desk import StoreCampaignDesk
 from birthmark_server.web.api.certificates import find_certificate
 from birthmark_server.web.api.status import status_of
 
@@ -48,8 +52,10 @@ class StoreDesk:
         self,
         store: Store,
         *,
+        campaigns: CampaignService,
         authority: Callable[[bool], Authority],
         broker: Broker,
+        rollover: RolloverService,
         by: str,
         role: Role | None,
         now: Callable[[], datetime],
@@ -62,12 +68,14 @@ class StoreDesk:
         self._role = role
         self._now = now
         self._started_at = started_at
+        self.authorities = StoreAuthorityDesk(rollover, by=by, role=role)
+        self.campaigns = StoreCampaignDesk(campaigns, store, authority=authority, by=by, role=role, now=now)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
-        now, saved = self._now(), seen.group_query(self._store, query.group)
-        filters = [seen.device_filter(each, self._authority, now) for each in (query, saved) if each is not None]
-        found = self._store.select_devices(filters, after=after, limit=limit + 1)
+        now = self._now()
+        selector = seen.selector(query, self._store, self._authority, now)
+        found = self._store.select_devices(selector, after=after, limit=limit + 1)
         shown = seen.devices_seen(self._store, self._authority, found[:limit], now)
         return views.DevicePage(items=tuple(shown), next=found[limit - 1].device_id if len(found) > limit else None)
 

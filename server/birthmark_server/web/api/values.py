@@ -12,6 +12,7 @@ from birthmark_server import fleet
 from birthmark_wire import ids
 
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([mhd])", re.ASCII)
+_DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _UNIT_S: Final = {"m": 60, "h": 3600, "d": 86_400}
 
 
@@ -39,9 +40,9 @@ def _span_or_moment(value: str) -> str:
             moment = datetime.fromisoformat(value)
         except ValueError:
             raise ValueError(
-                f"want a span as in 7d, 12h or 90m, or a time as in 2027-01-31T00:00:00Z; got {value[:40]!r}"
+                f"want a span as in 7d, 12h or 90m, a date, or a time as in 2027-01-31T00:00:00Z; got {value[:40]!r}"
             ) from None
-        if moment.tzinfo is None:
+        if moment.tzinfo is None and not _DATE.fullmatch(value):
             raise ValueError(f"want a time with its zone, as in 2027-01-31T00:00:00Z; got {value!r}")
     return value
 
@@ -62,7 +63,10 @@ Words = Annotated[str, Field(min_length=1, max_length=500)]
 When = Annotated[
     str,
     AfterValidator(_span_or_moment),
-    Field(max_length=40, description="A time in RFC 3339, or a span: minutes m, hours h, days d, as in 7d."),
+    Field(
+        max_length=40,
+        description="A time in RFC 3339, a date (its beginning, UTC), or a span: minutes m, hours h, days d, as in 7d.",
+    ),
 ]
 
 
@@ -79,5 +83,6 @@ def ago(value: str, now: datetime) -> datetime:
 def _moment(value: str, now: datetime, sign: int) -> datetime:
     span = _SPAN.fullmatch(value)
     if span is None:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        found = datetime.fromisoformat(value)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return now + sign * timedelta(seconds=int(span[1]) * _UNIT_S[span[2]])

@@ -5,8 +5,8 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import Field
 
 from birthmark_server.domain import Assurance, CertificateProfile, DeviceState, RevocationReason
+from birthmark_server.fleet import NextAction
 from birthmark_server.roles import Role
-from birthmark_server.web.api.health import NextAction
 from birthmark_server.web.api.queries import Selection
 from birthmark_server.web.api.values import Hex, Moment, View
 
