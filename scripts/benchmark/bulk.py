@@ -104,7 +104,7 @@ def _copy(row: _Values, device_id: str, place: int) -> _Values:
         "ek_sha256": _digest(f"ek {device_id} {place}"),
         "sha256": _digest(f"certificate {device_id} {place}"),
         "certificate_sha256": _digest(f"certificate {device_id} {place}"),
-        "serial_number": _digest(f"serial {device_id} {place}")[:32],
+        "serial_number": "1" + _digest(f"serial {device_id} {place}")[:31],
     }
     return row | {name: key for name, key in keys.items() if name in row}
 

@@ -84,14 +84,15 @@ def campaign_growth(per_turn: int, turns: int, say: Say, *, few: int = FEW, many
             spent.append((sides[0].turn(per_turn), sides[1].turn(per_turn)))
         rss_mb, peak_mb = resident_mb(sides[1].server.process.pid)
     plan_few, plan_many = (side.plan_ms for side in sides)
+    turn_few, turn_many = (statistics.fmean(turns_of) for turns_of in zip(*spent, strict=True))
     return CampaignGrowth(
         few=few,
         many=many,
         plan_few_ms=plan_few,
         plan_many_ms=plan_many,
-        turn_few_ms=statistics.median(one for one, _ in spent),
-        turn_many_ms=statistics.median(one for _, one in spent),
-        ratio=statistics.median((plan_many + one) / (plan_few + other) for other, one in spent),
+        turn_few_ms=turn_few,
+        turn_many_ms=turn_many,
+        ratio=(plan_many + turn_many) / (plan_few + turn_few),
         rss_mb=rss_mb,
         peak_mb=peak_mb,
     )

@@ -48,7 +48,7 @@ def _renewed(device_id: str) -> dict[str, object]:
     digest = hashlib.sha256(f"renewed {device_id}".encode()).hexdigest()
     return {
         "sha256": digest,
-        "serial_number": digest[:32],
+        "serial_number": "1" + digest[:31],
         "spki_sha256": digest,
         "revoked_at_us": None,
         "reason": None,

@@ -29,8 +29,8 @@ class Size:
     revocations: int = 200
     few: int = FEW
     many: int = MANY
-    per_turn: int = 150
-    turns: int = 5
+    per_turn: int = 220
+    turns: int = 3
     crl_entries: int = ENTRIES
     ocsp_requests: int = REQUESTS
 

@@ -106,9 +106,9 @@ static const struct {
     const char *name;
     enum command_verb verb;
 } verbs[] = {
-    {"list", COMMAND_LIST}, {"stats", COMMAND_STATS},   {"issuers", COMMAND_ISSUERS},
-    {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
-    {"find", COMMAND_FIND},
+    {"list", COMMAND_LIST},       {"find", COMMAND_FIND}, {"stats", COMMAND_STATS},
+    {"issuers", COMMAND_ISSUERS}, {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE},
+    {"block", COMMAND_BLOCK},
 };
 
 enum command_status command_parse(const char *payload, size_t length, struct command *out)

@@ -80,7 +80,10 @@ def follow(authority: Authority, store: AuthorityStore, *, now: datetime) -> lis
     if not known:
         store.found(first_record(authority, now=now), at=now, by=_BY)
         known = store.list_authorities()
-    authority.follow(standing_of(known, authority))
+    try:
+        authority.follow(standing_of(known, authority))
+    except AuthorityBroken as broken:
+        raise AuthorityBroken(f"{broken}: bring it there, or have another one issue (birthmark ca list)") from None
     return known
 
 

@@ -28,6 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         answer_error(&text, command.tag, command_status_name(status));
     } else if (command.verb == COMMAND_LIST) {
         answer_list(&text, command.tag, &table, command.cursor);
+    } else if (command.verb == COMMAND_ISSUERS) {
+        answer_issuers(&text, command.tag, &(struct issuers){0}, &(struct issuers){0}, false);
     } else if (command.verb == COMMAND_FIND) {
         if (command.id_count == 0 || command.id_count > COMMAND_IDS_MAX) {
             abort();
@@ -40,8 +42,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             }
         }
         answer_find(&text, command.tag, &table, command.ids, command.id_count);
-    } else if (command.verb == COMMAND_ISSUERS) {
-        answer_issuers(&text, command.tag, &(struct issuers){0}, &(struct issuers){0}, false);
     }
     if (text.overflow) {
         abort();
