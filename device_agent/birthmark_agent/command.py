@@ -1,8 +1,9 @@
 """May this command be obeyed? Who signed it, for whom, until when, and whether it is a new one.
 
-A command counts if its signer's chain leads to the pinned root and says that it may command, the signature is over
-these very bytes, the device is this one, the sequence is above the last one taken, and it has not expired. The cheap
-questions come first: whoever holds the broker can send as much as it likes, and each signature costs a process.
+A command counts if its signer's chain leads to a pinned root and says that it may command, the signature is over
+these very bytes (signer.py), the device is this one, the sequence is above the last one taken, and it has not expired.
+The cheap questions come first: whoever holds the broker can send as much as it likes, and each signature costs a
+process.
 
 Time: a device whose clock nobody vouches for can't tell a command of today from one that was held back for a year. It
 judges the signer at the time that the command claims, asks the server for the time, and takes nothing before it knows.
@@ -13,15 +14,12 @@ issues nothing for a job that it did not order.
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from birthmark_agent.clock import CheckTime
 from birthmark_agent.errors import AgentError
-from birthmark_agent.server_chain import ChainRefused, verify_signer_chain
-from birthmark_agent.tls import client_context
+from birthmark_agent.signer import SignerRefused, verify_signed
 from birthmark_wire import jws
 from birthmark_wire.jws import SignedMessage
-from birthmark_wire.rotation import COMMAND_PURPOSE, COMMAND_TYPE, Command
+from birthmark_wire.rotation import COMMAND_TYPE, Command
 
 
 class CommandRefused(AgentError):
@@ -117,38 +115,7 @@ def verify_signer(arrived: Arrived, *, anchors_pem: str, at: datetime | None) ->
     at: the moment at which the signer's chain must be valid; None where the clock is not set: when it was issued, as it
     claims itself, which says nothing about now.
     """
-    check = CheckTime(at or arrived.command.issued_at, not_yet_valid_passes=False)
     try:
-        verify_signer_chain(client_context(anchors_pem=anchors_pem, check=check), arrived.message.chain)
-        _verify_signature(arrived.message)
-    except ChainRefused as error:
-        raise CommandUnsigned(f"its signer's certificate does not stand: {error}") from None
-    except ValueError as error:
-        raise CommandUnsigned(f"its signer's certificate can't be read: {error}") from None
-
-
-def _verify_signature(message: SignedMessage) -> None:
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.hashes import SHA256
-
-    wanted: Final = x509.ObjectIdentifier(COMMAND_PURPOSE)
-    signer, *above = [x509.load_der_x509_certificate(der) for der in message.chain]
-
-    def purposes(certificate: x509.Certificate) -> list[x509.ObjectIdentifier] | None:
-        found = [use.value for use in certificate.extensions if isinstance(use.value, x509.ExtendedKeyUsage)]
-        return list(found[0]) if found else None
-
-    if wanted not in (purposes(signer) or []):
-        raise CommandUnsigned("its signer's certificate is not one of those that command devices")
-    for authority in above:
-        if wanted not in (purposes(authority) or [wanted]):
-            raise CommandUnsigned(f"{authority.subject.rfc4514_string()} may certify nobody who commands devices")
-    key = signer.public_key()
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CommandUnsigned("want a signer with a P-256 key")
-    try:
-        key.verify(message.signature, message.signed, ec.ECDSA(SHA256()))
-    except InvalidSignature:
-        raise CommandUnsigned("the signature is not its signer's, or not over this command") from None
+        verify_signed(arrived.message, anchors_pem=anchors_pem, at=at or arrived.command.issued_at)
+    except SignerRefused as error:
+        raise CommandUnsigned(str(error)) from None

@@ -15,6 +15,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
 from birthmark_agent.clock import ClockState
 from birthmark_agent.enrollment import verify_birth_chain
 from birthmark_agent.errors import AgentError, TpmError, TpmUnavailable
@@ -130,14 +133,24 @@ def _disk(identities: Identities) -> Iterator[Finding]:
 
 
 def _trust_anchor(identities: Identities) -> Iterator[Finding]:
-    path, anchor = identities.settings.server.anchors, identities.anchor
-    title = anchor.subject.rfc4514_string()
-    if _mode(path) & 0o022:
+    path, trust, roots = identities.settings.server.anchors, identities.trust, identities.anchors
+    if path.exists() and _mode(path) & 0o022:
         yield Finding("trust anchor", Level.WRONG, f"others may write {path}", f"chmod go-w {path}")
-    if anchor.not_valid_after_utc <= identities.clock.now():
-        yield Finding("trust anchor", Level.WRONG, f"{title} has expired", "install the root that replaces it")
-        return
-    yield Finding("trust anchor", Level.OK, f"{title}, until {stamp(anchor.not_valid_after_utc)}")
+    now = identities.clock.now()
+    ended = [root for root in roots if root.not_valid_after_utc <= now]
+    seen = f"{trust.title}: " + "; ".join(_root_title(root) for root in roots)
+    if len(ended) == len(roots):
+        yield Finding("trust anchor", Level.WRONG, f"{seen}: expired", "install the root that replaces it")
+    elif ended:
+        yield Finding("trust anchor", Level.WARNING, f"{seen}: {len(ended)} of them expired")
+    else:
+        yield Finding("trust anchor", Level.OK, seen)
+
+
+def _root_title(root: x509.Certificate) -> str:
+    """Return name, fingerprint and end: roots that follow each other have one name."""
+    fingerprint = root.fingerprint(SHA256()).hex()[:16]
+    return f"{root.subject.rfc4514_string()}, SHA-256 {fingerprint}..., until {stamp(root.not_valid_after_utc)}"
 
 
 def _clock(identities: Identities) -> Iterator[Finding]:
@@ -191,7 +204,12 @@ def _birth(identities: Identities) -> Iterator[Finding]:
     if record is None:
         yield Finding("birth certificate", Level.WRONG, "none", "birthmark-agent enroll")
         return
-    verify_birth_chain(record.chain, spki=TpmSigner.birth(identities.settings.tcti).spki, anchor=identities.anchor)
+    verify_birth_chain(
+        record.chain,
+        spki=TpmSigner.birth(identities.settings.tcti).spki,
+        anchors=identities.anchors,
+        links=identities.trust.links,
+    )
     kept = "on disk and" if identities.birth_record_on_disk() else "not on disk, but"
     with identities.open_tpm() as tpm:
         in_nv = bool(tpm.read_birth_certificate())

@@ -2,14 +2,14 @@
 
     EnrollRequest -> Challenge -> ChallengeAnswer -> EnrollResult        (birthmark_wire.enrollment, two requests)
 
-Trusts the pinned root, by which the connection's server was verified, and nothing that the server says about roots:
+Trusts the pinned roots, by which the connection's server was verified, and nothing that the server says about roots:
 the answer's `anchors` are not adopted. Rules: the TPM certifies only after it recovered the challenge's secret; the
-answer must carry our birth key under a path to the pinned root. All of it can be done again at any time: the same TPM
+answer must carry our birth key under a path to a pinned root. All of it can be done again at any time: the same TPM
 makes the same keys, and the server gives back the same certificate.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 from cryptography import x509
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_agent import csr
 from birthmark_agent.birth import BadChallenge, BirthRecord, NoEndorsement
-from birthmark_agent.chain import verify_chain
+from birthmark_agent.chain import find_path
 from birthmark_agent.errors import UnusableAnswer
 from birthmark_agent.http import Connection
 from birthmark_agent.tpm.esapi import spki_of
@@ -49,35 +49,42 @@ def enroll(
     tpm: DeviceTpm[KeyT],
     *,
     server_name: str,
-    anchor: x509.Certificate,
+    anchors: Sequence[x509.Certificate],
     ek_template: str,
     agent: str,
 ) -> BirthRecord:
     """Prove this TPM to the server and return what it gave.
 
-    server_name: the DNS name that the connection was opened to. anchor: the pinned root. ek_template: the EK to show
+    server_name: the DNS name that the connection was opened to. anchors: the pinned roots, the first of which this is
+    bound to. ek_template: the EK to show
     where the TPM has no EK certificate; empty for none. agent: name and version, at most 64 characters.
     Raises http's errors, TpmError, BadChallenge, NoEndorsement, est.UnusableAnswer.
     """
     with tpm.primary(tpm_templates.AK) as ak, tpm.primary(tpm_templates.BIRTH_KEY) as key:
         request = _show(tpm, ak, key, server_name=server_name, ek_template=ek_template, agent=agent)
         challenge = _post(connection, ENROLLMENTS_PATH, request.encode(), Challenge.decode)
-        answer = _answer(tpm, ak, key, challenge, server_name=server_name, anchor=anchor)
+        answer = _answer(tpm, ak, key, challenge, server_name=server_name, anchor=anchors[0])
         path = f"{ENROLLMENTS_PATH}/{challenge.enrollment_id}{ACTIVATION_SUFFIX}"
         result = _post(connection, path, answer.encode(), EnrollResult.decode)
         if result.device_id != challenge.device_id:
             raise BadChallenge(f"the challenge named {challenge.device_id}, the result names {result.device_id}")
-        return _record(result, spki=key.spki, anchor=anchor)
+        return _record(result, spki=key.spki, anchors=anchors)
 
 
-def verify_birth_chain(chain: tuple[bytes, ...], *, spki: bytes, anchor: x509.Certificate) -> tuple[bytes, ...]:
+def verify_birth_chain(
+    chain: tuple[bytes, ...], *, spki: bytes, anchors: Sequence[x509.Certificate], links: Sequence[bytes] = ()
+) -> tuple[bytes, ...]:
     """Return the proven chain for a birth certificate found on disk or in NV; raise est.UnusableAnswer if it is not
-    for this TPM's birth key, or not under the pinned root."""
+    for this TPM's birth key, or not under a pinned root.
+
+    links: certificates between roots, DER. A birth certificate has no end, and may outlive the root that it is below.
+    """
     try:
-        certificates = [x509.load_der_x509_certificate(der) for der in chain]
+        certificates = [x509.load_der_x509_certificate(der) for der in (*chain, *links)]
     except ValueError as error:
         raise UnusableAnswer(f"a certificate of the birth chain can't be read: {error}") from None
-    return verify_chain(certificates, spki=spki, anchor=anchor)
+    path = find_path(certificates, spki=spki, anchors=anchors)
+    return tuple(certificate.public_bytes(Encoding.DER) for certificate in path.certificates)
 
 
 def _show(
@@ -149,11 +156,11 @@ def _ek_spki(tpm: DeviceTpm[KeyT], template_name: str) -> bytes:
     return spki_of(tpm.ek_public(template_name))
 
 
-def _record(result: EnrollResult, *, spki: bytes, anchor: x509.Certificate) -> BirthRecord:
+def _record(result: EnrollResult, *, spki: bytes, anchors: Sequence[x509.Certificate]) -> BirthRecord:
     return BirthRecord(
         device_id=result.device_id,
         trust_domain=result.trust_domain,
-        chain=verify_birth_chain(result.chain, spki=spki, anchor=anchor),
+        chain=verify_birth_chain(result.chain, spki=spki, anchors=anchors),
         est_url=result.est_url.rstrip("/"),
         broker_host=result.broker_host,
         broker_port=result.broker_port,

@@ -2,7 +2,7 @@
 
 A Simple PKI Response holds the issued certificate and nothing else (RFC 7030 §4.2.3), so the CAs above it come from
 cacerts, over the same connection. Nothing that the server sends is believed because it came: the certificate must
-carry the key that was asked for, and each certificate must be signed by the next, up to the root that this device pins.
+carry the key that was asked for, and each certificate must be signed by the next, up to a root that this device pins.
 """
 
 import base64
@@ -47,14 +47,20 @@ class EstClient:
             raise UnusableAnswer(f"nonce: {error}") from None
 
     def cacerts(self) -> list[x509.Certificate]:
-        """Return the CAs that the server names. Not proven: a path to the pinned root proves them."""
+        """Return the CAs that the server names. Not proven: a path to a pinned root proves them."""
         answer = self.connection.request("GET", f"{self.base_path}/{est.CACERTS}", accept=est.PKCS7_MIME + _OR_PROBLEM)
         return _certificates(answer)
 
     def enroll(
-        self, request: bytes, *, spki: bytes, anchor: x509.Certificate, again: bool, known: Sequence[bytes] = ()
+        self,
+        request: bytes,
+        *,
+        spki: bytes,
+        anchors: Sequence[x509.Certificate],
+        again: bool,
+        known: Sequence[bytes] = (),
     ) -> tuple[bytes, ...]:
-        """Send a CSR; return the chain, leaf first, without the root: DER.
+        """Send a CSR; return the chain, leaf first, without the root, and with its links: DER (chain.verify_chain).
 
         again: simplereenroll instead of simpleenroll. spki: the key that the certificate must carry, DER. known: CAs
         that may be the issuer's, DER; only where they are not, cacerts is asked.
@@ -72,9 +78,9 @@ class EstClient:
             raise Unavailable(Problem(202, "", "Accepted", "the server is still deciding", "", answer.retry_after_s))
         issued = (*_certificates(answer), *(x509.load_der_x509_certificate(der) for der in known))
         try:
-            return verify_chain(issued, spki=spki, anchor=anchor)
+            return verify_chain(issued, spki=spki, anchors=anchors)
         except UnusableAnswer:
-            return verify_chain((*issued, *self.cacerts()), spki=spki, anchor=anchor)
+            return verify_chain((*issued, *self.cacerts()), spki=spki, anchors=anchors)
 
 
 def _certificates(answer: Answer) -> list[x509.Certificate]:

@@ -21,6 +21,7 @@ from birthmark_agent.errors import AgentError, IdentityDamaged, KeyNotOfThisTpm,
 from birthmark_agent.http import Refused, TlsFailed
 from birthmark_agent.identity import Identities
 from birthmark_agent.slots import Identity, Operational, Slot
+from birthmark_agent.trust_updates import TrustUpdates
 from birthmark_agent.version import AGENT
 from birthmark_wire.broker import BrokerEndpoint
 
@@ -37,10 +38,12 @@ def leads_elsewhere(error: BaseException) -> bool:
 
 class Homecoming:
     """Finds an identity. refused: serial numbers of certificates that were refused since the agent started. obtained:
-    those that were got since then, and when, by Clock.boot_time_s()."""
+    those that were got since then, and when, by Clock.boot_time_s(). trust: asked for after each certificate that EST
+    gave, so that who slept through a change of roots hears of it on its way home."""
 
     def __init__(self, identities: Identities) -> None:
         self._identities = identities
+        self.trust = TrustUpdates(identities)
         self.refused: set[str] = set()
         self.obtained: dict[str, float] = {}
 
@@ -117,13 +120,16 @@ class Homecoming:
     def renew(self, slot: Slot) -> Slot:
         """Get the successor of a living identity by simplereenroll, into the spare slot; it is not current yet."""
         self._identities.probe_disk()
-        return self._keep(apart(lambda: self._simplereenroll(slot.identity)))
+        renewed = self._keep(apart(lambda: self._simplereenroll(slot.identity)))
+        self.trust.pull()
+        return renewed
 
     def _by_birth_certificate(self, record: BirthRecord) -> Slot:
         """Get a first operational identity by simpleenroll, and make it current: nothing better is there."""
         slot = self._keep(apart(lambda: self._simpleenroll(record)))
         self._identities.slots.promote(slot)
         self._identities.restore_birth_record(record)
+        self.trust.pull()
         return replace(slot, current=True)
 
     def _keep(self, obtained: Operational) -> Slot:
@@ -145,7 +151,7 @@ class Homecoming:
                 connection,
                 tpm,
                 server_name=identities.settings.server.host,
-                anchor=identities.anchor,
+                anchors=identities.anchors,
                 ek_template=identities.settings.ek_template,
                 agent=AGENT,
             )
@@ -161,7 +167,7 @@ class Homecoming:
                 device_id=record.device_id,
                 client_certificate=record.chain[0],
                 names=csr.device_names(record.device_id),
-                anchor=identities.anchor,
+                anchors=identities.anchors,
                 again=False,
             )
 
@@ -176,7 +182,7 @@ class Homecoming:
                 device_id=identity.device_id,
                 client_certificate=identity.chain[0],
                 names=names_of(identity.chain[0]),
-                anchor=identities.anchor,
+                anchors=identities.anchors,
                 again=True,
                 known=identity.chain[1:],
             )

@@ -1,4 +1,4 @@
-"""Who this device is: the root it pins, its birth record, its two slots, and TLS as each of its identities.
+"""Who this device is: the roots it pins, its birth record, its two slots, and TLS as each of its identities.
 
 The one place that brings together disk, TPM, clock and TLS; the flows above it (homecoming, run, trace, doctor) get
 connections and contexts from here and know no file name. Every stay at the TPM is short: opened, used, closed, even for
@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from birthmark_agent import log, timesync
@@ -23,6 +22,7 @@ from birthmark_agent.http import HttpsConnection, split_url
 from birthmark_agent.settings import Settings
 from birthmark_agent.slots import Identity, Slots
 from birthmark_agent.tls import TlsKey, client_context
+from birthmark_agent.trust import Trust, read_trust, write_trust
 from birthmark_wire import tpm_templates
 from birthmark_wire.broker import BrokerEndpoint
 from birthmark_wire.errors import DecodeError
@@ -49,6 +49,7 @@ class Identities:
         self.settings = settings
         self.files = files or Files.at(settings.state)
         self.slots = Slots(self.files)
+        self._trust: Trust | None = None
         self.clock = Clock(
             self.files, image_time=settings.image_time, not_before=self._not_befores, system=system or LinuxClock()
         )
@@ -59,27 +60,36 @@ class Identities:
 
         return Tpm.open(self.settings.tcti)
 
-    @cached_property
+    @property
+    def trust(self) -> Trust:
+        """What is pinned now. Raise Misconfigured."""
+        if self._trust is None:
+            self._trust = read_trust(self.files, flashed=self.settings.server.anchors)
+        return self._trust
+
+    @property
     def anchors_pem(self) -> str:
         """The pinned roots. Raise Misconfigured."""
-        path = self.settings.server.anchors
-        try:
-            return path.read_text("ascii")
-        except OSError as error:
-            raise Misconfigured(f"server.anchors: {path} can't be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise Misconfigured(f"server.anchors: {path} is not PEM") from None
+        return self.trust.anchors_pem
 
-    @cached_property
-    def anchor(self) -> "x509.Certificate":
-        """The first of the pinned roots: enrollments are bound to it, chains must end in it. Raise Misconfigured."""
+    @property
+    def anchors(self) -> "list[x509.Certificate]":
+        """The pinned roots: chains must end in one of them, and enrollments are bound to the first. Raise
+        Misconfigured."""
         from cryptography import x509
 
         try:
-            return x509.load_pem_x509_certificates(self.anchors_pem.encode())[0]
+            return x509.load_pem_x509_certificates(self.anchors_pem.encode())
         except ValueError as error:
             path = self.settings.server.anchors
             raise Misconfigured(f"server.anchors: {path} holds no certificate in PEM: {error}") from None
+
+    def adopt(self, payload: bytes) -> None:
+        """Pin the roots of a proven bundle from now on: whatever is opened afterwards is judged by them.
+
+        Raise StorageFailed: then those before still count.
+        """
+        self._trust = write_trust(self.files, payload)
 
     def probe_disk(self) -> None:
         """Write and remove as much as an identity takes: a certificate that can't be kept is not worth asking for.
@@ -159,7 +169,7 @@ class Identities:
                 spki = key.spki
         try:
             record = BirthRecord.from_nv(items)
-            verify_birth_chain(record.chain, spki=spki, anchor=self.anchor)
+            verify_birth_chain(record.chain, spki=spki, anchors=self.anchors, links=self.trust.links)
         except AgentError as error:
             log.failed("birth-record-in-nv-unusable", error)
             return None

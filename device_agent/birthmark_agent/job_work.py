@@ -104,7 +104,7 @@ def new_request(identities: Identities, in_use: Identity, *, nonce: bytes, job_i
 
 
 def proven_identity(identities: Identities, in_use: Identity, *, chain: tuple[bytes, ...], key_pem: bytes) -> Identity:
-    """Return the identity of a certificate that came: for our key, for this device, below the pinned root.
+    """Return the identity of a certificate that came: for our key, for this device, below a pinned root.
 
     Raise UnusableAnswer, WorkLost.
     """
@@ -120,7 +120,7 @@ def proven_identity(identities: Identities, in_use: Identity, *, chain: tuple[by
         except ValueError as error:
             raise UnusableAnswer(f"a certificate can't be read: {error}") from None
         spki = TpmSigner.operational(identities.settings.tcti, key_pem).spki
-        return verify_chain(pool, spki=spki, anchor=identities.anchor)
+        return verify_chain(pool, spki=spki, anchors=identities.anchors)
 
     identity = Identity.of(apart(work), key_pem)
     if identity.device_id != in_use.device_id:

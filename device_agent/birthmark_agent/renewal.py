@@ -27,7 +27,7 @@ def obtain(
     device_id: str,
     client_certificate: bytes,
     names: csr.Names,
-    anchor: x509.Certificate,
+    anchors: Sequence[x509.Certificate],
     again: bool,
     known: Sequence[bytes] = (),
 ) -> Operational:
@@ -49,7 +49,7 @@ def obtain(
             names=names,
             job_id="",
         )
-    return Operational(est.enroll(request, spki=spki, anchor=anchor, again=again, known=known), key_pem, est.broker)
+    return Operational(est.enroll(request, spki=spki, anchors=anchors, again=again, known=known), key_pem, est.broker)
 
 
 def build_request(

@@ -211,11 +211,12 @@ class Agent:
                 promote_at_s = time.monotonic() + _PROMOTE_EVERY_S
                 self._promote(life)
             self._jobs.turn(life, lambda slot: self._take_over(life, slot))
+            self._homecoming.trust.turn(life.session)
             if not self._jobs.under_way and (self._renew_now or self._due.due(life.slot.identity)):
                 self._rotate(life)
             self._notifier.alive()
             self._board.beside(applications=self._applications.names, hook_failure=self._hook.result)
-            wait_s = min(_IDLE_S, self._jobs.wait_s())
+            wait_s = min(_IDLE_S, self._jobs.wait_s(), self._homecoming.trust.wait_s())
             drive([life.session], timeout_s=wait_s, wake=self._wake, others=self._beside)
         drive_until([life.session], lambda: self._applications.all_sent, timeout_s=_FAREWELL_S)
         self._connecting.succeeded()
@@ -291,6 +292,8 @@ class Agent:
             self._applications.deliver(leaf, payload)
         elif leaf == broker.LEAF:
             self._move(payload)
+        elif leaf == "trust":
+            self._homecoming.trust.heard(payload)
         else:
             self._jobs.heard(leaf, payload)
 
@@ -309,6 +312,10 @@ class Agent:
         """Find out whether `error` means that this identity is no good: then another is tried at once."""
         if isinstance(error, TlsFailed) and error.time and self._clock_can_be_set():
             self._hurry()
+            return
+        if isinstance(error, TlsFailed) and not error.peer and not error.time:
+            if self._homecoming.trust.pull():  # it was refused by roots that count no more
+                self._hurry()
             return
         reason: AgentError | None = error if leads_elsewhere(error) else None
         # Now and then of a broker that can't be reached too: another one may have taken its place. Seldom, since all of

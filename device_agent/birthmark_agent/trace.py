@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_agent import tls_tap
-from birthmark_agent.chain import verify_chain
+from birthmark_agent.chain import find_path
 from birthmark_agent.errors import AgentError, UnusableAnswer
 from birthmark_agent.guest import ANSWER_WITHIN_S, guest_session
 from birthmark_agent.homecoming import Homecoming
@@ -307,13 +308,16 @@ def _server_proof(identities: Identities, seen: _Seen, shown: Message | None, pr
     chain = [x509.load_der_x509_certificate(der) for der in certificates_in(shown)] if shown else []
     try:
         spki = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        path = verify_chain(chain, spki=spki, anchor=identities.anchor)
-        names = [x509.load_der_x509_certificate(der).subject for der in path] + [identities.anchor.subject]
+        path = find_path(chain, spki=spki, anchors=identities.anchors)
+        names = [certificate.subject for certificate in (*path.certificates, path.root)]
         way = " <- ".join(_short(name) for name in names)
-    except UnusableAnswer:
-        way = "to another of the pinned roots"
+        root = path.root.fingerprint(SHA256()).hex()[:16] + "..."
+    except UnusableAnswer as error:
+        way, root = str(error), "?"  # OpenSSL found one
+    pins = len(identities.anchors)
     return (
         ("path", f"{way} (pinned)"),
+        ("trust", f"{identities.trust.title}, {pins} root{'s' if pins != 1 else ''}; this one is {root}"),
         ("name", f"{seen.host} is in its subjectAltName"),
         ("signature", f"{signature_scheme(proof)} over the transcript" if proof else ""),
     )

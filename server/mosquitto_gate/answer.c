@@ -5,20 +5,47 @@
 /* Room for one connection and the end of the answer: 97 + 64 + 40 characters of values, 20 digits, and names. */
 #define ROOM_FOR_ONE 400U
 
+_Static_assert(COMMAND_IDS_MAX * ROOM_FOR_ONE < ANSWER_MAX, "what was found has room in one answer");
+
+static void append_connection(struct text *out, const struct connection *one, const char *comma)
+{
+    text_append(out, "%s{\"client\":\"%s\",\"id\":\"%s\",\"role\":\"%s\",\"serial\":\"%s\",\"not_after\":%jd}", comma,
+                one->client_id, one->identity.id, one->identity.role == POLICY_CONTROL ? "control" : "device",
+                one->identity.serial, (intmax_t)one->identity.not_after);
+}
+
+static const char *begin_connections(struct text *out, const char *tag)
+{
+    text_append(out, "{\"tag\":\"%s\",\"ok\":true,\"connections\":[", tag);
+    return "";
+}
+
+void answer_find(struct text *out, const char *tag, const struct connections *table,
+                 char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1], uint32_t count)
+{
+    const char *comma = begin_connections(out, tag);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const struct connection *one = connections_find(table, ids[i]);
+
+        if (one != NULL) {
+            append_connection(out, one, comma);
+            comma = ",";
+        }
+    }
+    text_append(out, "],\"next\":0}");
+}
+
 void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor)
 {
-    const char *comma = "";
+    const char *comma = begin_connections(out, tag);
     uint32_t slot = cursor;
 
-    text_append(out, "{\"tag\":\"%s\",\"ok\":true,\"connections\":[", tag);
     for (; slot < table->capacity && out->capacity - out->length > ROOM_FOR_ONE; slot++) {
         const struct connection *one = connections_at(table, slot);
 
         if (one != NULL) {
-            text_append(out, "%s{\"client\":\"%s\",\"id\":\"%s\",\"role\":\"%s\",\"serial\":\"%s\",\"not_after\":%jd}",
-                        comma, one->client_id, one->identity.id,
-                        one->identity.role == POLICY_CONTROL ? "control" : "device", one->identity.serial,
-                        (intmax_t)one->identity.not_after);
+            append_connection(out, one, comma);
             comma = ",";
         }
     }

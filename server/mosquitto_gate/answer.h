@@ -11,6 +11,7 @@
 #ifndef BIRTHMARK_GATE_ANSWER_H
 #define BIRTHMARK_GATE_ANSWER_H
 
+#include "command.h"
 #include "connections.h"
 #include "denyfile.h"
 #include "issuers.h"
@@ -31,6 +32,13 @@ struct counters {
 
 /* A page of connections from slot `cursor` on; "next" is the cursor of the page after it, 0 after the last. */
 void answer_list(struct text *out, const char *tag, const struct connections *table, uint32_t cursor);
+
+/* The connections with exactly these client ids, of those that are there; "next" is 0.
+ * ids   [in]  the first `count` of them
+ * count [in]  COMMAND_IDS_MAX at most
+ */
+void answer_find(struct text *out, const char *tag, const struct connections *table,
+                 char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1], uint32_t count);
 
 /* What the gate has counted, which deny list is in force, and for how many seconds its lease runs.
  * issuers_stale [in]  the CA files say something else than what is in force

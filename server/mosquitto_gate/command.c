@@ -59,9 +59,31 @@ static bool read_version(struct word word, uint64_t *out)
     return text_read_number(word.text, word.length, out);
 }
 
-/* Read the arguments of `out`'s verb; false where they are not as it wants them. */
-static bool read_arguments(struct word first, struct word second, struct command *out)
+static bool read_ids(const char *rest, size_t length, struct command *out)
 {
+    while (length > 0) {
+        if (out->id_count == COMMAND_IDS_MAX || !read_id(take_word(&rest, &length), out->ids[out->id_count])) {
+            return false;
+        }
+        out->id_count++;
+    }
+    return out->id_count > 0;
+}
+
+/* Read the arguments of `out`'s verb; false where they are not as it wants them. */
+static bool read_arguments(const char *rest, size_t length, struct command *out)
+{
+    struct word first;
+    struct word second;
+
+    if (out->verb == COMMAND_FIND) {
+        return read_ids(rest, length, out);
+    }
+    first = take_word(&rest, &length);
+    second = take_word(&rest, &length);
+    if (length > 0) {
+        return false;
+    }
     switch (out->verb) {
     case COMMAND_LIST:
         return read_cursor(first, &out->cursor) && second.length == 0;
@@ -74,6 +96,8 @@ static bool read_arguments(struct word first, struct word second, struct command
         return read_serial(first, out->serial) && read_version(second, &out->version);
     case COMMAND_BLOCK:
         return read_id(first, out->id) && read_version(second, &out->version);
+    case COMMAND_FIND:
+        break;
     }
     return false;
 }
@@ -82,33 +106,27 @@ static const struct {
     const char *name;
     enum command_verb verb;
 } verbs[] = {
-    {"list", COMMAND_LIST}, {"stats", COMMAND_STATS},   {"issuers", COMMAND_ISSUERS},
-    {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE}, {"block", COMMAND_BLOCK},
+    {"list", COMMAND_LIST},       {"find", COMMAND_FIND}, {"stats", COMMAND_STATS},
+    {"issuers", COMMAND_ISSUERS}, {"kick", COMMAND_KICK}, {"revoke", COMMAND_REVOKE},
+    {"block", COMMAND_BLOCK},
 };
 
 enum command_status command_parse(const char *payload, size_t length, struct command *out)
 {
     struct word tag;
     struct word verb;
-    struct word first;
-    struct word second;
 
     memset(out, 0, sizeof *out);
     tag = take_word(&payload, &length);
     verb = take_word(&payload, &length);
-    first = take_word(&payload, &length);
-    second = take_word(&payload, &length);
     if (!text_is_id(tag.text, tag.length) || tag.length > COMMAND_TAG_MAX) {
         return COMMAND_MALFORMED;
     }
     memcpy(out->tag, tag.text, tag.length);
-    if (length > 0) {
-        return COMMAND_MALFORMED;
-    }
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++) {
         if (word_is(verb, verbs[i].name)) {
             out->verb = verbs[i].verb;
-            return read_arguments(first, second, out) ? COMMAND_OK : COMMAND_MALFORMED;
+            return read_arguments(payload, length, out) ? COMMAND_OK : COMMAND_MALFORMED;
         }
     }
     return COMMAND_UNKNOWN_VERB;

@@ -3,6 +3,7 @@
  * One line of text:   TAG VERB [ARGUMENT]
  *
  *     TAG list [CURSOR]    connections from slot CURSOR on, a page at a time
+ *     TAG find ID...       the connections with exactly these client ids, 1 to COMMAND_IDS_MAX of them
  *     TAG stats            counters, and which deny list is in force
  *     TAG issuers          the fingerprints of the Fleet and Infra CAs in force
  *     TAG kick ID          cut every connection of ID; it may come back at once
@@ -22,6 +23,7 @@
 #include <stdint.h>
 
 #define COMMAND_TAG_MAX 32U
+#define COMMAND_IDS_MAX 32U
 
 enum command_verb {
     COMMAND_LIST = 1,
@@ -30,6 +32,7 @@ enum command_verb {
     COMMAND_KICK,
     COMMAND_REVOKE,
     COMMAND_BLOCK,
+    COMMAND_FIND,
 };
 
 struct command {
@@ -39,6 +42,8 @@ struct command {
     char serial[TEXT_SERIAL_MAX + 1]; /* of revoke */
     uint64_t version;                 /* of revoke and block */
     uint32_t cursor;                  /* of list */
+    uint32_t id_count;                /* of find */
+    char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1];
 };
 
 enum command_status {

@@ -67,6 +67,9 @@ static void answer(struct gate *gate, const char *payload, size_t length, const 
     case COMMAND_LIST:
         answer_list(out, command.tag, &gate->connections, command.cursor);
         break;
+    case COMMAND_FIND:
+        answer_find(out, command.tag, &gate->connections, command.ids, command.id_count);
+        break;
     case COMMAND_STATS:
         answer_stats(out, command.tag, &gate->counters, &gate->connections, &gate->deny, gate->issuers.stale,
                      lease_moment());

@@ -30,7 +30,7 @@ def born(core: Core, tpm: FakeTpm, connection: CoreConnection | None = None) -> 
         connection or CoreConnection(core),
         tpm,
         server_name="localhost",
-        anchor=core.services.authority.root.certificate,
+        anchors=[core.services.authority.root.certificate],
         ek_template="",
         agent="birthmark-agent/test",
     )
@@ -44,7 +44,7 @@ def first_certificate(core: Core, tpm: FakeTpm, record: BirthRecord) -> Operatio
         device_id=record.device_id,
         client_certificate=record.chain[0],
         names=csr.device_names(record.device_id),
-        anchor=core.services.authority.root.certificate,
+        anchors=[core.services.authority.root.certificate],
         again=False,
     )
 
@@ -136,7 +136,7 @@ def test_a_renewal_keeps_the_names_and_knows_its_issuer_already(core: Core) -> N
         device_id=device_id,
         client_certificate=first.chain[0],
         names=names_of(first.chain[0]),
-        anchor=core.services.authority.root.certificate,
+        anchors=[core.services.authority.root.certificate],
         again=True,
         known=first.chain[1:],
     )
@@ -150,17 +150,19 @@ def test_a_birth_certificate_of_another_tpm_is_not_ours(core: Core) -> None:
     record = born(core, FakeTpm(tpm))
     with pytest.raises(UnusableAnswer, match="carries our key"):
         verify_birth_chain(
-            record.chain, spki=core.site.tpm().birth_key.spki, anchor=core.services.authority.root.certificate
+            record.chain, spki=core.site.tpm().birth_key.spki, anchors=[core.services.authority.root.certificate]
         )
     with pytest.raises(UnusableAnswer, match="can't be read"):
-        verify_birth_chain((b"x",), spki=b"", anchor=core.services.authority.root.certificate)
+        verify_birth_chain((b"x",), spki=b"", anchors=[core.services.authority.root.certificate])
 
 
 def test_a_chain_that_does_not_lead_to_the_pinned_root_is_refused(core: Core) -> None:
     tpm, _ = core.listed()
     record = born(core, FakeTpm(tpm))
     with pytest.raises(UnusableAnswer, match="no path from"):
-        verify_birth_chain(record.chain[:1], spki=tpm.birth_key.spki, anchor=core.services.authority.root.certificate)
+        verify_birth_chain(
+            record.chain[:1], spki=tpm.birth_key.spki, anchors=[core.services.authority.root.certificate]
+        )
 
 
 @given(st.binary(max_size=300))

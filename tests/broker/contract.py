@@ -29,8 +29,6 @@ class BrokerSite(Protocol):
 
     def connected(self, leaf: Leaf, client_id: str, **more: Any) -> AbstractContextManager[Client]: ...
 
-    def refusal(self, leaf: Leaf | None, client_id: str, reason: str, **more: Any) -> str: ...
-
 
 class Ear:
     """Hears what devices say: (device id, leaf, payload), in order."""
@@ -44,18 +42,18 @@ class Ear:
 
 
 @contextmanager
-def open_client(site: BrokerSite, leaf: Leaf, client_id: str) -> Iterator[Client]:
-    """Run a client that may be refused."""
-    client = site.client(leaf, client_id).connect()
+def open_client(site: BrokerSite, leaf: Leaf, client_id: str, **more: Any) -> Iterator[Client]:
+    """Run a client that may be refused. more: of site.client()."""
+    client = site.client(leaf, client_id, **more).connect()
     try:
         yield client
     finally:
         client.close()
 
 
-def until(condition: Callable[[], bool]) -> bool:
+def until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> bool:
     """Wait until `condition()` holds; return whether it does."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -64,7 +62,16 @@ def until(condition: Callable[[], bool]) -> bool:
 
 
 class BrokerControlContract:
-    """`site` runs the broker; `control` is the back end under test; `ear` is whom it tells what it hears."""
+    """`site` runs the broker; `control` is the back end under test; `ear` is whom it tells what it hears.
+
+    many: connections that don't go into one answer, where a broker answers in pages."""
+
+    many = 120
+
+    def test_a_certificate_of_another_ca_of_ours_lets_nobody_in(self, site: BrokerSite, control: BrokerControl) -> None:
+        for ca in (site.pki.birth, site.pki.infra, site.pki.foreign):
+            with open_client(site, site.pki.device("dev-12", ca=ca), "dev-12") as client:
+                assert client.refused
 
     def test_the_server_hears_its_devices_and_no_device_can_steal_from_its_share(
         self, site: BrokerSite, control: BrokerControl, ear: Ear
@@ -121,8 +128,16 @@ class BrokerControlContract:
             assert [one.serial for one in control.connections() if one.identity == "dev-2"] == [leaf.serial]
         old.close()
 
+    def test_single_devices_can_be_asked_for(self, site: BrokerSite, control: BrokerControl) -> None:
+        leaf = site.pki.device("dev-14")
+        away = [f"away-{number}" for number in range(70)]  # more than one question holds
+        with site.connected(leaf, "dev-14"), site.connected(site.pki.device("dev-15"), "dev-15"):
+            found = control.connections_of([*away, "dev-14"])
+        assert [(one.identity, one.serial) for one in found] == [("dev-14", leaf.serial)]
+        assert control.connections_of([]) == []
+
     def test_a_list_of_many_is_whole(self, site: BrokerSite, control: BrokerControl) -> None:
-        ids = [f"dev-{number}-" + "x" * 50 for number in range(120)]
+        ids = [f"dev-{number}-" + "x" * 50 for number in range(self.many)]
         leaves = {device_id: site.pki.device(device_id) for device_id in ids}
         clients = [site.client(leaf, device_id).connect() for device_id, leaf in leaves.items()]
         try:
@@ -168,15 +183,18 @@ class BrokerControlContract:
 
     def test_its_health_counts(self, site: BrokerSite, control: BrokerControl) -> None:
         before = control.health()
-        with site.connected(site.pki.device("dev-7"), "dev-7") as device:
-            device.subscribe("devices/#")
-            site.refusal(site.pki.device("dev-7", ca=site.pki.birth), "dev-7", "unknown-issuer")
+        with site.connected(site.pki.device("dev-7"), "dev-7"):
+            with open_client(site, site.pki.device("dev-13"), "dev-13") as nosy:
+                nosy.subscribe("devices/#")
+            with open_client(site, site.pki.device("dev-13"), "dev-7") as impostor:
+                assert impostor.refused
+            assert until(lambda: control.health().connected == before.connected + 1)
             after = control.health()
-        assert after.accepted == before.accepted + 1
+        assert after.accepted == before.accepted + 2
         assert after.refused == before.refused + 1
         assert after.refused_topics == before.refused_topics + 1
-        assert after.connected == before.connected + 1
         assert 0 < after.connected <= after.capacity
+        assert after.open
         assert not after.deny_stale
         assert 0 < after.round_trip_ms < 5000
 

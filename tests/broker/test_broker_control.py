@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark_server.broker.control import COMMANDS_MOST, BrokerControl, Connection, MosquittoControl
+from birthmark_server.broker.control import COMMANDS_MOST, FIND_MOST, BrokerControl, Connection, MosquittoControl
 from birthmark_server.broker.denyfile import DenyFile
 from birthmark_server.broker.errors import BrokerRefused
 from birthmark_server.broker.link import BrokerLink
@@ -108,6 +108,20 @@ def test_a_cursor_that_does_not_advance_ends_the_list(deny_file: DenyFile) -> No
         {"list 0": b'{"connections":[],"next":7}', "list 7": b'{"connections":[],"next":7}'}, deny_file
     )
     assert control.connections() == []
+
+
+def test_a_gate_that_cannot_be_asked_for_single_devices_lists_everybody(deny_file: DenyFile) -> None:
+    control = control_of(
+        {"list 0": b'{"connections":[' + ONE + b"," + ONE.replace(b'"a"', b'"b"') + b'],"next":0}'}, deny_file
+    )
+    assert [one.identity for one in control.connections_of(["b"])] == ["b"]
+
+
+def test_for_very_many_everybody_is_listed(deny_file: DenyFile) -> None:
+    gate = FakeGate({"list 0": b'{"connections":[' + ONE + b'],"next":0}'})
+    control = MosquittoControl(link=gate, deny_file=deny_file)
+    assert control.connections_of([f"d{number}" for number in range(FIND_MOST)] + ["a"])
+    assert gate.asked == ["list 0"]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.broker import _lacking
 from cli.conftest import Birthmark
-
-NEW = "root-2030"
+from support.two_roots import NEW, make_two_roots
 
 
 @pytest.fixture
@@ -103,3 +104,28 @@ def test_the_broker_gets_both_roots(birthmark: Birthmark, installation: Path, st
     assert done.status == 0, done.err
     bundle = x509.load_pem_x509_certificates((tmp_path / "mosquitto" / "ca-bundle.pem").read_bytes())
     assert {root.certificate for root in opened(installation).roots} < set(bundle)
+
+
+def test_a_brokers_certificate_without_what_belongs_behind_it_is_told(
+    birthmark: Birthmark, installation: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "birthmark_gate.so"
+    gate.touch()
+    broker, words = installation / "broker" / "broker.pem", ("--gate", str(gate), "--user", "nobody", "--no-trial")
+    whole = birthmark("broker", "config", str(tmp_path / "mosquitto"), *words)
+    assert (whole.status, "lacks" in whole.err) == (0, False), whole.err
+    leaf, *_ = x509.load_pem_x509_certificates(broker.read_bytes())
+    broker.write_bytes(leaf.public_bytes(Encoding.PEM))
+    alone = birthmark("broker", "config", str(tmp_path / "mosquitto"), *words)
+    assert (alone.status, "broker.pem lacks the certificate of infra-" in alone.err) == (0, True), alone.err
+
+
+def test_a_link_that_a_brokers_certificate_lacks_is_named(tmp_path: Path) -> None:
+    two = make_two_roots(tmp_path / "ca")
+    chain, _ = two.new.broker().write(tmp_path, "broker")
+    assert _lacking(two.new.authority, chain) == []
+    leaf, infra, _link = x509.load_pem_x509_certificates(chain.read_bytes())
+    chain.write_bytes(leaf.public_bytes(Encoding.PEM) + infra.public_bytes(Encoding.PEM))
+    assert _lacking(two.new.authority, chain) == ["a link from an older root"]
+    two.new.authority.follow(two.standing(NEW, retired=["root"]))
+    assert _lacking(two.new.authority, chain) == []

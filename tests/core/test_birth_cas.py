@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from birthmark_server.ca.errors import AuthorityBroken
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.enrollment import BirthRevoked
 from support.core import Core
@@ -26,6 +27,9 @@ def test_next_years_birth_ca_leaves_older_devices_their_idevid_with_its_chain(tm
             tpm, device_id = core.listed()
             first = core.enroll(tpm)
         site.pki.add(CaKind.BIRTH, label="next")
+        with site.services(clock) as services:  # it is nothing until somebody says so
+            assert services.authority.birth.name == site.pki.authority.birth.name
+        site.put_to_use("birth-next")
         with site.services(clock) as services:
             core = Core(site, services, clock)
             assert core.enroll(tpm).chain == first.chain
@@ -47,6 +51,9 @@ def test_a_device_of_a_birth_ca_that_the_root_revoked_is_born_again(tmp_path: Pa
         old = site.pki.authority.birth.name
         site.pki.add(CaKind.BIRTH, label="next")
         site.pki.revoke(old)
+        with pytest.raises(AuthorityBroken, match="have another one issue"), site.services(clock):
+            pass
+        site.put_to_use("birth-next")
         with site.services(clock) as services:
             core = Core(site, services, clock)
             with pytest.raises(BirthRevoked, match="Birth CA"):

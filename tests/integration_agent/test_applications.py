@@ -105,7 +105,7 @@ def test_what_an_application_publishes_while_certificates_change_is_all_there_an
             for count in range(3):
                 peer.wait_active(device, peer.order(device))
                 agent.renew()
-                until(lambda count=count: len([m for m in peer.said(device, "active") if not m.job_id]) > count)  # type: ignore[misc]
+                until(lambda count=count: len([m for m in peer.said(device, "active") if not m.job_id]) > count)  # type: ignore[misc,union-attr]
             before = len(took)
             until(lambda: len(took) > before + 20)
             resident_mib = resident_kib(agent.process.pid) / 1024

@@ -1,49 +1,22 @@
 """What may pass is `later`: full disk, busy TPM, a broker or server that is away, a clock that nobody vouches for."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from birthmark_agent import jobs
-from birthmark_agent.files import Files, PosixDisk
+from birthmark_agent.files import Files
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.identity import Identities
-from birthmark_agent.run import Agent
 from birthmark_agent.settings import load_settings
-from birthmark_agent.systemd import Notifier
 from birthmark_wire.rotation import Ack, AckState
+from support.agent_here import FillableDisk, running
 from support.agent_site import AgentSite, WrongClock
 from support.rotation_peer import RotationPeer
 from support.server import Server
 
 pytestmark = pytest.mark.parts
-
-
-@contextmanager
-def running(identities: Identities) -> Iterator[Agent]:
-    agent = Agent(identities, notifier=Notifier({}))
-    thread = threading.Thread(target=agent.run)
-    thread.start()
-    try:
-        yield agent
-    finally:
-        agent.stop()
-        thread.join()
-
-
-class FillableDisk(PosixDisk):
-    """A disk that can be full."""
-
-    full = False
-
-    def create(self, name: str, data: bytes) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        super().create(name, data)
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import sys
 import pytest
 
 from birthmark_agent.slots import Slots
+from birthmark_server.domain import CertificateProfile
 from support.agent_site import AgentSite, Device, environment
+from support.new_root import NewRoot, bundle, sign_bundle
 from support.rotation_peer import RotationPeer
 
-pytestmark = [pytest.mark.parts, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.parts, pytest.mark.timeout(900)]  # dozens of starts of a program
 
 WORK = """
 import os, sys
@@ -49,6 +51,16 @@ if sys.argv[2] == "birth":
     Homecoming(identities).find()
 elif sys.argv[2] == "rotate":
     Agent(identities, notifier=Notifier({})).renew_once()
+elif sys.argv[2] == "trust":  # take bundles that are pushed, until the one of this version is pinned
+    from threading import Thread
+    from time import sleep
+    agent = Agent(identities, notifier=Notifier({}))
+    def watch():
+        while identities.trust.version != int(sys.argv[4]):
+            sleep(0.02)
+        agent.stop()
+    Thread(target=watch, daemon=True).start()
+    agent.run()
 else:  # obey a command: until its job is over and the server has heard so
     from threading import Thread
     from time import sleep
@@ -104,7 +116,6 @@ def test_a_rotation_that_is_killed_at_any_write_leaves_a_working_identity(site: 
     assert step > 15
 
 
-@pytest.mark.timeout(900)  # some forty starts of an agent
 def test_a_command_that_is_killed_at_any_write_is_finished_after_the_restart(site: AgentSite) -> None:
     device = site.device("KILL-3")
     with site.server(), RotationPeer.running(site) as peer:
@@ -125,3 +136,24 @@ def test_a_command_that_is_killed_at_any_write_is_finished_after_the_restart(sit
             if finished:
                 break
     assert step > 25
+
+
+@pytest.mark.timeout(600)  # some fifteen starts of an agent
+def test_a_trust_bundle_that_is_killed_at_any_write_leaves_the_old_roots_or_the_new(site: AgentSite) -> None:
+    pki, device = site.installation.pki, site.device("KILL-4")
+    new, signer = NewRoot.of(pki), pki.infra(CertificateProfile.COMMAND, "srv-command")
+    with site.server(), RotationPeer.running(site) as peer:
+        with device.running():
+            peer.wait_for(device, "hello")  # from here on what is sent waits at the broker
+        for step in itertools.count():
+            before = device.identities().trust.version
+            staged = bundle(step + 1, new.old.der, new.new.der, links=(new.new_with_old,))
+            peer.send(device, "trust", sign_bundle(staged, signer))
+            finished = work(device, "trust", str(step + 1), dies_at=step)
+            after = device.identities()
+            assert before <= after.trust.version <= step + 1
+            assert len(after.anchors) == (2 if after.trust.version else 1)
+            if finished:
+                assert after.trust.version == step + 1
+                break
+    assert step > 5

@@ -42,6 +42,11 @@ class Ca:
 
 @pytest.fixture
 def ca(site: Installation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ca:
+    return command_line(site, capsys, monkeypatch)
+
+
+def command_line(site: Installation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ca:
+    """The command line on the machine of this installation's server."""
     monkeypatch.delenv("BIRTHMARK_CONFIG", raising=False)
     monkeypatch.setenv("COLUMNS", "200")
     config = str(site.settings())

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark_server.broker.control import Connection
+from birthmark_server.ca.issuer import to_der
 from birthmark_server.domain import RevocationReason
 from birthmark_server.jobs import ENDED, TRANSITIONS, Job, JobEvent, JobState
 from birthmark_server.rotation.service import RotationPolicy, RotationService
@@ -13,6 +14,8 @@ from birthmark_wire.rotation import Ack, AckState, Active, JobAnswer, JobNonce, 
 from rotation.world import Broker, a_round, command, converse, device, hear, job_for, tell
 from support.core import Core
 from support.rotating import RotatingDevice, serial_of
+from support.server import Clock, Installation
+from support.two_roots import NEW, standing_of, succeed_root
 
 
 def job_of(core: Core, job: Job) -> Job:
@@ -348,6 +351,22 @@ def test_when_many_are_under_way_the_rest_is_told_later_with_a_spread(core: Core
     assert tell(core, devices[5], [("ack", Ack(jobs[5].job_id, AckState.ACCEPTED).encode())], service=few)[
         0
     ].topic.endswith("/nonce")
+
+
+def test_a_certificate_that_is_given_again_comes_with_the_ca_that_signed_it(site: Installation) -> None:
+    """Another Fleet CA may issue by now."""
+    clock = Clock()
+    succeed_root(site)
+    with site.services(clock, broker=site.broker_lines(8883)) as services:
+        core, authority = Core(site, services, clock), services.authority
+        of = device(core)
+        csr = hear(of, tell(core, of, hear(of, command(core, job_for(core, of)))))
+        (first,), fleet = tell(core, of, csr), authority.fleet
+        authority.follow(standing_of(authority, NEW))
+        assert authority.fleet is not fleet
+        assert tell(core, of, csr) == [first]
+    chain = JobAnswer.decode(first.payload).chain
+    assert chain[1] == to_der(fleet.certificate)
 
 
 # -- sent again

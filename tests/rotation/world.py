@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -26,9 +26,9 @@ class Broker:
     shown: list[Connection] = field(default_factory=list)
     carried: list[tuple[str, bytes]] = field(default_factory=list)
 
-    def connections(self) -> list[Connection]:
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
         """As BrokerControl."""
-        return self.shown
+        return [one for one in self.shown if one.client_id in device_ids]
 
     def publish(self, topic: str, payload: bytes, *, expires_s: int | None = None) -> None:
         """As BrokerLink."""

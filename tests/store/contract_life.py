@@ -290,7 +290,7 @@ class RevocationContract:
         profiles = [records["revoked"].profile]
         revoked = [records["revoked"].serial_number]
         assert list(store.revoked_serials(ISSUER, profiles=profiles, at=NOW)) == revoked
-        assert list(store.revoked_serials(ISSUER, profiles=[CertificateProfile.CONTROL], at=NOW)) == []
+        assert list(store.revoked_serials(ISSUER, profiles=[CertificateProfile.IDEVID], at=NOW)) == []
         assert list(store.revoked_serials(ISSUER, profiles=list(CertificateProfile), at=NOW)) == revoked
         assert list(store.revoked_entries("17" * 32, since=NOW)) == []
         assert list(store.revoked_serials("17" * 32, profiles=profiles, at=NOW)) == []

@@ -1,4 +1,7 @@
-"""An MQTT 5 client for tests: paho in its thread, and everything that happened kept in order, to be waited for."""
+"""An MQTT client for tests: paho in its thread, and everything that happened kept in order, to be waited for.
+
+MQTT 5 unless 3.1.1 is asked for.
+"""
 
 import socket
 import ssl
@@ -20,7 +23,17 @@ WAIT_S = 30.0
 class Client:
     """One client, not yet connected. Never reconnects by itself, so that what ended it can be seen."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, client_id: str, *, username: str = "") -> None:
+    def __init__(
+        self,
+        port: int,
+        context: ssl.SSLContext,
+        client_id: str,
+        *,
+        username: str = "",
+        password: str | None = "x",
+        protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
+    ) -> None:
+        self._v5 = protocol is MQTTProtocolVersion.MQTTv5
         self.client_id = client_id
         self.connack: ReasonCode | None = None
         self.session_present = False
@@ -33,12 +46,12 @@ class Client:
         self.paho = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
-            protocol=MQTTProtocolVersion.MQTTv5,
+            protocol=protocol,
             reconnect_on_failure=False,
         )
         self.paho.tls_set_context(context)
         if username:
-            self.paho.username_pw_set(username, "x")
+            self.paho.username_pw_set(username, password)
         self.paho.on_socket_open = _send_at_once
         self.paho.on_connect = self._connected
         self.paho.on_disconnect = self._disconnected
@@ -57,10 +70,13 @@ class Client:
 
         Unless asked for, the session ends with the connection, so that no test finds another's subscriptions.
         """
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho 2.2
-        properties.SessionExpiryInterval = session_expiry_s
+        more: dict[str, Any] = {}
+        if self._v5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho 2.2
+            properties.SessionExpiryInterval = session_expiry_s
+            more = {"clean_start": clean_start, "properties": properties}
         try:
-            self.paho.connect("localhost", self._port, keepalive_s, clean_start=clean_start, properties=properties)
+            self.paho.connect("localhost", self._port, keepalive_s, **more)
         except OSError as error:
             self.ended = f"TLS: {error}"
             return self

@@ -45,15 +45,17 @@ from birthmark_wire.rotation import (
     JobNonce,
     JobRequest,
 )
+from birthmark_wire.trust import TrustAck
 from support.agent_site import AgentSite, Device
 from support.pki import Leaf
 
-Message = Ack | JobRequest | Active | Hello
+Message = Ack | JobRequest | Active | Hello | TrustAck
 READ: dict[str, Callable[[bytes], Message]] = {
     "ack": Ack.decode,
     "csr": JobRequest.decode,
     "active": Active.decode,
     "hello": Hello.decode,
+    "trust": TrustAck.decode,
 }
 
 
@@ -176,6 +178,16 @@ class RotationPeer:
         )
         assert isinstance(message, Active)
         return message
+
+    def trust_ack(self, device: Device, payload: bytes, *, timeout_s: float = 30) -> TrustAck:
+        """Push a trust bundle, and return the device's answer to it."""
+        before = len(self.said(device, "trust"))
+        self.send(device, "trust", payload)
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.said(device, "trust")) > before, timeout_s), self.heard
+        answer = self.said(device, "trust")[before]
+        assert isinstance(answer, TrustAck)
+        return answer
 
     def said(self, device: Device, leaf: str) -> list[Message]:
         """Return everything of that leaf so far."""

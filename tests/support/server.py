@@ -29,10 +29,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark_agent.csr import Names, device_names
 from birthmark_server import settings as settings_file
+from birthmark_server.ca.authority import Authority
 from birthmark_server.domain import CertificateProfile, DeviceModel, ManifestEntry
+from birthmark_server.rollover.service import RolloverService
 from birthmark_server.services import Services, open_services
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire import ids
 from birthmark_wire.encoding import read_json
 from birthmark_wire.enrollment import ACTIVATION_SUFFIX, ENROLLMENTS_PATH, JSON_MIME, Challenge, Claim, EnrollResult
@@ -154,6 +157,17 @@ class Installation:
         self.store.add_infrastructure_certificate(leaf.record, by="alice")
         return leaf
 
+    def put_to_use(self, name: str) -> None:
+        """Have an authority that was brought into the CA folder issue, whoever does not know it yet."""
+        assert isinstance(self.store, SqlStore)
+        rollover = RolloverService(
+            store=self.store.authorities,
+            authority=lambda: Authority.load(self.pki.folder, passphrase=None, now=now()),
+            now=now,
+        )
+        rollover.stage(name, by="alice")
+        rollover.activate(name, by="alice", force=True)
+
     def broker_lines(self, port: int, *, replica: str = "server") -> str:
         """Lines of [broker] for a server that is connected to one at `port`, and commands devices."""
         lines = f'port = {port}\ncontrol = true\ncontrol_replica = "{replica}"\n'
@@ -268,6 +282,14 @@ class Server:
         while "event=serving" not in self.log:
             assert self.process.poll() is None, self.log
             assert time.monotonic() < until, self.log
+            time.sleep(0.02)
+
+    def wait_log(self, text: str, *, count: int = 1, timeout_s: float = 60) -> None:
+        """Return when `text` stands in its log `count` times."""
+        until = time.monotonic() + timeout_s
+        while self.log.count(text) < count:
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < until, f"no {text!r} x {count} in:\n{self.log}"
             time.sleep(0.02)
 
     @contextmanager

@@ -8,13 +8,19 @@ from unittest.mock import sentinel
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import pkcs7
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, pkcs7, pkcs12
 
 from birthmark_agent.enrollment import verify_birth_chain
 from birthmark_server.attestation.errors import AttestBinding
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.roots import Root
+from birthmark_server.cli.infrastructure import issue_infrastructure
 from birthmark_server.domain import Caller, CertificateProfile
+from birthmark_server.roles import Role
+from birthmark_server.web.api.bodies import NewOperator
+from birthmark_server.web.api.operators import certify
 from birthmark_server.web.doors import OPERATORS, Call, Router, identify
 from birthmark_server.web.errors import CertificateUnknown
 from birthmark_server.web.est import est_routes
@@ -50,7 +56,7 @@ def birth(core: Core, pinned: bytes) -> EnrollResult:
     result = core.finish(challenge, answer, STRANGER)
     for name in ("root", NEW):  # the chain is good for a device that pins either
         anchor = root_named(core.services.authority, name).certificate
-        verify_birth_chain(result.chain, spki=tpm.birth_key.spki, anchor=anchor)
+        verify_birth_chain(result.chain, spki=tpm.birth_key.spki, anchors=[anchor])
     return result
 
 
@@ -120,6 +126,32 @@ def test_cacerts_follow_what_is_in_force(core: Core) -> None:
     assert [certificate in after for certificate in fleets] == [False, True]
     old_with_new = next(link.certificate for link in authority.links if link.issuer.name == NEW)
     assert old_with_new in after  # who has a birth certificate below the old root is still verified
+
+
+def test_what_is_issued_below_the_new_root_comes_with_the_link_from_the_old_one(core: Core) -> None:
+    """To the infrastructure by `certificate issue`, to an operator over the API, and into a browser's file."""
+    authority = core.services.authority
+    authority.follow(standing_of(authority, NEW))
+    above = tuple(map(x509.load_der_x509_certificate, authority.chain_for(authority.infra)))
+    assert len(above) == 2
+    issued = issue_infrastructure(
+        authority,
+        core.store,
+        profile=CertificateProfile.BROKER,
+        name="b",
+        hosts=["localhost"],
+        by="x",
+        now=core.clock(),
+    )
+    assert tuple(x509.load_pem_x509_certificates(issued.chain_pem)[1:]) == above
+    data, passphrase = issued.pkcs12("b")
+    _, _, more = pkcs12.load_key_and_certificates(data, passphrase.encode())
+    assert set(more) == set(above)
+    key = ec.generate_private_key(ec.SECP256R1())
+    request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
+    asked = NewOperator(name="carol", role=Role.VIEWER, csr=request.public_bytes(Encoding.PEM).decode())
+    made = certify(authority, core.store, asked, by="alice", now=core.clock())
+    assert tuple(x509.load_pem_x509_certificates(made.chain.encode())[1:]) == above
 
 
 def test_a_certificate_on_record_whose_ca_is_retired_opens_no_door(core: Core) -> None:

@@ -25,6 +25,10 @@ _COUNT_MOST = 2**63 - 1
 COMMANDS_MOST: Final = 256
 """How many denials are told one by one; a list of more is read by the gate within a second anyway."""
 
+IDS_MOST: Final = 32
+"""How many devices one question names (server/mosquitto_gate/command.h)."""
+
+FIND_MOST: Final = 512
 _COMMAND_TIMEOUT_S: Final = 2.0
 _TRUST_TIMEOUT_S: Final = 10.0
 _TRUST_LOOK_S: Final = 0.1
@@ -88,6 +92,9 @@ class BrokerControl(Protocol):
     def connections(self) -> list[Connection]:
         """Who is connected. Whoever is so during the whole call is in the list."""
 
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
+        """As connections(), of the sessions of these devices alone: client id = device id."""
+
     def health(self) -> BrokerHealth:
         """Ask for counters, and measure how long the answer takes."""
 
@@ -148,6 +155,10 @@ class MosquittoControl:
         """See BrokerControl."""
         return gate_connections(self._link)
 
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
+        """See BrokerControl."""
+        return gate_find(self._link, device_ids)
+
     def health(self) -> BrokerHealth:
         """See BrokerControl."""
         return gate_health(self._link)
@@ -191,11 +202,31 @@ def gate_connections(link: GateLink) -> list[Connection]:
     cursor = 0
     while True:
         answer = link.ask(f"list {cursor}")
-        found += [_connection(one) for one in answer.members("connections", most=_PAGE_MOST)]
+        found += _connections(answer)
         following = answer.integer("next", low=0, high=_COUNT_MOST)
         if following <= cursor:  # 0: that was the last page
             return found
         cursor = following
+
+
+def gate_find(link: GateLink, device_ids: Collection[str]) -> list[Connection]:
+    """Ask the gate for the sessions of these devices. A gate from before it could be asked so lists everybody, and so
+    does one where that takes fewer questions."""
+    wanted = sorted(device_ids)
+    if len(wanted) > FIND_MOST:
+        return _only(wanted, gate_connections(link))
+    found: list[Connection] = []
+    try:
+        for start in range(0, len(wanted), IDS_MOST):
+            found += _connections(link.ask(f"find {' '.join(wanted[start : start + IDS_MOST])}"))
+    except BrokerRefused:
+        return _only(wanted, gate_connections(link))
+    return found
+
+
+def _only(wanted: Sequence[str], every: Sequence[Connection]) -> list[Connection]:
+    ids = frozenset(wanted)
+    return [one for one in every if one.client_id in ids]
 
 
 def gate_health(link: GateLink) -> BrokerHealth:
@@ -272,6 +303,10 @@ def tell_gate(link: GateLink, denied: DenyList, *, devices: Collection[str], ser
         _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
         return False
     return True
+
+
+def _connections(answer: JsonObject) -> list[Connection]:
+    return [_connection(one) for one in answer.members("connections", most=_PAGE_MOST)]
 
 
 def _connection(one: JsonObject) -> Connection:

@@ -27,6 +27,7 @@ from birthmark_server.broker.control import (
     Connection,
     await_issuers,
     gate_connections,
+    gate_find,
     gate_health,
     gate_issuers,
     gate_kick,
@@ -168,7 +169,14 @@ class ShardedControl:
 
     def connections(self) -> list[Connection]:
         """See BrokerControl; of the brokers that answer."""
-        return [replace(one, node=name) for name, connections in self._each(gate_connections) for one in connections]
+        return self._merged(gate_connections)
+
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
+        """See BrokerControl; of the brokers that answer."""
+        return self._merged(lambda link: gate_find(link, device_ids))
+
+    def _merged(self, ask: Callable[[ShardLink], list[Connection]]) -> list[Connection]:
+        return [replace(one, node=name) for name, found in self._each(ask) for one in found]
 
     def health(self) -> BrokerHealth:
         """See BrokerControl."""

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.broker.control import merge_health
 from birthmark_server.broker.denyfile import DenyList
@@ -95,6 +96,8 @@ def config(
         return
     say(f"{written.conf} is written" + (f", and Mosquitto {version} starts with it" if version else ""))
     say(f"start it with: {' '.join(start)}")
+    for what in _lacking(authority, wanted.certificate):
+        say(f"{wanted.certificate} lacks {what}: devices that need it will not trust this broker; issue it anew")
     if shard and not one.deny_file:
         say(f'set for {shard} in [[broker.shards]]: deny_file = "{written.deny_file}", or have it carried there')
     if not values.broker.deny_file:
@@ -187,6 +190,18 @@ def _shard(values: Settings, name: str) -> ShardSettings:
         known = ", ".join(one.name for one in values.broker.shards) or "none"
         raise Misconfigured(f"--shard: want a name in [[broker.shards]] ({known}), got {name!r}")
     return found
+
+
+def _lacking(authority: Authority, path: Path) -> list[str]:
+    """Return what should stand behind the broker's own certificate and does not: its CA's, links between roots."""
+    try:
+        certificate, *above = x509.load_pem_x509_certificates(path.read_bytes())
+    except ValueError as error:
+        raise Misconfigured(f"{path}: want the broker's certificate in PEM, and its CA's: {error}") from None
+    issuer = authority.issuer_of(certificate.public_bytes(Encoding.DER))
+    wanted = [x509.load_der_x509_certificate(der) for der in authority.chain_for(issuer)]
+    names = [f"the certificate of {issuer.name}", *["a link from an older root"] * (len(wanted) - 1)]
+    return [name for name, one in zip(names, wanted, strict=True) if one not in above]
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:

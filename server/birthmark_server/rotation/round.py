@@ -7,7 +7,7 @@ again, which a device that has it already answers as it did.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -49,7 +49,7 @@ class Broker(Protocol):
     @property
     def live(self) -> bool: ...
 
-    def connections(self) -> list[Connection]: ...
+    def connections_of(self, device_ids: Collection[str]) -> list[Connection]: ...
 
 
 class Round:
@@ -117,7 +117,7 @@ class Round:
             return 0
         began = self._stopwatch()
         try:
-            shown = self._broker.connections()
+            shown = self._broker.connections_of({one.device_id for one in waiting})
         except BrokerUnavailable as error:
             _log.warning("connections not listed", extra={"fields": {"reason": str(error)}})
             return 0

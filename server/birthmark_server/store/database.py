@@ -10,7 +10,7 @@ after it; driver errors leave this module as errors of the store.
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -43,6 +43,12 @@ class Transaction:
         """Execute; return how many rows were written."""
         self._cursor.execute(*statement.bound(self._back_end.dialect, values))
         return self._cursor.rowcount
+
+    def run_many(self, statement: Statement, rows: Sequence[dict[str, Value]]) -> None:
+        """Execute once for each of `rows`, in few round trips."""
+        if rows:
+            bound = [statement.bound(self._back_end.dialect, values) for values in rows]
+            self._cursor.executemany(bound[0][0], [parameters for _, parameters in bound])
 
     def rows(self, statement: Statement, **values: Value) -> list[Row]:
         """Execute; return all rows."""

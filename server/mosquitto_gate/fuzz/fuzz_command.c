@@ -30,6 +30,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         answer_list(&text, command.tag, &table, command.cursor);
     } else if (command.verb == COMMAND_ISSUERS) {
         answer_issuers(&text, command.tag, &(struct issuers){0}, &(struct issuers){0}, false);
+    } else if (command.verb == COMMAND_FIND) {
+        if (command.id_count == 0 || command.id_count > COMMAND_IDS_MAX) {
+            abort();
+        }
+        for (uint32_t i = 0; i < command.id_count; i++) {
+            size_t length = strnlen(command.ids[i], sizeof command.ids[i]);
+
+            if (length == 0 || text_id_span(command.ids[i], length) != length) {
+                abort();
+            }
+        }
+        answer_find(&text, command.tag, &table, command.ids, command.id_count);
     }
     if (text.overflow) {
         abort();

@@ -46,6 +46,52 @@ static void a_page_ends_before_the_buffer_does_and_the_next_one_goes_on(void)
     guarded_free(out);
 }
 
+static void who_is_looked_for_is_found_by_the_whole_client_id(void)
+{
+    static struct connection slots[COMMAND_IDS_MAX + 1];
+    static uint32_t buckets[COMMAND_IDS_MAX + 1];
+    struct guarded out = guarded_make(ANSWER_MAX);
+    struct connections table;
+    struct identity identity = {.role = POLICY_DEVICE, .id = "dev-1", .serial = "1f", .not_after = 7};
+    char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1] = {"dev-2", "dev-1", "dev"};
+    struct text text;
+
+    connections_begin(&table, slots, buckets, COMMAND_IDS_MAX + 1);
+    CHECK(connections_put(&table, "dev-1", &identity, NULL) == CONNECTIONS_OK);
+    CHECK(connections_put(&table, "dev-1.app", &identity, NULL) == CONNECTIONS_OK);
+    text_begin(&text, (char *)out.middle, out.size);
+    answer_find(&text, "t", &table, ids, 3);
+    CHECK_TEXT(text.buffer, "{\"tag\":\"t\",\"ok\":true,\"connections\":[{\"client\":\"dev-1\",\"id\":\"dev-1\","
+                            "\"role\":\"device\",\"serial\":\"1f\",\"not_after\":7}],\"next\":0}");
+    text_begin(&text, (char *)out.middle, out.size);
+    answer_find(&text, "t", &table, ids, 1);
+    CHECK_TEXT(text.buffer, "{\"tag\":\"t\",\"ok\":true,\"connections\":[],\"next\":0}");
+    guarded_free(out);
+}
+
+static void the_most_that_can_be_found_has_room(void)
+{
+    static struct connection slots[COMMAND_IDS_MAX];
+    static uint32_t buckets[COMMAND_IDS_MAX];
+    struct guarded out = guarded_make(ANSWER_MAX);
+    struct connections table;
+    struct identity identity = {.role = POLICY_CONTROL, .not_after = 253402300799};
+    char ids[COMMAND_IDS_MAX][TEXT_ID_MAX + 1];
+    struct text text;
+
+    memset(identity.id, 'a', TEXT_ID_MAX);
+    memset(identity.serial, 'f', TEXT_SERIAL_MAX);
+    connections_begin(&table, slots, buckets, COMMAND_IDS_MAX);
+    for (uint32_t i = 0; i < COMMAND_IDS_MAX; i++) {
+        snprintf(ids[i], sizeof ids[i], "%064u", i);
+        CHECK(connections_put(&table, ids[i], &identity, NULL) == CONNECTIONS_OK);
+    }
+    text_begin(&text, (char *)out.middle, out.size);
+    answer_find(&text, "12345678901234567890123456789012", &table, ids, COMMAND_IDS_MAX);
+    CHECK(!text.overflow);
+    guarded_free(out);
+}
+
 static void every_other_answer_is_one_json_object(void)
 {
     char buffer[ANSWER_MAX];
@@ -76,6 +122,8 @@ static void every_other_answer_is_one_json_object(void)
 int main(void)
 {
     RUN(a_page_ends_before_the_buffer_does_and_the_next_one_goes_on);
+    RUN(who_is_looked_for_is_found_by_the_whole_client_id);
+    RUN(the_most_that_can_be_found_has_room);
     RUN(every_other_answer_is_one_json_object);
     return 0;
 }

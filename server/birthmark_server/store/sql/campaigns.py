@@ -24,7 +24,7 @@ from birthmark_server.store.sql.campaign_rows import (
 )
 from birthmark_server.store.sql.campaign_views import COUNTED, COUNTERS, QUEUED, SKIPPED, UNSETTLED
 from birthmark_server.store.sql.jobs import JOBS, change_job, job_from
-from birthmark_server.store.statement import Statement, insert_all
+from birthmark_server.store.statement import Statement, Value, insert_all
 
 _ABORTED: Final = "aborted"
 _INSERT_MEMBER: Final = insert_all(MEMBERS)
@@ -68,8 +68,9 @@ def add_campaign(tx: Transaction, campaign: Campaign, stages: Sequence[Sequence[
     for stage, device_ids in enumerate(stages):
         counters = {**dict.fromkeys(COUNTERS, 0), "queued": len(device_ids)}
         tx.run(_INSERT_STAGE, campaign_id=campaign.campaign_id, stage=stage, **counters)
-        for device_id in device_ids:
-            place += add_member(tx, campaign.campaign_id, device_id, stage, place)
+        turns = [_member(campaign.campaign_id, one, stage, place + turn) for turn, one in enumerate(device_ids)]
+        tx.run_many(_INSERT_MEMBER, turns)
+        place += len(turns)
     note_event(tx, campaign, CampaignEvent.STARTED, by=campaign.created_by, at=campaign.created_at)
 
 
@@ -138,14 +139,17 @@ def _stop(tx: Transaction, campaign_id: str, at: datetime, reason: str) -> None:
 
 def add_member(tx: Transaction, campaign_id: str, device_id: str, stage: int, place: int) -> int:
     """Return 1, or 0 where the device is a member already."""
-    return tx.run(
-        _INSERT_MEMBER,
-        campaign_id=campaign_id,
-        device_id=device_id,
-        stage=stage,
-        place=place,
-        job_id="",
-        attempts=0,
-        skipped="",
-        standing=QUEUED,
-    )
+    return tx.run(_INSERT_MEMBER, **_member(campaign_id, device_id, stage, place))
+
+
+def _member(campaign_id: str, device_id: str, stage: int, place: int) -> dict[str, Value]:
+    return {
+        "campaign_id": campaign_id,
+        "device_id": device_id,
+        "stage": stage,
+        "place": place,
+        "job_id": "",
+        "attempts": 0,
+        "skipped": "",
+        "standing": QUEUED,
+    }
