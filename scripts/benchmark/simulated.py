@@ -158,8 +158,8 @@ class _Loop:
         """Do what the sockets are ready for; wait a tick for that."""
         if time.monotonic() > self._ping_at:
             self._ping_at = time.monotonic() + _KEEPALIVE_S / 2
-            for link in [link for link in self._links.values() if link.live]:
-                self._send(link, mqtt_wire.PING)
+            for live in [one for one in self._links.values() if one.live]:
+                self._send(live, mqtt_wire.PING)
         for number, _ in self._epoll.poll(_TICK_S):
             link = self._links.get(number)
             if link is not None:
