@@ -1,6 +1,7 @@
 """One rotation, message by message, and all that can come instead of the right one."""
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -93,10 +94,10 @@ def test_a_list_that_takes_long_is_asked_for_the_less_often(core: Core) -> None:
     seconds, asked = [0.0], []
 
     class Large(Broker):
-        def connections(self) -> list[Connection]:
+        def connections_of(self, device_ids: Collection[str]) -> list[Connection]:
             asked.append(seconds[0])
             seconds[0] += 2
-            return super().connections()
+            return super().connections_of(device_ids)
 
     broker = Large()
     tell(core, of, of.switch())
