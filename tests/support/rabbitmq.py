@@ -20,7 +20,7 @@ from pathlib import Path
 from birthmark_server.broker.rabbitmq_config import RabbitSettings, write_config
 from birthmark_server.broker.trust_files import BUNDLE_FILE, TrustSet
 from support.broker_pki import BrokerPki
-from support.mosquitto import free_port
+from support.ports import free_port
 
 START_TIMEOUT_S = 120.0
 _BIN = Path("/usr/lib/rabbitmq/bin")
