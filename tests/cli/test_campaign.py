@@ -101,6 +101,7 @@ def test_watch_ends_with_its_campaign(birthmark: Birthmark, fleet: list[str], in
     drawn = birthmark("campaign", "watch", "one").out
     assert "one: aborted" in drawn
     assert "enough" in drawn
+    assert drawn.endswith("\n")
 
 
 def test_a_device_is_in_one_campaign(birthmark: Birthmark, fleet: list[str], installation: Path) -> None:

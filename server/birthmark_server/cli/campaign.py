@@ -26,7 +26,7 @@ from birthmark_server.cli.campaign_steering import HELP, Name, steering_command
 from birthmark_server.cli.device_options import WhichOfGroup
 from birthmark_server.cli.https import ServerUnreachable
 from birthmark_server.cli.option_groups import grouped
-from birthmark_server.cli.output import Json, Limit, heading, parts, plain, print_json, say, show
+from birthmark_server.cli.output import Json, Limit, end_drawing, heading, parts, plain, print_json, say, show
 from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.web.api.campaigns.bodies import (
     CampaignDeviceQuery,
@@ -101,6 +101,7 @@ def watch(context: typer.Context, name: Name, as_json: Json = False) -> None:
             for look in looks:
                 live.update(picture(look or seen, width=console.width, note="" if look else _NO_ANSWER))
                 seen = look or seen
+        end_drawing(console)
 
 
 def _looks(desk: Desk, name: str) -> Iterator[CampaignView | None]:

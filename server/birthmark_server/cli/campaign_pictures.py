@@ -112,7 +112,10 @@ def show_plan(plan: PlanView) -> None:
         ]
     )
     heading("stages")
-    show_fields((f"{number}", f"{len(stage)} devices") for number, stage in enumerate(plan.stages, 1))
+    show_fields(
+        (f"{number}", f"{len(stage)} device{'' if len(stage) == 1 else 's'}")
+        for number, stage in enumerate(plan.stages, 1)
+    )
     if plan.left_out:
         heading("left out, and why")
         show_fields(sorted(plan.left_out.items()))
