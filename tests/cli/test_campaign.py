@@ -72,8 +72,10 @@ def test_a_campaigns_life(birthmark: Birthmark, fleet: list[str], installation: 
     assert (again.status != 0, "a campaign that is running can't be resumed" in again.err) == (True, True)
     assert birthmark("campaign", "approve", "winter").status != 0
     store = open_database(installation)
-    store.campaigns.happen("winter", CampaignEvent.HELD, by="", at=datetime.now(UTC))
+    reason = "before stage 2: wants approval"
+    store.campaigns.happen("winter", CampaignEvent.HELD, by="", at=datetime.now(UTC), reason=reason)
     store.close()
+    assert f"{reason}: birthmark campaign approve winter" in birthmark("campaign", "show", "winter").out
     assert birthmark("campaign", "approve", "winter").status == 0
     assert birthmark("campaign", "retry", "winter").status == 0
     assert birthmark("campaign", "abort", "winter", "--reason", "wrong CA").status == 0
