@@ -35,8 +35,9 @@ def import_manifest(
 ) -> None:
     """Import a manifest: all of the file, or nothing of it.
 
-    ek_sha256 is the hash of the EK's SubjectPublicKeyInfo. From a TPM:  openssl x509 -in EK.pem -pubkey -noout |
-    openssl pkey -pubin -outform DER | sha256sum.  A column ek_certificate (base64 DER) does instead.
+    ek_sha256 is the hash of the SubjectPublicKeyInfo of that EK which the model's template names. From a TPM:
+    openssl x509 -in EK.pem -pubkey -noout | openssl pkey -pubin -outform DER | sha256sum.  A column ek_certificate
+    (base64 DER) does instead.
 
     Importing the same file twice changes nothing.
 

@@ -39,8 +39,8 @@ def list_refusals(
 ) -> None:
     """List refused requests, newest first.
 
-    The request id is the one that the client got, and the one in the server's log. The EK is what a manifest's column
-    ek_sha256 wants, where the device showed one.
+    The request id is the one that the client got, and the one in the server's log. The EK is the first one that the
+    device showed, RSA 2048's where it has one: what a manifest's column ek_sha256 wants for a model with that template.
 
     Example:  birthmark refusal list --device edge-000042 --limit 5
     """
