@@ -186,7 +186,7 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
 
     return Engine(
         broker=settings.broker,
-        anchors=services.authority.anchors_pem(),
+        anchors=services.authority.anchors_pem,
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,

@@ -151,7 +151,8 @@ class AuthorityContract:
         for number, name in enumerate(("a", "b", "c"), 1):
             assert stage(store, name, name.encode()) == number
             latest = store.authorities.latest_bundle()
-            assert latest is not None and TrustBundle.decode(latest.payload).version == number
+            assert latest is not None
+            assert TrustBundle.decode(latest.payload).version == number
 
     def test_no_act_that_wants_no_leaves_while_one_stands(self, store: SqlStore) -> None:
         bear(store, 1)

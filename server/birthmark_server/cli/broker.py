@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def config(
     values = place.settings()
     home = place.config_path.resolve().parent
     one = _shard(values, shard)
-    authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
+    authority = _believed(place)
     wanted = MosquittoSettings(
         folder=folder.absolute(),
         plugin=(gate or (_SOURCE_PLUGIN if _SOURCE_PLUGIN.exists() else _INSTALLED_PLUGIN)).absolute(),
@@ -164,7 +165,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 def _ask_gates(values: Settings) -> list[ShardHealth]:
     """Return how each broker is."""
-    errand = open_errand(values.broker, anchors=anchors_pem(Path(values.ca.folder)))
+    errand = open_errand(values.broker, anchors=partial(anchors_pem, Path(values.ca.folder)))
     errand.start()
     try:
         errand.wait_tried(_TIMEOUT_S)
@@ -202,6 +203,17 @@ def _lacking(authority: Authority, path: Path) -> list[str]:
     wanted = [x509.load_der_x509_certificate(der) for der in authority.chain_for(issuer)]
     names = [f"the certificate of {issuer.name}", *["a link from an older root"] * (len(wanted) - 1)]
     return [name for name, one in zip(names, wanted, strict=True) if one not in above]
+
+
+def _believed(place: Workplace) -> Authority:
+    """Open the CA folder as the record has it: what is retired, or not staged yet, is there and not believed. Before an
+    installation's first start nothing is on record, and all of it is."""
+    from birthmark_server.rollover.record import standing_of
+
+    authority = Authority.load(Path(place.settings().ca.folder), passphrase=None, now=now())
+    with place.store() as store:
+        authority.follow(standing_of(store.authorities.list_authorities(), authority))
+    return authority
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
