@@ -4,22 +4,27 @@ Two devices have bad luck. One, of the first stage after the canaries, loses its
 its job fails at its deadline, and the campaign pauses by itself. The other, of the last stage, is reported stolen while
 an operator holds the campaign: it is revoked, and never told to rotate.
 
+Then the Fleet CA is replaced (rollover.py).
+
 cut_ms counts from the beginning of `birthmark device revoke` to the moment at which the kernel has the socket of the
 device's agent as closed. The command runs within this process: a person's shell takes a moment longer to start one.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from birthmark_server.campaigns import OPEN, CampaignState, DeviceState
-from demo_story.campaign_record import Look, Record, astray
-from demo_story.campaign_screen import CampaignScreen, Happened, ending, result
+from demo_story.campaign_record import Record, astray
+from demo_story.campaign_screen import Happened, ending, result
+from demo_story.campaign_watch import LOOK_EVERY_S, CampaignWatch
 from demo_story.ear import BrokerEar
 from demo_story.evidence import STAGES, Stage
 from demo_story.fleet import FleetDevice
 from demo_story.parts import PartFailed
+from demo_story.rollover import RolloverAct
+from demo_story.rollover_record import Rollover
 from demo_story.screen import Screen, save_picture
 from demo_story.site import Site
 from demo_story.sockets import WatchedSocket
@@ -27,11 +32,10 @@ from demo_story.wishes import Wishes
 
 _NAME: Final = "winter"
 _BEFORE: Final = STAGES[: STAGES.index(Stage.CONNECTED) + 1]
-_LOOK_EVERY_S: Final = 0.2
+_SLEEPERS: Final = 2
 _STANDING_STILL_S: Final = 3.0
 _CUT_WITHIN_S: Final = 5.0
 _LISTED_WITHIN_S: Final = 10.0
-_ENDED_WITHIN_S: Final = 120.0
 
 
 def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
@@ -49,16 +53,25 @@ def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
     story = _Campaign(record, screen, site, ear, devices)
     happened = story.run()
     endings = record.endings(story.before, ear)
-    wall_s = screen.elapsed_s
-    if wishes.picture is not None:
-        shown = ending(endings, happened, wall_s=wall_s)
-        save_picture(wishes.picture, shown, command="scripts/demo --campaign", chapters=_CHAPTERS)
-    shown = ending(endings, happened, wall_s=wall_s, wide=screen.wide)
-    told = result(record.look(), endings, happened, wall_s=wall_s)
-    screen.end(shown, told, next_steps=_next_steps(wishes, site, happened, devices[0]))
     if wrong := astray(endings, revoked=happened.revoked_device):
         one = wrong[0].member
         site.explain(story.devices[one.device_id], f"ended {one.state} {one.code} {one.detail}".rstrip())
+        return False
+    living = [one for one in devices if one.device_id != happened.revoked_device]
+    sleepers = [one for one in living if one.device_id != happened.failed_device][-_SLEEPERS:]
+    at_once = _at_once(len(devices))
+    act = RolloverAct(record.store, screen, site, ear, devices=living, sleepers=sleepers, at_once=at_once)
+    rolled = act.run()
+    happened = replace(happened, refused=record.refused(story.devices[happened.revoked_device]))
+    wall_s = screen.elapsed_s
+    if wishes.picture is not None:
+        shown = ending(endings, happened, rolled, wall_s=wall_s)
+        save_picture(wishes.picture, shown, command="scripts/demo --campaign", chapters=_CHAPTERS)
+    shown = ending(endings, happened, rolled, wall_s=wall_s, wide=screen.wide)
+    told = result(record.look(), endings, happened, rolled, wall_s=wall_s)
+    screen.end(shown, told, next_steps=_next_steps(wishes, site, happened, rolled, devices[0]))
+    if rolled.strayed:
+        site.explain(story.devices[rolled.strayed[0]], f"is at {rolled.homes[rolled.strayed[0]]}")
         return False
     if wishes.keep:
         site.stay()
@@ -73,7 +86,7 @@ class _Campaign:
     ) -> None:
         self._record = record
         self._screen = screen
-        self._drawing = CampaignScreen(screen)
+        self._watch = CampaignWatch(record, screen, site)
         self._site = site
         self._ear = ear
         self._birthmark = site.installation.birthmark
@@ -82,7 +95,7 @@ class _Campaign:
 
     def run(self) -> Happened:
         """Let it all happen."""
-        canaries, at_once = max(1, len(self.devices) // 10), max(4, len(self.devices) // 8)
+        canaries, at_once = max(1, len(self.devices) // 10), _at_once(len(self.devices))
         how = ["--never-rotated", "--canaries", str(canaries), "--stages", "30,60,100", "--at-once", str(at_once)]
         how += ["--success", "100", "--deadline", "1m"]
         self._screen.chapter("What would a campaign do? Nobody is told anything yet")
@@ -96,10 +109,10 @@ class _Campaign:
         weak.tpm.stop()
         self._screen.remark(f"{weak.device_id}: its TPM is off; it stays connected, and can make no key")
         stolen = self.devices[look.stage(len(look.view.counts) - 1)[0].device_id]
-        self._until(lambda look: any(one.state is DeviceState.DONE for one in look.stage(1)))
+        self._watch.until(lambda look: any(one.state is DeviceState.DONE for one in look.stage(1)))
         cut_ms = self._hold_and_revoke(weak, stolen)
         self._screen.chapter(f"{weak.device_id} has a minute from its turn; the campaign pauses by itself")
-        self._until(lambda look: look.view.campaign.state is not CampaignState.RUNNING)
+        self._watch.until(lambda look: look.view.campaign.state is not CampaignState.RUNNING)
         failure = self._record.failures.get(weak.device_id)
         if failure is None:
             raise PartFailed(f"{weak.device_id} did not fail: {self._record.look().view.campaign}")
@@ -108,7 +121,7 @@ class _Campaign:
         self._screen.chapter("Its TPM has power again: once more, and on to the end")
         weak.tpm.start()
         self._birthmark("campaign", "retry", _NAME, "--reason", f"{weak.device_id} is repaired")
-        self._until(lambda look: look.view.campaign.state not in OPEN)
+        self._watch.until(lambda look: look.view.campaign.state not in OPEN)
         self._wait_listed(stolen)
         return Happened(
             failed_device=weak.device_id,
@@ -116,14 +129,14 @@ class _Campaign:
             failed_detail=failure.detail,
             revoked_device=stolen.device_id,
             cut_ms=cut_ms,
-            refused=self._record.refused(stolen),
+            refused=0,
         )
 
     def _hold_and_revoke(self, weak: FleetDevice, stolen: FleetDevice) -> float:
         """Pause, revoke a device that was not told yet, and resume; return cut_ms."""
         self._screen.chapter(f"{stolen.device_id} is reported stolen: hold everything, and revoke it")
         self._birthmark("campaign", "pause", _NAME, "--reason", f"{stolen.device_id} is reported stolen")
-        self._until(lambda look: set(look.under_way()) <= {weak.device_id})
+        self._watch.until(lambda look: set(look.under_way()) <= {weak.device_id})
         if stolen.agent is None:
             raise PartFailed(f"{stolen.device_id} has no agent")
         socket = WatchedSocket(stolen.agent.pid, port=self._site.installation.broker_port)
@@ -141,41 +154,33 @@ class _Campaign:
         """Hold for a while; raise PartFailed if anybody is told meanwhile."""
         queued = self._record.look().view.total.queued
         end_s = time.monotonic() + _STANDING_STILL_S
-        self._until(lambda _: time.monotonic() >= end_s)
+        self._watch.until(lambda _: time.monotonic() >= end_s)
         if self._record.look().view.total.queued != queued:
             raise PartFailed("a device was told while the campaign was paused")
-
-    def _until(self, reached: Callable[[Look], bool]) -> None:
-        """Draw the campaign until it is so far; raise PartFailed if that takes too long."""
-        deadline = time.monotonic() + _ENDED_WITHIN_S
-        with ExitStack() as showing:
-            self._screen.devices(showing)
-            while True:
-                look = self._record.look()
-                self._drawing.update(look)
-                if reached(look):
-                    return
-                self._site.require_alive()
-                if time.monotonic() > deadline:
-                    raise PartFailed(f"the campaign stands still: {look.view}")
-                time.sleep(_LOOK_EVERY_S)
 
     def _wait_listed(self, stolen: FleetDevice) -> None:
         """Ask the broker until it shows what the database says, or the time is over."""
         deadline = time.monotonic() + _LISTED_WITHIN_S
         while time.monotonic() < deadline:
             self._ear.ask_connections()
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(LOOK_EVERY_S)
             if not astray(self._record.endings(self.before, self._ear), revoked=stolen.device_id):
                 return
 
 
-def _next_steps(wishes: Wishes, site: Site, happened: Happened, device: FleetDevice) -> list[tuple[str, str]]:
+def _at_once(devices: int) -> int:
+    return max(4, devices // 8)
+
+
+def _next_steps(
+    wishes: Wishes, site: Site, happened: Happened, rolled: Rollover, device: FleetDevice
+) -> list[tuple[str, str]]:
     if not wishes.keep:
         return [
             ("stay up and look around", "scripts/demo --campaign --keep"),
             ("a larger fleet", "scripts/demo --campaign --devices 60"),
             ("all that a campaign can be told", "less docs/campaigns.md"),
+            ("any CA replaced, the root too", "less docs/rollover.md"),
         ]
     return [
         *site.looking_around(device),
@@ -186,7 +191,9 @@ def _next_steps(wishes: Wishes, site: Site, happened: Happened, device: FleetDev
             "let the stolen one enroll again, by its TPM",
             f"birthmark device readmit {happened.revoked_device}",
         ),
-        ("once more, in two stages", "birthmark campaign start spring --stages 50,100"),
+        ("which CA of each kind issues, and what became of the old one", "birthmark ca list"),
+        ("and what was done to it, by whom", f"birthmark ca status {rolled.old}"),
+        ("rotate once more, in two stages", "birthmark campaign start spring --stages 50,100"),
         ("and see it", "birthmark campaign watch spring"),
     ]
 
@@ -195,4 +202,5 @@ _CHAPTERS: Final = (
     "Canaries first, then stages",
     "Paused by an operator; a device is revoked, and its socket closed; resumed",
     "Paused by itself, for a device whose TPM had lost its power; retried, and on to the end",
+    "The Fleet CA is replaced: staged, known to server and broker, activated; two devices sleep, and come home",
 )

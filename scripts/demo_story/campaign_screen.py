@@ -10,6 +10,7 @@ from rich.text import Text
 
 from birthmark_server.campaigns import OPEN, DeviceState
 from demo_story.campaign_record import Ending, Look, astray
+from demo_story.rollover_record import Home, Rollover
 from demo_story.screen import Screen
 
 _MARKS: Final = {
@@ -21,8 +22,8 @@ _MARKS: Final = {
     DeviceState.SKIPPED: ("-", "red"),
 }
 _ROW: Final = 40
-_TITLES: Final = ("device", "stage", "outcome", "took", "certificate", "old one", "at broker", "on record")
-_WIDE_ONLY: Final = ("took", "old one")
+_TITLES: Final = ("device", "stage", "outcome", "took", "certificate", "live below", "on record")
+_WIDE_ONLY: Final = ("took", "certificate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,54 +82,73 @@ def drawn(look: Look) -> Group:
     return Group(Text(), grid, *why, *(Text(line, style="yellow") for line in look.troubles))
 
 
-def ending(endings: Sequence[Ending], happened: Happened, *, wall_s: float, wide: bool = True) -> Group:
-    """Return the last table, and the line below it."""
+def ending(
+    endings: Sequence[Ending], happened: Happened, rolled: Rollover, *, wall_s: float, wide: bool = True
+) -> Group:
+    """Return the last table, and the lines below it."""
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     titles = [title for title in _TITLES if wide or title not in _WIDE_ONLY]
     for title in titles:
         grid.add_column(title)
     for one in sorted(endings, key=lambda one: (one.member.stage, one.member.device_id)):
-        cells = dict(zip(_TITLES, _cells(one, happened), strict=True))
+        cells = dict(zip(_TITLES, _cells(one, happened, rolled), strict=True))
         grid.add_row(*(cells[title] for title in titles))
     rotated, gone = sum(one.rotated for one in endings), sum(one.gone for one in endings)
-    good = not astray(endings, revoked=happened.revoked_device)
+    home = len(rolled.homes) - len(rolled.strayed)
+    good = not astray(endings, revoked=happened.revoked_device) and not rolled.strayed
+    style = "bold green" if good else "bold red"
     return Group(
         Text(),
         grid,
         Text(),
         Text.assemble(
-            (f"{rotated} of {len(endings)} devices", "bold green" if good else "bold red"),
+            (f"{rotated} of {len(endings)} devices", style),
             f" rotated from a chair; {gone} revoked on the way, its socket closed ",
             (f"{happened.cut_ms:.0f} ms", "bold"),
-            " after the command; ",
+            " after the command",
+        ),
+        Text.assemble(
+            (f"{home} of {len(rolled.homes)}", style),
+            f" then moved from {rolled.old} ({rolled.states[rolled.old]}) to {rolled.new} "
+            f"({rolled.states[rolled.new]}), {len(rolled.sleepers)} of them after a sleep; ",
             (f"{wall_s:.1f} s", "bold"),
             " in all",
         ),
     )
 
 
-def _cells(one: Ending, happened: Happened) -> list[Text]:
-    member = one.member
+def _cells(one: Ending, happened: Happened, rolled: Rollover) -> list[Text]:
+    member, home = one.member, rolled.homes.get(one.member.device_id)
     why = member.detail if member.state is not DeviceState.DONE else ""
     if member.device_id == happened.failed_device:
         why = f"first: {happened.failed_code}"
     elif member.device_id == happened.revoked_device:
         why = f"came back, refused: {happened.refused}x"
+    elif home is not None and home.home_s is not None:
+        why = f"slept; home after {home.home_s:.1f} s"
     mark, style = _MARKS[member.state]
-    changed = f"{one.before[:8]} → {one.after[:8]}" if one.after != one.before else one.before[:8]
+    serials = dict.fromkeys([one.before, one.after, *([home.serial] if home else [])])
     return [
         Text(member.device_id, style="cyan"),
         Text(str(member.stage + 1)),
         Text.assemble((mark, style), f" {member.state.value}"),
         Text(f"{one.took_s:5.2f} s" if one.took_s is not None else ""),
-        Text(changed, style="dim"),
-        Text("revoked" if member.device_id == happened.revoked_device else "superseded" if one.retired else "no"),
-        Text(one.live[:8] or "gone", style="green" if one.rotated else "red"),
+        Text(" → ".join(serial[:8] for serial in serials), style="dim"),
+        _live_below(home, rolled),
         Text(why, no_wrap=True),
     ]
 
 
-def result(look: Look, endings: Sequence[Ending], happened: Happened, *, wall_s: float) -> dict[str, object]:
+def _live_below(home: Home | None, rolled: Rollover) -> Text:
+    """The CA of the certificate that the broker shows."""
+    if home is None or not home.live:
+        return Text("gone", style="red")
+    return Text(home.below, style="green") if home.there(rolled.new) else Text(home.live[:8], style="red")
+
+
+def result(
+    look: Look, endings: Sequence[Ending], happened: Happened, rolled: Rollover, *, wall_s: float
+) -> dict[str, object]:
     """Return the end as one JSON object."""
     return {
         "campaign": {
@@ -154,6 +174,7 @@ def result(look: Look, endings: Sequence[Ending], happened: Happened, *, wall_s:
             for one in endings
         ],
         **asdict(happened),
-        "complete": not astray(endings, revoked=happened.revoked_device),
+        "rollover": asdict(rolled),
+        "complete": not astray(endings, revoked=happened.revoked_device) and not rolled.strayed,
         "wall_s": round(wall_s, 2),
     }

@@ -99,18 +99,45 @@ class Installation:
         part.wait_until(lambda: listens(self.broker_port), timeout_s=20)
         return part
 
+    def add_fleet_ca(self, label: str) -> None:
+        """Ask for one more Fleet CA, have the root sign it, and take it in. The root's machine is played here too."""
+        ca, root = self.folder / "ca", self.folder / "ca" / "root"
+        request, secret = ca / f"fleet-{label}.csr", f"file:{self.folder / 'ca.passphrase'}"
+        add = ("init", str(self.folder), "--add", "fleet")
+        self.birthmark(*add, "--label", label, configured=False)
+        sign = ("root", "sign", str(request), "--kind", "fleet", "--folder", str(root))
+        out = str(root / f"fleet-{label}.pem")
+        self.birthmark(*sign, "--out", out, "--passphrase", secret, configured=False)
+        self.birthmark(*add, "--signed", str(root), configured=False)
+
     def birthmark(self, *words: str, configured: bool = True) -> str:
         """Run one `birthmark` command, in this process for speed, and return what it printed; raise PartFailed."""
         self._show(self._line(*words))
+        return self.ask(*words, configured=configured)
+
+    def ask(self, *words: str, configured: bool = True) -> str:
+        """Run a command without showing it, as one that is asked again and again; raise PartFailed."""
+        status, said = self._run(words, configured=configured)
+        if status != 0:
+            raise PartFailed(f"birthmark {shlex.join(words)} ended with {status}:\n{said}")
+        return said
+
+    def refused(self, *words: str) -> str:
+        """Run a command that must be refused as things stand, and return why it was; raise PartFailed if it was not."""
+        self._show(self._line(*words))
+        status, said = self._run(words)
+        if status != Exit.CANT_CREATE:
+            raise PartFailed(f"birthmark {shlex.join(words)} ended with {status}, want {Exit.CANT_CREATE}:\n{said}")
+        return said.strip()
+
+    def _run(self, words: Sequence[str], *, configured: bool = True) -> tuple[int, str]:
         out = io.StringIO()
         argv = [*(["--config", str(self.config)] if configured else []), *words]
         with redirect_stdout(out), redirect_stderr(out):
             status = cli.run(lambda: cli.application()(argv, prog_name="birthmark"))
         if status == Exit.INTERRUPTED:
             raise KeyboardInterrupt  # the person meant the story, not this command
-        if status != 0:
-            raise PartFailed(f"birthmark {shlex.join(words)} ended with {status}:\n{out.getvalue()}")
-        return out.getvalue()
+        return status, out.getvalue()
 
     def _line(self, *words: str) -> str:
         """Return a command as one would type it, with BIRTHMARK_CONFIG set and paths short."""

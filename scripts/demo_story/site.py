@@ -43,8 +43,16 @@ class Site:
         self.installation.expect(devices)
         self._screen.chapter("The enrollment server, and the broker with its gate")
         self._parts.append(self.installation.broker())
-        self._parts.append(self.installation.serve())
+        self._server = self.installation.serve()
+        self._parts.append(self._server)
         return devices
+
+    def restart_server(self) -> None:
+        """Stop the server as systemd would, and start it again."""
+        self._server.stop()
+        self._parts.remove(self._server)
+        self._server = self.installation.serve()
+        self._parts.insert(1, self._server)
 
     def open_store(self) -> SqlStore:
         """Open the server's database, to see what is on record there."""
@@ -98,9 +106,20 @@ class Site:
 
     def _power_on(self, one: Progress) -> None:
         one.started_s = time.monotonic()
-        one.device.start(BIRTHMARK_AGENT, url=self.installation.url, root_pem=self.installation.root_pem)
-        if one.device.agent is not None:
-            self._parts.append(one.device.agent)
+        self.wake(one.device)
+
+    def sleep(self, device: FleetDevice) -> None:
+        """Stop a device's agent: the device is away, with all that it knows."""
+        if device.agent is None:
+            raise PartFailed(f"{device.device_id} has no agent")
+        device.agent.stop()
+        self._parts.remove(device.agent)
+
+    def wake(self, device: FleetDevice) -> None:
+        """Start a device's agent, with what it knows from before, if anything."""
+        device.start(BIRTHMARK_AGENT, url=self.installation.url, root_pem=self.installation.root_pem)
+        if device.agent is not None:
+            self._parts.append(device.agent)
 
     def require_alive(self) -> None:
         """Raise PartFailed if a process has ended by itself."""

@@ -210,7 +210,11 @@ def lose_the_first_answer(listening: socket.socket, port: int) -> None:
                 break
 
 
-def test_a_watch_waits_for_a_server_that_is_started_anew(run: Run, site: Installation, tmp_path: Path) -> None:
+def test_a_watch_waits_for_a_server_that_is_started_anew(
+    run: Run, site: Installation, server: Server, tmp_path: Path
+) -> None:
+    tpm = site.listed_device("SN-W")
+    server.first_ldevid(tpm, server.enroll(tpm), "dev-sn-w")
     port, leaf = free_port(), person(site.infra(PROFILE_OF[Role.OPERATOR], "patient"), tmp_path)
     add_context(run, site, "restarted", leaf, port)
     first, second, away = ExitStack(), ExitStack(), threading.Event()
@@ -225,7 +229,7 @@ def test_a_watch_waits_for_a_server_that_is_started_anew(run: Run, site: Install
         assert isinstance(site.store, SqlStore)
         site.store.campaigns.happen("long", CampaignEvent.ABORTED, by="alice", at=now(), reason="enough")
 
-    assert run("--context", "restarted", "campaign", "start", "long", "--device", "dev-sn-1").status == 0
+    assert run("--context", "restarted", "campaign", "start", "long", "--device", "dev-sn-w").status == 0
     thread = threading.Thread(target=start_anew)
     thread.start()
     try:

@@ -24,6 +24,7 @@ from birthmark_wire.encoding import b64
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.time import SERVER_PURPOSE, TIME_PATH, TimeAnswer, time_binding
 from support.pki import Leaf, make_pki
+from support.two_roots import make_two_roots
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 999_999, tzinfo=UTC)
 NONCE = bytes(range(32))
@@ -143,3 +144,18 @@ def test_files_that_do_not_serve_are_named(server: Leaf, tmp_path: Path) -> None
     ):
         with pytest.raises(Misconfigured, match=named):
             TimeSigner.load(certificate, private, None)
+
+
+def test_the_link_from_an_older_root_is_told_along_and_a_root_is_not(tmp_path: Path) -> None:
+    """Who slept with the old root alone must be able to believe the time before anything else."""
+    roots = make_two_roots(tmp_path / "ca")
+    leaf = roots.new.server()
+    certificate, key = leaf.write(tmp_path, "s")
+    certificate.write_bytes(leaf.chain_pem + roots.new.authority.anchors_pem())
+    signer = TimeSigner.load(certificate, key, None)
+    assert signer is not None
+    chain = [x509.load_der_x509_certificate(der) for der in signer.chain]
+    leaf_, issuer, link = chain
+    leaf_.verify_directly_issued_by(issuer)
+    issuer.verify_directly_issued_by(link)
+    link.verify_directly_issued_by(roots.old.authority.root.certificate)

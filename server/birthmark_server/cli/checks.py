@@ -18,7 +18,7 @@ from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.roots import anchors_pem
-from birthmark_server.cli import broker_check
+from birthmark_server.cli import broker_check, rollover_check
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.denials import open_deny_file
 from birthmark_server.errors import BirthmarkError
@@ -63,6 +63,7 @@ def examine(settings: Settings, *, config: Path, now: datetime) -> Findings:
         ("database", lambda: _database(settings, now)),
         ("journal", lambda: _journal(settings, now)),
         ("authorities", lambda: _authorities(settings, now)),
+        ("CA rollover", lambda: _rollover(settings, now)),
         ("CRLs", lambda: _crls(settings, now)),
         (
             "server certificate",
@@ -205,6 +206,15 @@ def _authorities(settings: Settings, now: datetime) -> Findings:
             f"certificates point to {authority.namespace.public_url}, and this server serves none",
             "set [crl] listen, or serve them by another",
         )
+
+
+def _rollover(settings: Settings, now: datetime) -> Findings:
+    with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
+        waiting = list(rollover_check.look(store.authorities, settings, now=now))
+    for each in waiting:
+        yield Finding(State.WRONG if each.wrong else State.SOON, "CA rollover", each.seen, each.advice)
+    if not waiting:
+        yield Finding(State.WELL, "CA rollover", "no CA waits to be used")
 
 
 def _crls(settings: Settings, now: datetime) -> Findings:

@@ -1,8 +1,8 @@
 """What the database says of authorities, and a server's CA folder: held together, every second.
 
 The first server of an installation finds nothing on record, and puts there what its folder comes to: of each kind the
-newest issues, and whatever is in the folder is believed, as it ever was. From then on the record decides, on all
-servers alike; what is new in a folder is nothing until it is staged. A server says in the record what it has loaded.
+newest below the first root issues, and the older ones are believed, as they ever were. From then on the record decides,
+on all servers alike; what is new in a folder is nothing until it is staged. A server says in the record what it loaded.
 """
 
 import logging
@@ -53,13 +53,17 @@ def folder_of(authority: Authority, *, now: datetime) -> Folder:
 
 
 def first_record(authority: Authority, *, now: datetime) -> list[KnownAuthority]:
-    """Return where the authorities of a folder stand at an installation's first start."""
+    """Return where the authorities of a folder stand at an installation's first start: a root beside the first, and
+    what is below it, is new, since no device was ever told of it."""
     force = authority.in_force
     active = {force.root.sha256, *(issuer.sha256 for issuer in (force.birth, force.fleet, force.infra))}
-    return [
-        replace(one, state=AuthorityState.ACTIVE if one.sha256 in active else AuthorityState.SUPERSEDED)
-        for one in folder_of(authority, now=now).members
-    ]
+
+    def stands(one: KnownAuthority) -> AuthorityState:
+        if one.sha256 in active:
+            return AuthorityState.ACTIVE
+        return AuthorityState.SUPERSEDED if one.root_sha256 == force.root.sha256 else AuthorityState.NEW
+
+    return [replace(one, state=stands(one)) for one in folder_of(authority, now=now).members]
 
 
 def standing_of(known: Sequence[KnownAuthority], authority: Authority) -> Standing:

@@ -131,15 +131,19 @@ class TrustPush:
         except BrokerUnavailable as error:
             _log.warning("trust bundle not sent", extra={"fields": {"reason": str(error)}})
             return 0
-        return 1 if self._waiting else 0
+        if self._waiting:
+            return 1
+        self._look_at = now + (_LOOK_AGAIN if self._sent else _REST)
+        self._sent = 0
+        return 0
 
     def _look(self, now: datetime) -> bool:
         """Ask the broker who is there, if it is time to; return whether anyone is."""
         if self._look_at is not None and now < self._look_at:
             return False
         self._waiting = sorted({one.identity for one in self._broker.connections() if one.role is Role.DEVICE})
-        self._look_at = now + (_LOOK_AGAIN if self._sent else _REST)
-        self._sent = 0
+        if not self._waiting:
+            self._look_at = now + _REST
         return bool(self._waiting)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -26,7 +27,7 @@ from birthmark_wire.time import MAX_SIGNER_CHAIN, TIME_PATH, TimeAnswer, TimeQue
 
 @dataclass(frozen=True, slots=True)
 class TimeSigner:
-    """The server's certificate with its CAs, without the root, DER, and its key."""
+    """The server's certificate with its CAs, and the links from older roots, without the root itself, DER; its key."""
 
     chain: tuple[bytes, ...]
     key: ec.EllipticCurvePrivateKey
@@ -46,7 +47,7 @@ class TimeSigner:
             raise Misconfigured(f"the key {key} is not that of the certificate {certificate}")
         if not isinstance(private, ec.EllipticCurvePrivateKey):
             return None
-        chain = [one.public_bytes(Encoding.DER) for one in certificates if one.issuer != one.subject]
+        chain = [one.public_bytes(Encoding.DER) for one in certificates if not _is_root(one)]
         if not 1 <= len(chain) <= MAX_SIGNER_CHAIN:
             raise Misconfigured(f"{certificate}: want 1 to {MAX_SIGNER_CHAIN} certificates, got {len(chain)}")
         return cls(tuple(chain), private)
@@ -56,6 +57,15 @@ class TimeSigner:
         at = at.replace(microsecond=0)
         binding = time_binding(nonce=nonce, signer_sha256=hashlib.sha256(self.chain[0]).digest(), at=at)
         return TimeAnswer(at, self.chain, self.key.sign(binding, ec.ECDSA(SHA256())))
+
+
+def _is_root(certificate: x509.Certificate) -> bool:
+    """Whether its own key signed it. A link between two roots bears one name twice, and another key's signature."""
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def time_routes(signer: TimeSigner | None, *, now: Callable[[], datetime]) -> list[Route]:
