@@ -172,6 +172,14 @@ class AuthorityContract:
         assert store.authorities.count_leaves(issuer, at=NOW) == 0
         store.authorities.act(decide, at=NOW, by="alice", without_leaves=issuer)
 
+    def test_who_answers_for_revoked_certificates_keeps_no_authority_from_retiring(self, store: SqlStore) -> None:
+        record = certificate("responder", profile=CertificateProfile.OCSP, issuer_sha256=digest("fleet-2027"))
+        store.add_infrastructure_certificate(record, by="service:server")
+        assert store.authorities.count_leaves(digest("fleet-2027"), at=NOW) == 0
+        assert store.authorities.page_leaves(digest("fleet-2027"), at=NOW) == []
+        decide = moving("fleet-2027", AuthorityAct.STAGE)
+        store.authorities.act(decide, at=NOW, by="alice", without_leaves=digest("fleet-2027"))
+
     def test_leaves_of_the_infrastructure_are_named_by_their_subject(self, store: SqlStore) -> None:
         record = certificate("srv-a", profile=CertificateProfile.SERVER, issuer_sha256=digest("infra"))
         store.add_infrastructure_certificate(record, by="alice")

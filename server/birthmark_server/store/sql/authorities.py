@@ -16,6 +16,7 @@ from birthmark_server.authorities import (
     Leaf,
 )
 from birthmark_server.ca.profile import CaKind
+from birthmark_server.domain import CertificateProfile
 from birthmark_server.store.authority_protocol import Decide, Decision
 from birthmark_server.store.authority_tables import Authorities, AuthorityActs, DeviceTrust, TrustBundles
 from birthmark_server.store.database import Transaction
@@ -51,6 +52,7 @@ _HIGHEST: Final = Statement(
 )
 _STANDING: Final = (
     CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
+    CERTIFICATES.c.profile != CertificateProfile.OCSP.value,  # it speaks of the others, even when they are no more
     CERTIFICATES.c.revoked_at_us.is_(None),
     CERTIFICATES.c.not_after_us >= bindparam("now"),
 )
