@@ -20,7 +20,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.cli.output import Json, print_json, say, show_fields
-from birthmark_server.cli.workplace import Workplace, now, workplace
+from birthmark_server.cli.workplace import Workplace, believed_authority, now, workplace
 from birthmark_server.denials import open_deny_file, write_denials
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_errand
@@ -63,7 +63,8 @@ def config(
     values = place.settings()
     home = place.config_path.resolve().parent
     one = _shard(values, shard)
-    authority = _believed(place)
+    with place.store() as store:
+        authority = believed_authority(values, store.authorities)
     wanted = MosquittoSettings(
         folder=folder.absolute(),
         plugin=(gate or (_SOURCE_PLUGIN if _SOURCE_PLUGIN.exists() else _INSTALLED_PLUGIN)).absolute(),
@@ -203,17 +204,6 @@ def _lacking(authority: Authority, path: Path) -> list[str]:
     wanted = [x509.load_der_x509_certificate(der) for der in authority.chain_for(issuer)]
     names = [f"the certificate of {issuer.name}", *["a link from an older root"] * (len(wanted) - 1)]
     return [name for name, one in zip(names, wanted, strict=True) if one not in above]
-
-
-def _believed(place: Workplace) -> Authority:
-    """Open the CA folder as the record has it: what is retired, or not staged yet, is there and not believed. Before an
-    installation's first start nothing is on record, and all of it is."""
-    from birthmark_server.rollover.record import standing_of
-
-    authority = Authority.load(Path(place.settings().ca.folder), passphrase=None, now=now())
-    with place.store() as store:
-        authority.follow(standing_of(store.authorities.list_authorities(), authority))
-    return authority
 
 
 def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
