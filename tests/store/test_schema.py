@@ -44,6 +44,7 @@ from birthmark_server.store.sql import (
     endorsements,
     events,
     issuance,
+    jobs,
     revocation,
     status,
 )
@@ -257,6 +258,15 @@ def test_no_page_of_a_campaign_looks_through_all_devices_of_all_campaigns(sqlite
     campaign_views.counts(cast("Transaction", asked), "c")
     campaign_views.page_campaigns(cast("Transaction", asked), None, "dev-1", "c", 100)
     assert [plan for plan in asked.plans if plan.startswith("SCAN") and plan != "SCAN campaigns"] == []
+
+
+def test_jobs_under_way_are_counted_without_looking_at_the_others(sqlite_file: Path) -> None:
+    back_end = SqliteBackEnd(sqlite_file)
+    migrate.upgrade(back_end)
+    asked = Asked(back_end)
+    with pytest.raises(ValueError, match="unpack"):
+        jobs.count_under_way(cast("Transaction", asked), NOW)
+    assert asked.plans == ["SEARCH jobs USING INDEX ix_jobs_nonce_expires_at_us (nonce_expires_at_us>?)"]
 
 
 def assert_upgrades_at_once_make_one_schema(url: str, folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Column, Connection, Integer, LargeBinary, MetaData, Table, insert, select
+from sqlalchemy import Boolean, Column, Connection, Float, Integer, LargeBinary, MetaData, Table, insert, select
 from sqlalchemy.engine import make_url
 
 from birthmark_server.campaigns import Campaign, CampaignState, Strategy
@@ -72,7 +72,9 @@ def _value(column: Column[Any], rows: Rows) -> Value:
         return KNOWN.device_id
     if isinstance(column.type, LargeBinary):
         return b"\x07" * 32
-    return 7 if isinstance(column.type, Integer) else "seven"
+    if isinstance(column.type, Boolean):
+        return True
+    return 7 if isinstance(column.type, Integer | Float) else "seven"
 
 
 def _read(connection: Connection, name: str) -> list[dict[str, Value]]:

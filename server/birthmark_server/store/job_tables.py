@@ -16,6 +16,7 @@ class Jobs(Row, table=True):
     __table_args__ = (
         Index("ux_jobs_open", "device_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_jobs_send_at_us", "send_at_us", sqlite_where=_OPEN, postgresql_where=_OPEN),
+        Index("ix_jobs_nonce_expires_at_us", "nonce_expires_at_us", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index("ix_jobs_deadline_us", "deadline_us", sqlite_where=_OPEN, postgresql_where=_OPEN),
         Index(None, "device_id", "sequence"),
         Index(None, "campaign_id", "created_at_us"),
