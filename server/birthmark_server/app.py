@@ -186,6 +186,7 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
                 control=control,
                 gives=bool(settings.broker.deny_file),
                 now=utc_now,
+                revoked=services.authority.revoked,
             ),
             TrustPush(store=services.authorities, book=services.trust, publisher=control, broker=control, now=utc_now),
         ]

@@ -178,11 +178,11 @@ def test_an_operator_below_a_ca_that_is_not_believed_is_refused(
     )
     store.close()
     write_person(issued, tmp_path / "mallory", "mallory")
-    words = ("device", "quarantine", device, "--note", "x", "--operator", str(tmp_path / "mallory" / "mallory.pem"))
-    done = birthmark(*words)
+    act = ("device", "quarantine", device, "--note", "x", "--operator", str(tmp_path / "mallory" / "mallory.pem"))
+    done = birthmark(*act)
     assert (done.status, "issued by none of our authorities" in done.err) == (77, True), done.err
     assert birthmark("ca", "stage", "infra-2031").status == 0
-    assert "says mallory" in birthmark(*words).err
+    assert "says mallory" in birthmark(*act).err
 
 
 def test_a_key_that_others_may_read_is_refused(birthmark: Birthmark, installation: Path, device: str) -> None:

@@ -11,7 +11,7 @@ import getpass
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -172,7 +172,9 @@ def believed_authority(settings: Settings, record: "AuthorityStore") -> Authorit
     from birthmark_server.rollover.record import standing_of
 
     authority = _open_folder(settings, with_keys=False)
-    authority.follow(standing_of(record.list_authorities(), authority))
+    standing = standing_of(record.list_authorities(), authority)
+    # Who issues is left to the folder: where that one is revoked or gone, another must still be made to.
+    authority.follow(replace(standing, active={}))
     return authority
 
 
