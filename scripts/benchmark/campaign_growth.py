@@ -5,8 +5,8 @@ stages of simulated devices take turns: the same number here and there, so that 
 A device's cost is its share of planning and starting (the operator's process) and the server's CPU of its rotation:
 looks, the job, evidence, certificate, retirement, and whatever the server does besides, because there are so many.
 
-Connected are only the devices whose turn it is: this machine has not the sockets for 100,000. What the broker's list of
-connections costs the server is bounded by rotation/round.py's REST.
+Connected are only the devices whose turn it is: this machine has not the sockets for 100,000. The server asks
+the broker for single devices, so what others are connected costs it nothing.
 """
 
 import statistics

@@ -32,6 +32,7 @@ SESSION_EXPIRY_S: Final = 3600
 _AT_ONCE: Final = 32
 """Handshakes of a process at the same time, when all connect."""
 _TICK_S: Final = 0.2
+_KEEPALIVE_S: Final = 600
 _COUNTERS: Final = ("connected", "done", "taken", "delivered", "lost")
 
 
@@ -131,6 +132,7 @@ class _Loop:
         self._links: dict[int, _Link] = {}
         self._current: dict[str, _Link] = {}
         self._count = dict(zip(_COUNTERS, counters, strict=True))
+        self._ping_at = time.monotonic() + _KEEPALIVE_S / 2
         self.shaking = 0
 
     def add(self, name: str, number: int = 1) -> None:
@@ -154,6 +156,10 @@ class _Loop:
 
     def turn(self) -> None:
         """Do what the sockets are ready for; wait a tick for that."""
+        if time.monotonic() > self._ping_at:
+            self._ping_at = time.monotonic() + _KEEPALIVE_S / 2
+            for live in [one for one in self._links.values() if one.live]:
+                self._send(live, mqtt_wire.PING)
         for number, _ in self._epoll.poll(_TICK_S):
             link = self._links.get(number)
             if link is not None:
@@ -165,7 +171,9 @@ class _Loop:
                 link.tls.do_handshake()
                 link.shaken = True
                 device_id = link.session.device.device_id
-                self._send(link, mqtt_wire.connect(device_id, session_expiry_s=SESSION_EXPIRY_S, keepalive_s=600))
+                self._send(
+                    link, mqtt_wire.connect(device_id, session_expiry_s=SESSION_EXPIRY_S, keepalive_s=_KEEPALIVE_S)
+                )
             while True:
                 data = link.tls.recv(16_384)
                 if not data:

@@ -32,6 +32,7 @@ from birthmark_server.rollover.record import POLL as FOLLOW
 from birthmark_server.rollover.trust import TrustPush
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.rotation.engine import Engine, Work
+from birthmark_server.rotation.outside_check import OutsideChecks
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.services import Services, open_services, utc_now
 from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
@@ -66,7 +67,12 @@ def routes_of(
 ) -> list[Route]:
     """Return every route of the HTTPS door but those of Doors.open() and the metrics. teller: as cut_off's."""
     authority, started_at = services.authority, now()
-    campaigns = CampaignService(campaigns=services.campaigns, now=now, seed=lambda: secrets.randbits(64))
+    campaigns = CampaignService(
+        campaigns=services.campaigns,
+        now=now,
+        seed=lambda: secrets.randbits(64),
+        outside=OutsideChecks(settings.rotation.check_origins),
+    )
 
     def open_desk(by: str, role: Role) -> Desk:
         return StoreDesk(
@@ -192,7 +198,14 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
         service=services.rotation,
         threads=settings.server.workers,
         now=utc_now,
-        work=[CampaignRunner(campaigns=services.campaigns, now=utc_now, tracer=tracer)],
+        work=[
+            CampaignRunner(
+                campaigns=services.campaigns,
+                now=utc_now,
+                tracer=tracer,
+                outside=OutsideChecks(settings.rotation.check_origins),
+            )
+        ],
         at_broker=at_broker,
     )
 

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -33,11 +34,19 @@ def _endpoint(value: str) -> str:
     return value
 
 
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.fragment:
+        raise ValueError("want an origin, as https://qa.example.com or http://10.0.0.5:9000")
+    return value
+
+
 def _network(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
 DnsName = Annotated[str, AfterValidator(_dns_name)]
+Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 
@@ -242,6 +251,11 @@ class RotationSettings(Section):
     spread_s: int = Field(120, ge=1, le=DAY_S, description="Those come back spread over this time.")
     silence_s: int = Field(
         20, ge=5, le=DAY_S, description="A device that has accepted and says no more is told again after this time."
+    )
+    check_origins: list[Origin] = Field(
+        default=[],
+        description="Where a campaign's outside check (`--check URL`) may be: scheme, host and port, as "
+        "https://qa.example.com. It is the server that asks, and it asks nobody else.",
     )
 
 

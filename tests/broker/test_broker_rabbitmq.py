@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,11 +32,12 @@ class RecordedPki(BrokerPki):
     """A PKI that keeps what it issued, no two of a device with the same validity: in life they are seconds apart."""
 
     issued: list[tuple[str, Leaf]] = field(default_factory=list)
+    fleets: list[Ca] = field(default_factory=list)
 
     def device(self, device_id: str, *, lifetime: timedelta = DAY, ca: Ca | None = None) -> Leaf:
         leaf = super().device(device_id, lifetime=lifetime + timedelta(seconds=len(self.issued)), ca=ca)
-        if ca is None:
-            self.issued.append((device_id, leaf))
+        self.issued.append((device_id, leaf))
+        self.fleets.append(ca or self.fleet)
         return leaf
 
 
@@ -83,6 +84,7 @@ class RabbitSite:
             deny_file=self.deny,
             records=self,
             trust_domain=self.pki.trust_domain,
+            trust_folder=self.cluster.trust_folder,
             statistics_s=STATISTICS_MS / 1000,
         )
 
@@ -90,16 +92,20 @@ class RabbitSite:
 
     def serial_of(self, device_id: str, not_before: datetime, not_after: datetime) -> str:
         wanted = (device_id, not_before, not_after)
-        (serial,) = [leaf.serial for one, leaf in self.pki.issued if (one, *validity(leaf)) == wanted]
-        return serial
+        found = [leaf.serial for one, leaf in self.pki.issued if (one, *validity(leaf)) == wanted]
+        return found[0] if len(found) == 1 else ""
 
     def device_of(self, serial: str) -> str:
         return next((device_id for device_id, leaf in self.pki.issued if leaf.serial == serial), "")
 
-    def write_crls(self) -> None:
+    def write_crls(self, fleet: Sequence[x509.Certificate]) -> None:
         denied = self.deny.read().serials
         revoked = [leaf.certificate for _, leaf in self.pki.issued if leaf.serial in denied]
-        write_crls(self.crls, [self.pki.fleet.crl(revoked)])
+        wanted = {ca.certificate: ca for ca in [self.pki.fleet, *self.pki.fleets] if ca.certificate in fleet}
+        write_crls(
+            self.crls,
+            [ca.crl([one for one in revoked if one.issuer == ca.certificate.subject]) for ca in wanted.values()],
+        )
 
 
 def validity(leaf: Leaf) -> tuple[datetime, datetime]:
@@ -131,7 +137,11 @@ def control(site: RabbitSite, ear: Ear) -> Iterator[RabbitControl]:
     hearing.start()
     try:
         assert hearing.wait_live(10)
-        yield site.control()
+        control, pki = site.control(), site.pki
+        control.update_trust(
+            roots=[pki.root.certificate], fleet=[pki.fleet.certificate], infra=[pki.infra.certificate]
+        )  # a test before may have left another one
+        yield control
     finally:
         hearing.stop()
 

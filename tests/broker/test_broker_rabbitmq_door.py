@@ -67,6 +67,8 @@ def test_what_a_device_needs_is_allowed(door: RabbitDoor, question: str, form: d
         ("topic", TOPIC | {"name": "amq.direct"}),
         ("topic", TOPIC | {"permission": "configure"}),
         ("topic", TOPIC | {"routing_key": "devices.*.down.#"}),
+        ("topic", TOPIC | {"routing_key": "devices.dev-1.*"}),
+        ("topic", TOPIC | {"routing_key": "*.dev-1.down.#"}),
         ("topic", TOPIC | {"routing_key": "$share.birthmark.devices.*.up.#"}),
         ("everything", DEV_1),
     ],

@@ -12,7 +12,7 @@ import pytest
 
 from birthmark_server.broker.assignment import Shard
 from birthmark_server.broker.control import BrokerControl
-from birthmark_server.broker.denyfile import Denials, DenyFile
+from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.link import BrokerLink, MessageHandler
 from birthmark_server.broker.shards import ShardedControl
@@ -57,6 +57,11 @@ class ShardedSite:
         control.start()
         try:
             assert until(lambda: control.all_live)
+            control.update_trust(  # a test before may have left another one
+                roots=[self.pki.root.certificate],
+                fleet=[self.pki.fleet.certificate],
+                infra=[self.pki.infra.certificate],
+            )
             yield control
         finally:
             control.stop()
@@ -225,8 +230,11 @@ def test_one_that_stalls_holds_up_none(site: ShardedSite, control: ShardedContro
         assert stalled.process is not None
         stalled.process.send_signal(signal.SIGSTOP)
         try:
-            denials = [threading.Thread(target=control.deny, kwargs={"serials": [f"{n}"]}) for n in range(1, 9)]
-            denials.append(threading.Thread(target=control.deny, kwargs={"serials": [leaf.serial]}))
+            ahead = DenyList(site.deny.read().version + 1)  # of the file, so that this can't be what cuts
+            denials = [
+                threading.Thread(target=control.tell, args=(ahead,), kwargs={"devices": [], "serials": [serial]})
+                for serial in (*(f"{number}" for number in range(1, 9)), leaf.serial)
+            ]
             began = time.monotonic()
             for one in denials:  # more at once than it has threads for each
                 one.start()

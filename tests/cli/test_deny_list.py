@@ -248,6 +248,61 @@ def test_a_broker_that_cannot_be_asked_is_shown_so(
     assert "not connected to the broker" in done.err
 
 
+SHARD = """
+[[broker.shards]]
+name = "mqtt-{number}"
+host = "localhost"
+port = {number}
+drain = {drain}
+"""
+
+
+@pytest.fixture
+def shards(settings: Settings, installation: Path) -> None:
+    """Two brokers, at ports where nobody listens."""
+    config = installation / "birthmark.toml"
+    head, after = config.read_text().split("[enrollment]")
+    tables = SHARD.format(number=1, drain="false") + SHARD.format(number=2, drain="true")
+    config.write_text(f"{head}{tables}[enrollment]{after}")
+
+
+@pytest.mark.usefixtures("shards")
+def test_each_of_several_brokers_is_shown(deny_file: DenyFile, birthmark: Birthmark) -> None:
+    deny_file.create()
+    done = birthmark("broker", "status")
+    assert done.status == 1
+    for line in (
+        "gate mqtt-1",
+        "can't be asked at localhost:1",
+        "gate mqtt-2",
+        "can't be asked at localhost:2, drained",
+    ):
+        assert line in done.out
+    assert "mqtt-1: not connected to the broker at localhost:1" in done.err
+    said = json.loads(birthmark("broker", "status", "--json").out)
+    assert said["gate"] is None
+    assert [(one["name"], one["endpoint"], one["drain"], one["gate"]) for one in said["brokers"]] == [
+        ("mqtt-1", "localhost:1", False, None),
+        ("mqtt-2", "localhost:2", True, None),
+    ]
+
+
+@pytest.mark.usefixtures("shards")
+def test_the_doctor_asks_each_of_several_brokers(birthmark: Birthmark) -> None:
+    findings = json.loads(birthmark("doctor", "--json").out)
+    assert [one["what"] for one in findings if one["what"].startswith("broker ")] == ["broker mqtt-1", "broker mqtt-2"]
+
+
+@pytest.mark.usefixtures("shards")
+@pytest.mark.parametrize("name", ["", "mqtt-3"])
+def test_the_configuration_is_written_for_a_broker_that_there_is(
+    birthmark: Birthmark, tmp_path: Path, name: str
+) -> None:
+    done = birthmark("broker", "config", str(tmp_path / "mosquitto"), "--shard", name)
+    assert done.status == 78
+    assert "want a name in [[broker.shards]] (mqtt-1, mqtt-2)" in done.err
+
+
 def _findings(birthmark: Birthmark) -> set[tuple[str, str]]:
     findings = json.loads(birthmark("doctor", "--json").out)
     return {(one["state"], one["advice"]) for one in findings if one["what"] == "deny list"}

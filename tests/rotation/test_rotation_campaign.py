@@ -26,8 +26,8 @@ from birthmark_server.campaigns import (
     TooManyPlans,
 )
 from birthmark_server.fleet import DeviceFilter
-from birthmark_server.rotation import runner
 from birthmark_server.rotation.campaigning import MOST_PLANS, CampaignService
+from birthmark_server.rotation.outside_check import OutsideChecks
 from birthmark_server.rotation.runner import CampaignRunner
 from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.errors import AlreadyExists
@@ -44,17 +44,17 @@ from support.server import Installation, now
 ALL = ()
 
 
-def service(core: Core) -> CampaignService:
-    return CampaignService(campaigns=core.services.campaigns, now=core.clock, seed=lambda: 1)
+def service(core: Core, outside: OutsideChecks | None = None) -> CampaignService:
+    return CampaignService(campaigns=core.services.campaigns, now=core.clock, seed=lambda: 1, outside=outside)
 
 
 class Fleet:
     """Devices in this process, the broker that they are on, and one server's work."""
 
-    def __init__(self, core: Core, number: int) -> None:
+    def __init__(self, core: Core, number: int, outside: OutsideChecks | None = None) -> None:
         self.core, self.broker = core, Broker()
         self.devices = {one.device_id: one for one in (device(core) for _ in range(number))}
-        self.runner = CampaignRunner(campaigns=core.services.campaigns, now=core.clock)
+        self.runner = CampaignRunner(campaigns=core.services.campaigns, now=core.clock, outside=outside)
         self.most_under_way = 0
         for one in self.devices.values():
             self.broker.show(one)
@@ -164,6 +164,8 @@ def check_server(answers: Iterator[int | None]) -> Iterator[tuple[str, list[str]
                 over.wait(20)
             else:
                 self.send_response(status)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
                 self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -182,12 +184,12 @@ def check_server(answers: Iterator[int | None]) -> Iterator[tuple[str, list[str]
 
 @pytest.mark.alone
 def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
-    core: Core, monkeypatch: pytest.MonkeyPatch
+    core: Core,
 ) -> None:
-    monkeypatch.setattr(runner, "CHECK_TIMEOUT_S", 1.0)
-    fleet, campaigns = Fleet(core, 4), service(core)
-    first, *others = fleet.devices
     with check_server(iter([None, 503, *itertools.repeat(204, 9)])) as (url, asked):
+        outside = OutsideChecks([url.partition("/ready")[0]], timeout_s=1)
+        fleet, campaigns = Fleet(core, 4, outside), service(core, outside)
+        first, *others = fleet.devices
         strategy = Strategy(canaries=1, hold=Hold.CHECK, check_url=url)
         campaigns.start("checked", (DeviceFilter(device_ids=tuple(others)),), strategy, by="alice")
         campaigns.start("beside", (DeviceFilter(device_ids=(first,)),), Strategy(), by="alice")
@@ -207,6 +209,24 @@ def test_an_outside_check_that_hangs_or_says_no_holds_it_and_nothing_else(
         assert asked == ["/ready?x=1&campaign=checked&stage=2"] * 3
         assert fleet.until(lambda: campaigns.view("checked").campaign.state is CampaignState.DONE)
     assert [one.by for one in campaigns.happenings("checked")] == ["alice", "", "check", ""]
+
+
+def test_an_outside_check_is_asked_where_the_settings_say_and_nowhere_else(core: Core) -> None:
+    """An operator can't have the server ask what only the server can reach, not by way of a redirection either."""
+    Fleet(core, 1)
+    with check_server(itertools.repeat(302)) as (url, asked):
+        for refused in (url, url.replace("http://", "http://127.0.0.1:1@"), url.replace("http", "https"), "http://[x"):
+            with pytest.raises(BadCampaign, match=r"^check: "):
+                service(core, OutsideChecks(["http://127.0.0.1:1"])).start(
+                    "x", ALL, Strategy(hold=Hold.CHECK, check_url=refused), by="mallory"
+                )
+        assert asked == []
+        outside = OutsideChecks([url.partition("/ready")[0]])
+        campaign = service(core, outside).start("x", ALL, Strategy(hold=Hold.CHECK, check_url=url), by="alice")
+        assert OutsideChecks(["http://127.0.0.1:1"]).ask(campaign)
+        assert asked == []
+        assert "elsewhere" in outside.ask(campaign)
+        assert asked == ["/ready?x=1&campaign=x&stage=2"]
 
 
 # -- bad input

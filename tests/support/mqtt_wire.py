@@ -14,6 +14,7 @@ SUBACK: Final = 9
 DISCONNECT: Final = 14
 GOODBYE: Final = b"\xe0\x00"
 """DISCONNECT, in order."""
+PING: Final = b"\xc0\x00"
 
 _SESSION_EXPIRY: Final = 0x11
 

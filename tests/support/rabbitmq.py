@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark_server.broker.rabbitmq_config import RabbitSettings, write_config
+from birthmark_server.broker.trust_files import BUNDLE_FILE, TrustSet
 from support.broker_pki import BrokerPki
-from support.mosquitto import free_port
+from support.ports import free_port
 
 START_TIMEOUT_S = 120.0
 _BIN = Path("/usr/lib/rabbitmq/bin")
@@ -78,10 +79,11 @@ class Node:
 
 @dataclass
 class Cluster:
-    """The nodes, and the management user's password."""
+    """The nodes, the management user's password, and the folder of what they trust."""
 
     nodes: list[Node]
     password: str
+    trust_folder: Path
 
 
 def _listens(port: int) -> bool:
@@ -95,8 +97,8 @@ def running_cluster(folder: Path, pki: BrokerPki, *, auth_port: int, size: int =
     leaf, password, epmd_port = pki.broker(), secrets.token_urlsafe(24), free_port()
     (folder / ".erlang.cookie").write_text(secrets.token_hex(20))
     (folder / ".erlang.cookie").chmod(0o400)
-    bundle = folder / "ca-bundle.pem"
-    bundle.write_bytes(b"".join(_pem(ca.certificate) for ca in (pki.root, pki.fleet, pki.infra)))
+    trust = TrustSet((pki.root.certificate,), (pki.fleet.certificate,), (pki.infra.certificate,))
+    trust.install(folder)
     names = tuple(f"rabbit{number}@localhost" for number in range(1, size + 1))
     nodes = []
     for name in names:
@@ -104,7 +106,7 @@ def running_cluster(folder: Path, pki: BrokerPki, *, auth_port: int, size: int =
             folder=folder / name,
             certificate=leaf.chain,
             key=leaf.key,
-            ca_bundle=bundle,
+            ca_bundle=folder / BUNDLE_FILE,
             crl_folder=folder / "crl",
             auth_url=f"http://127.0.0.1:{auth_port}/rabbitmq",
             nodes=names,
@@ -133,7 +135,7 @@ def running_cluster(folder: Path, pki: BrokerPki, *, auth_port: int, size: int =
             node.start()
         for node in nodes[1:]:
             node.wait()
-        yield Cluster(nodes, password)
+        yield Cluster(nodes, password, folder)
 
 
 def _environment(folder: Path, name: str, settings: RabbitSettings, epmd_port: int) -> dict[str, str]:
@@ -158,11 +160,3 @@ def _environment(folder: Path, name: str, settings: RabbitSettings, epmd_port: i
         # One scheduler that does not spin: three nodes and the tests share two cores.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none",
     }
-
-
-def _pem(certificate: object) -> bytes:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    assert isinstance(certificate, x509.Certificate)
-    return certificate.public_bytes(Encoding.PEM)

@@ -240,6 +240,11 @@ class DenyFile:
             version = max(last + 1, int(self._clock() * 1000))
             return self._write(DenyList.of(version, devices=wanted.devices, serials=wanted.serials))
 
+    @property
+    def copies(self) -> tuple[Path, ...]:
+        """Where each list is put as well."""
+        return self._copies
+
     def keep_copies(self) -> None:
         """Put the list where a copy of it is missing or differs, by its first line."""
         wanted = _first_line(self.path)

@@ -16,8 +16,11 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
+
+from cryptography import x509
 
 from birthmark_server.broker.control import BrokerHealth, Connection
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
@@ -25,6 +28,7 @@ from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.link import MessageHandler, utc_now
 from birthmark_server.broker.policy import Role
 from birthmark_server.broker.rabbitmq_door import EXCHANGE, RabbitDoor
+from birthmark_server.broker.trust_files import FLEET_FILE, INFRA_FILE, IssuersInForce, TrustSet, fingerprint
 from birthmark_wire import ids, topics
 from birthmark_wire.errors import DecodeError
 
@@ -51,8 +55,9 @@ class Records(Protocol):
     def device_of(self, serial: str) -> str:
         """Return whose certificate it is; empty where nobody knows."""
 
-    def write_crls(self) -> None:
-        """Put CRLs that name all that is revoked where every node reads them. Raises OSError."""
+    def write_crls(self, fleet: Sequence[x509.Certificate]) -> None:
+        """Put a CRL of each of these CAs, and of no other, where every node reads them (rabbitmq_config.write_crls);
+        they name all that is revoked. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,8 @@ class ManagementApi:
 
 
 class RabbitControl:
-    """BrokerControl. statistics_s: how often the nodes gather their statistics (rabbitmq_config.STATISTICS_MS)."""
+    """BrokerControl. trust_folder: of the nodes' ca-bundle.pem (trust_files.py). statistics_s: how often the nodes
+    gather their statistics (rabbitmq_config.STATISTICS_MS)."""
 
     def __init__(
         self,
@@ -105,8 +111,10 @@ class RabbitControl:
         deny_file: DenyFile,
         records: Records,
         trust_domain: str,
+        trust_folder: Path,
         statistics_s: float,
     ) -> None:
+        self._trust_folder = trust_folder
         self._api = api
         self._door = door
         self._deny_file = deny_file
@@ -120,7 +128,7 @@ class RabbitControl:
         cut, for RabbitMQ can't tell which of them used the certificate: one with another comes back at once."""
         denied = self._deny_file.add(devices=devices, serials=serials)
         if serials:
-            self._records.write_crls()
+            self._records.write_crls(self._fleet())
         met = {*devices, *(self._records.device_of(serial) for serial in serials)} - {""}
         try:
             for device_id in sorted(met):
@@ -238,6 +246,30 @@ class RabbitControl:
             "properties": properties,
         }
         self._api.ask("POST", f"/exchanges/%2F/{EXCHANGE}/publish", message)
+
+    def update_trust(
+        self,
+        *,
+        roots: Sequence[x509.Certificate],
+        fleet: Sequence[x509.Certificate],
+        infra: Sequence[x509.Certificate],
+        links: Sequence[x509.Certificate] = (),
+    ) -> IssuersInForce:
+        """See BrokerControl. A Fleet CA counts by its CRL, which each handshake reads: that is written last, and taken
+        away first. Of a new root the nodes learn when they read ca-bundle.pem again, minutes later or at a restart;
+        until then its devices get in by a link from an old one. Infra CAs open nothing here, and are only kept."""
+        wanted = TrustSet.checked(roots=roots, fleet=fleet, infra=infra, links=links)
+        wanted.install(self._trust_folder)
+        self._records.write_crls(wanted.fleet)
+        return self.issuers()
+
+    def issuers(self) -> IssuersInForce:
+        """See BrokerControl; as the files say, for RabbitMQ can't be asked."""
+        infra = x509.load_pem_x509_certificates((self._trust_folder / INFRA_FILE).read_bytes())
+        return IssuersInForce(frozenset(map(fingerprint, self._fleet())), frozenset(map(fingerprint, infra)))
+
+    def _fleet(self) -> list[x509.Certificate]:
+        return x509.load_pem_x509_certificates((self._trust_folder / FLEET_FILE).read_bytes())
 
 
 class RabbitEar:

@@ -100,14 +100,21 @@ class RabbitSettings:
 
 
 def write_crls(folder: Path, crls: Iterable[bytes]) -> None:
-    """Put CRLs, DER, where every handshake reads them; each is there whole or not at all.
+    """Make these CRLs, DER, the only ones in the folder; each is there whole or not at all. Others go first.
 
     Raises OSError, ValueError for what is no CRL. One that is past its nextUpdate locks its CA's devices out.
     """
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for der in crls:
-        crl = x509.load_der_x509_crl(der)
-        write_durably(folder / f"{name_hash(crl.issuer)}.r0", crl.public_bytes(Encoding.PEM), mode=0o644)
+    files: dict[str, bytes] = {}
+    for crl in [x509.load_der_x509_crl(der) for der in crls]:
+        hashed = name_hash(crl.issuer)
+        number = sum(name.startswith(hashed) for name in files)
+        files[f"{hashed}.r{number}"] = crl.public_bytes(Encoding.PEM)
+    for old in folder.glob("*.r*"):
+        if old.name not in files:
+            old.unlink()
+    for name, pem in files.items():
+        write_durably(folder / name, pem, mode=0o644)
 
 
 def name_hash(name: x509.Name) -> str:

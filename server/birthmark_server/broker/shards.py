@@ -197,11 +197,14 @@ class ShardedControl:
         links: Sequence[x509.Certificate] = (),
     ) -> IssuersInForce:
         """See BrokerControl; of the brokers that answer. The files lie beside the deny file, as MosquittoControl has
-        them: a broker on another machine is given them by a server there."""
+        them, and beside each copy of it; a broker that has none here is given them by what brings it the list."""
         wanted = TrustSet.checked(roots=roots, fleet=fleet, infra=infra, links=links)
-        wanted.install(self._file.path.parent)
-        in_force = IssuersInForce.of(wanted)
-        self._each(lambda link: await_issuers(link, in_force))
+        for folder in dict.fromkeys((self._file.path.parent, *(copy.parent for copy in self._file.copies))):
+            wanted.install(folder)
+        in_force, asked = IssuersInForce.of(wanted), {name for name, link in self._links.items() if link.live}
+        late = asked - dict(self._each(lambda link: await_issuers(link, in_force))).keys()
+        if late:
+            raise BrokerUnavailable(f"{', '.join(sorted(late))}: the new CAs were not confirmed")
         return in_force
 
     def issuers(self) -> IssuersInForce:

@@ -108,13 +108,19 @@ class Workplace:
         from birthmark_server.cut_off import Messenger
         from birthmark_server.rollover.service import RolloverService
         from birthmark_server.rotation.campaigning import CampaignService
+        from birthmark_server.rotation.outside_check import OutsideChecks
         from birthmark_server.web.api.store_desk import StoreDesk
 
         proven = None if operator is None else self.operator(store, operator)
         settings = self.settings()
         return StoreDesk(
             store,
-            campaigns=CampaignService(campaigns=store.campaigns, now=now, seed=lambda: secrets.randbits(64)),
+            campaigns=CampaignService(
+                campaigns=store.campaigns,
+                now=now,
+                seed=lambda: secrets.randbits(64),
+                outside=OutsideChecks(settings.rotation.check_origins),
+            ),
             authority=partial(open_authority, settings, store.authorities),
             broker=Messenger(
                 settings, store, authority=partial(open_authority, settings, store.authorities, False), now=now

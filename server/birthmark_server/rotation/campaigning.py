@@ -27,6 +27,7 @@ from birthmark_server.campaigns import (
 )
 from birthmark_server.fleet import Selector
 from birthmark_server.rotation import plan
+from birthmark_server.rotation.outside_check import OutsideChecks
 from birthmark_server.store.campaign_protocol import CampaignStore
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
@@ -50,9 +51,17 @@ class View:
 
 
 class CampaignService:
-    """now: UTC. seed: for whom is a canary; a new number each time."""
+    """now: UTC. seed: for whom is a canary; a new number each time. outside: what may be asked, nothing by default."""
 
-    def __init__(self, *, campaigns: CampaignStore, now: Callable[[], datetime], seed: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        campaigns: CampaignStore,
+        now: Callable[[], datetime],
+        seed: Callable[[], int],
+        outside: OutsideChecks | None = None,
+    ) -> None:
+        self._outside = outside or OutsideChecks()
         self._campaigns = campaigns
         self._now = now
         self._seed = seed
@@ -61,6 +70,8 @@ class CampaignService:
     def plan(self, selector: Selector, strategy: Strategy) -> DryRun:
         """Return what would be done, and do nothing. Raise BadCampaign, TooManyPlans."""
         plan.check_strategy(strategy)
+        if strategy.check_url:
+            self._outside.check_url(strategy.check_url)
         at = self._now()
         with self._one_of_few():
             candidates = self._campaigns.candidates(selector, at=at)

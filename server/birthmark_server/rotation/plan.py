@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from random import Random
 from typing import Final
-from urllib.parse import urlsplit
 
 from birthmark_server.campaigns import (
     OPEN,
@@ -29,6 +28,7 @@ from birthmark_server.campaigns import (
     campaign_after,
 )
 from birthmark_server.fleet import Selector
+from birthmark_server.rotation.outside_check import origin_of
 from birthmark_server.rotation.windows import check_window, within
 
 OFFLINE: Final = timedelta(days=1)
@@ -70,8 +70,11 @@ def check_strategy(strategy: Strategy) -> Strategy:
         check_window(window)
     if (strategy.hold is Hold.CHECK) != bool(strategy.check_url):
         raise BadCampaign("an outside check needs its URL, and a URL is for nothing else")
-    if strategy.check_url and urlsplit(strategy.check_url).scheme not in ("http", "https"):
-        raise BadCampaign(f"check: want an http or https URL, got {strategy.check_url!r}")
+    if strategy.check_url:
+        try:
+            origin_of(strategy.check_url)
+        except ValueError as error:
+            raise BadCampaign(f"check: {error}") from None
     return strategy
 
 

@@ -24,9 +24,9 @@ from birthmark_server.store.job_protocol import JobStore
 
 MOST_AT_ONCE: Final = 500
 MOST_LOOKED_FOR: Final = 5000
-"""Certificates that one look at the list may prove: it costs what the fleet costs, however few are due."""
-REST: Final = 10
-"""How many times as long as the list took we don't look again: a tenth of a core at most, for a fleet of any size."""
+"""Certificates that are looked for at one time."""
+REST: Final = 1
+"""How many times as long as asking the broker took we don't ask again."""
 _FIRST_AGAIN: Final = timedelta(seconds=SESSION_EXPIRY_S + 5)
 """Longer than the broker gives a killed server its share of the answers, or the answer to this one is lost as well."""
 _LAST_AGAIN: Final = timedelta(hours=1)

@@ -8,27 +8,25 @@ hangs holds nothing up; it is leased, so that one server asks it, and another on
 import logging
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 
 from birthmark_server.campaigns import Campaign, CampaignEvent, Decision, Facts, NotNow
+from birthmark_server.rotation.outside_check import OutsideChecks
 from birthmark_server.rotation.plan import decide
 from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.tracing import NO_TRACE, Tracer
 
 CHECK_LEASE: Final = timedelta(seconds=30)
-CHECK_TIMEOUT_S: Final = 10.0
 CHECKED_BY: Final = "check"
 _MOST_CHECKS: Final = 4
 _log: Final = logging.getLogger(__name__)
 
 
 class CampaignRunner:
-    """See engine.Work. lease: how long until a check that gave no leave is asked again."""
+    """See engine.Work. lease: how long until a check that gave no leave is asked again. outside: what may be asked,
+    nothing by default."""
 
     def __init__(
         self,
@@ -37,7 +35,9 @@ class CampaignRunner:
         now: Callable[[], datetime],
         lease: timedelta = CHECK_LEASE,
         tracer: Tracer = NO_TRACE,
+        outside: OutsideChecks | None = None,
     ) -> None:
+        self._outside = outside or OutsideChecks()
         self._tracer = tracer
         self._campaigns = campaigns
         self._now = now
@@ -78,7 +78,7 @@ class CampaignRunner:
 
     def _check(self, campaign: Campaign) -> None:
         """Ask; approve on 2xx. Whatever else comes, or nothing, the campaign goes on holding, and asks again."""
-        said = ask(campaign)
+        said = self._outside.ask(campaign)
         _log.info("campaign check", extra={"fields": {"campaign": campaign.campaign_id, "said": said or "go on"}})
         if said:
             return
@@ -88,17 +88,3 @@ class CampaignRunner:
             pass  # somebody was faster, or aborted it
         except Exception:  # noqa: BLE001 - a thread of its own: the next check may do better
             _log.exception("campaign not approved", extra={"fields": {"campaign": campaign.campaign_id}})
-
-
-def ask(campaign: Campaign) -> str:
-    """GET the campaign's check with its id and the stage that it holds before, counted from 1 as people do; return why
-    it may not go on, empty where it may."""
-    query = urllib.parse.urlencode({"campaign": campaign.campaign_id, "stage": campaign.stage + 2})
-    url = campaign.strategy.check_url
-    try:
-        with urllib.request.urlopen(  # noqa: S310 - the scheme was checked when the campaign was started
-            f"{url}{'&' if '?' in url else '?'}{query}", timeout=CHECK_TIMEOUT_S
-        ) as answer:
-            return "" if 200 <= answer.status < 300 else f"status {answer.status}"
-    except (OSError, ValueError, urllib.error.URLError) as error:
-        return str(error) or type(error).__name__
