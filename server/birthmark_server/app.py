@@ -186,13 +186,14 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
                 control=control,
                 gives=bool(settings.broker.deny_file),
                 now=utc_now,
+                revoked=services.authority.revoked,
             ),
             TrustPush(store=services.authorities, book=services.trust, publisher=control, broker=control, now=utc_now),
         ]
 
     return Engine(
         broker=settings.broker,
-        anchors=services.authority.anchors_pem(),
+        anchors=services.authority.anchors_pem,
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from birthmark_server.broker.assignment import Assignment, Shard
-from birthmark_server.broker.link import BrokerLink, MessageHandler, control_context
+from birthmark_server.broker.link import Anchors, BrokerLink, MessageHandler, control_context
 from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.denials import open_deny_file
 from birthmark_server.errors import Misconfigured
@@ -21,13 +21,13 @@ def assignment_of(broker: BrokerSettings) -> Assignment:
     return Assignment(_shard(one) for one in broker.every)
 
 
-def open_control(broker: BrokerSettings, *, anchors: bytes, on_message: MessageHandler) -> ShardedControl:
+def open_control(broker: BrokerSettings, *, anchors: Anchors, on_message: MessageHandler) -> ShardedControl:
     """Return this server's connections to its brokers, not yet started. Raise Misconfigured if its certificate can't be
-    used. anchors: PEM, what the brokers' certificates must lead to."""
+    used. anchors: what the brokers' certificates must lead to."""
     return _control(broker, anchors=anchors, suffix=broker.control_replica, on_message=on_message)
 
 
-def open_errand(broker: BrokerSettings, *, anchors: bytes) -> ShardedControl:
+def open_errand(broker: BrokerSettings, *, anchors: Anchors) -> ShardedControl:
     """Return connections for a few commands, beside all others of this process: a server does several at once; else as
     open_control()."""
     suffix = f"cli-{os.getpid()}-{secrets.token_hex(4)}"
@@ -35,7 +35,7 @@ def open_errand(broker: BrokerSettings, *, anchors: bytes) -> ShardedControl:
 
 
 def _control(
-    broker: BrokerSettings, *, anchors: bytes, suffix: str, on_message: MessageHandler | None
+    broker: BrokerSettings, *, anchors: Anchors, suffix: str, on_message: MessageHandler | None
 ) -> ShardedControl:
     ways = {one.name: one for one in broker.every}
 
@@ -55,7 +55,7 @@ def _shard(one: ShardSettings) -> Shard:
 
 
 def _link(
-    broker: BrokerSettings, way: ShardSettings, *, anchors: bytes, suffix: str, on_message: MessageHandler | None
+    broker: BrokerSettings, way: ShardSettings, *, anchors: Anchors, suffix: str, on_message: MessageHandler | None
 ) -> BrokerLink:
     certificate = Path(broker.control_certificate)
     try:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.ca.roots import anchors_pem
 from birthmark_server.cli.output import Json, print_json, say, show_fields
-from birthmark_server.cli.workplace import Workplace, now, workplace
+from birthmark_server.cli.workplace import Workplace, believed_authority, now, workplace
 from birthmark_server.denials import open_deny_file, write_denials
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_errand
@@ -62,7 +63,8 @@ def config(
     values = place.settings()
     home = place.config_path.resolve().parent
     one = _shard(values, shard)
-    authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
+    with place.store() as store:
+        authority = believed_authority(values, store.authorities)
     wanted = MosquittoSettings(
         folder=folder.absolute(),
         plugin=(gate or (_SOURCE_PLUGIN if _SOURCE_PLUGIN.exists() else _INSTALLED_PLUGIN)).absolute(),
@@ -164,7 +166,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 def _ask_gates(values: Settings) -> list[ShardHealth]:
     """Return how each broker is."""
-    errand = open_errand(values.broker, anchors=anchors_pem(Path(values.ca.folder)))
+    errand = open_errand(values.broker, anchors=partial(anchors_pem, Path(values.ca.folder)))
     errand.start()
     try:
         errand.wait_tried(_TIMEOUT_S)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
+from birthmark_server.broker.link import Anchors
 from birthmark_server.broker.shards import ShardedControl
 from birthmark_server.presence import open_control
 from birthmark_server.rotation.hearing import Hearing, Together
@@ -36,7 +37,7 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: bytes,
+        anchors: Anchors,
         store: Together,
         jobs: JobStore,
         service: RotationService,
@@ -45,7 +46,7 @@ class Engine:
         work: Sequence[Work] = (),
         at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
     ) -> None:
-        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
+        """anchors: what the broker's certificate must lead to. work: what is done besides, before each round;
         at_broker: and makes what is done by the connections to the brokers.
 
         Raise Misconfigured if the broker's settings can't be used.
