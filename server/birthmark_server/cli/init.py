@@ -192,7 +192,7 @@ def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str,
         return
     if signed is not None:
         _take_in(folder / "ca", signed, now())
-        say("systemctl restart birthmark; where it is a Fleet or Infra CA: birthmark broker config")
+        say(f"systemctl restart birthmark; then have it believed: birthmark ca stage {kind}-LABEL (docs/rollover.md)")
         return
     secret = sources.read(passphrase or f"file:{folder / 'ca.passphrase'}")
     made = ceremony.authority_add(
