@@ -38,7 +38,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return make_pki(tmp_path_factory.mktemp("pki") / "ca")
+    return make_pki(tmp_path_factory.mktemp("pki") / "ca", now=NOW)
 
 
 @pytest.fixture(scope="module")
