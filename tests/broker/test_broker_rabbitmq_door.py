@@ -91,6 +91,14 @@ def test_topics_are_judged_by_the_one_policy(door: RabbitDoor, line: str) -> Non
         assert door.decide("topic", form) == (verdict == Verdict.ALLOWED)
 
 
+def test_who_is_shut_out_by_our_records_does_not_connect(deny_file: DenyFile) -> None:
+    why = {"dev-1": "no-certificate"}
+    door = RabbitDoor(trust_domain="fleet.test", deny_file=deny_file, shut_out=lambda device_id: why.get(device_id, ""))
+    assert not door.decide("vhost", CONNECT)
+    why.clear()
+    assert door.decide("vhost", CONNECT)
+
+
 def test_who_is_denied_is_refused_as_soon_as_the_file_says_so(door: RabbitDoor, deny_file: DenyFile) -> None:
     deny_file.add(devices=["dev-1"])
     assert not door.decide("user", DEV_1)
@@ -163,6 +171,17 @@ def test_it_is_asked_over_http(port: int) -> None:
     assert asked(port, "/other/user", urlencode(DEV_1)) == (200, b"deny")
     assert asked(port, "/rabbitmq/user", "x" * 9000)[0] == 413
     assert asked(port, "/rabbitmq/user", "", method="GET")[0] == 501
+
+
+def test_a_connection_that_is_kept_open_is_not_answered_after_the_end(door: RabbitDoor) -> None:
+    server = RabbitDoorServer(door)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request("POST", "/rabbitmq/user", urlencode(DEV_1))
+    assert connection.getresponse().read() == b"allow"
+    server.stop()
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_it_listens_on_loopback_only(door: RabbitDoor) -> None:
