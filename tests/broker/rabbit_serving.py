@@ -112,22 +112,19 @@ def serving(site: RabbitSite) -> Iterator[Serving]:
     secret.chmod(0o600)
     ports = [node.settings.management_port for node in site.cluster.nodes]
     with site.door_closed() as port:
-        lines = {
-            "broker": 'kind = "rabbitmq"\n'
-            + installation.broker_lines(site.cluster.nodes[0].mqtt_port)
-            + installation.deny_lines(folder / "deny"),
-            "extra": f"""
+        lines = installation.broker_lines(site.cluster.nodes[0].mqtt_port) + installation.deny_lines(folder / "deny")
+        broker = f"""kind = "rabbitmq"
+{lines}
 [broker.rabbitmq]
 door = "127.0.0.1:{port}"
 management = {json.dumps([f"http://127.0.0.1:{number}" for number in ports])}
 management_password = "file:{secret}"
 nodes = {json.dumps([node.name for node in site.cluster.nodes])}
-""",
-        }
-        config = installation.settings(**lines)
+"""
+        config = installation.settings(broker=broker)
         chain, key = installation.pki.broker().write(installation.folder, "broker")
         files = "--certificate", str(chain), "--key", str(key)
         wrote = cli(config, "broker", "config-rabbitmq", str(folder), *files)
         assert wrote.returncode == 0, wrote.stderr
-        with installation.start(**lines) as server:
+        with installation.start(broker=broker) as server:
             yield Serving(installation, server, site, config)
