@@ -198,8 +198,8 @@ class BrokerSettings(Section):
     kind: Literal["mosquitto", "rabbitmq"] = Field(
         "mosquitto",
         description='What it is: "mosquitto" with our gate, or "rabbitmq", a cluster, which needs `control`, '
-        "`deny_file` and `[broker.rabbitmq]`; the control certificate is not used there. Our agents speak MQTT 5, "
-        "which RabbitMQ has from version 4 on.",
+        "`deny_file` and `[broker.rabbitmq]`; the control certificate is not used there. For MQTT 3.1.1, and so not "
+        "for our agents (docs/broker.md).",
     )
     host: DnsName = Field(description="DNS name of the broker, as in its certificate.")
     port: Annotated[int, Field(ge=1, le=65_535)] = Field(8883, description="Port of its mutual-TLS listener.")

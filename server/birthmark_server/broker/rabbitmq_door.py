@@ -154,7 +154,8 @@ class RabbitDoor:
         return ids.device_id(username.removeprefix(self._prefix))
 
     def _check_user(self, identity: str, form: Mapping[str, str]) -> None:
-        if "password" in form:  # a name that somebody claims, not the certificate's
+        # A name that somebody claims, not the certificate's. RabbitMQ 4 sends `none` for both, so that is refused too.
+        if "password" in form:
             raise _No("password")
         if self.lease_s() == 0:
             raise _No("lease-over")
