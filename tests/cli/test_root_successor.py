@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca.authority import Authority
-from birthmark_server.cli.broker import _lacking
+from birthmark_server.cli.broker_files import lacking
 from birthmark_server.rollover.record import first_record
 from cli.conftest import Birthmark
 from cli.on_record import open_database
@@ -125,12 +125,12 @@ def test_a_brokers_certificate_without_what_belongs_behind_it_is_told(
 def test_a_link_that_a_brokers_certificate_lacks_is_named(tmp_path: Path) -> None:
     two = make_two_roots(tmp_path / "ca")
     chain, _ = two.new.broker().write(tmp_path, "broker")
-    assert _lacking(two.new.authority, chain) == []
+    assert lacking(two.new.authority, chain) == []
     leaf, infra, _link = x509.load_pem_x509_certificates(chain.read_bytes())
     chain.write_bytes(leaf.public_bytes(Encoding.PEM) + infra.public_bytes(Encoding.PEM))
-    assert _lacking(two.new.authority, chain) == ["a link from an older root"]
+    assert lacking(two.new.authority, chain) == ["a link from an older root"]
     two.new.authority.follow(two.standing(NEW, retired=["root"]))
-    assert _lacking(two.new.authority, chain) == []
+    assert lacking(two.new.authority, chain) == []
 
 
 def test_a_broker_is_given_no_ca_that_the_record_does_not_believe(
