@@ -41,9 +41,9 @@ a first device:
   5. systemctl enable --now birthmark-agent      (birthmark-agent run)
 
 exit codes:
-  0 well; 1 doctor or trace found something wrong; 2 wrong usage; 69 the TPM failed or is not there; 74 the disk
-  failed; 75 not now, try again (network, server or TPM busy, another agent at work); 76 the server is not the one that
-  this device trusts, or its answer can't be used; 77 refused; 78 a setting must be changed
+  0 well; 1 doctor or trace found something wrong; 2 wrong usage; 69 the TPM failed or is not there; 70 anything
+  else; 74 the disk failed; 75 not now, try again (network, server or TPM busy, another agent at work); 76 the server is
+  not the one that this device trusts, or its answer can't be used; 77 refused; 78 a setting must be changed
 """
 
 _COMPLETION: Final = """\

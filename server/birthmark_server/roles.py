@@ -59,4 +59,4 @@ def require(role: Role | None, allowed: frozenset[Role], what: str) -> None:
     """Raise RoleNotAllowed unless `role` is among those allowed. None: nobody's certificate is asked for here."""
     if role is not None and role not in allowed:
         wanted = " or ".join(each for each in Role if each in allowed)
-        raise RoleNotAllowed(f"{what} is for the role {wanted}, and the certificate is worth a {role}'s")
+        raise RoleNotAllowed(f"{what} is for the role {wanted}, and the certificate's is {role}")

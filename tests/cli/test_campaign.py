@@ -72,8 +72,10 @@ def test_a_campaigns_life(birthmark: Birthmark, fleet: list[str], installation: 
     assert (again.status != 0, "a campaign that is running can't be resumed" in again.err) == (True, True)
     assert birthmark("campaign", "approve", "winter").status != 0
     store = open_database(installation)
-    store.campaigns.happen("winter", CampaignEvent.HELD, by="", at=datetime.now(UTC))
+    reason = "before stage 2: wants approval"
+    store.campaigns.happen("winter", CampaignEvent.HELD, by="", at=datetime.now(UTC), reason=reason)
     store.close()
+    assert f"{reason}: birthmark campaign approve winter" in birthmark("campaign", "show", "winter").out
     assert birthmark("campaign", "approve", "winter").status == 0
     assert birthmark("campaign", "retry", "winter").status == 0
     assert birthmark("campaign", "abort", "winter", "--reason", "wrong CA").status == 0
@@ -101,6 +103,7 @@ def test_watch_ends_with_its_campaign(birthmark: Birthmark, fleet: list[str], in
     drawn = birthmark("campaign", "watch", "one").out
     assert "one: aborted" in drawn
     assert "enough" in drawn
+    assert drawn.endswith("\n")
 
 
 def test_a_device_is_in_one_campaign(birthmark: Birthmark, fleet: list[str], installation: Path) -> None:

@@ -170,6 +170,15 @@ def test_keys_whose_passphrase_only_the_service_gets_are_not_opened(
     assert findings(birthmark, "root CRL")
 
 
+def test_a_sealed_passphrase_that_was_left_lying_about(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace(f"file:{installation}/ca.passphrase", "credential:birthmark-ca"))
+    (finding,) = findings(birthmark, "CA passphrase")
+    assert (finding["state"], finding["advice"].startswith("shred -u")) == ("soon", True)
+    (installation / "ca.passphrase").unlink()
+    assert findings(birthmark, "CA passphrase") == []
+
+
 def test_a_crl_that_grows_stale(birthmark: Birthmark, installation: Path) -> None:
     settings = load(installation / "birthmark.toml")
     authority = Authority.load(Path(settings.ca.folder), passphrase=None, now=datetime.now(UTC))

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from birthmark_server.ca.authority import Authority
 from birthmark_server.cli.ask import ask_passphrase
@@ -199,6 +200,19 @@ def test_one_more_birth_ca_is_added_to_an_installation_in_use(
     revoke(birthmark, installation, "birth")
     (found,) = [finding for finding in json.loads(birthmark("doctor", "--json").out) if finding["what"] == "CAs"]
     assert "revoked by the root" in found["seen"]
+
+
+def test_a_ca_that_is_added_gets_the_passphrase_that_the_settings_name(
+    birthmark: Birthmark, installation: Path, tmp_path: Path
+) -> None:
+    """Sealed or moved, as docs/operations.md wants it: the server must open the new key as it does the others."""
+    (installation / "ca.passphrase").rename(tmp_path / "sealed")
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace(f"file:{installation}/ca.passphrase", f"file:{tmp_path}/sealed"))
+    done = birthmark("init", str(installation), "--add", "fleet", "--label", "lot-2", config=None)
+    assert done.status == 0, done.err
+    key = (installation / "ca" / "fleet-lot-2.key").read_bytes()
+    assert load_pem_private_key(key, password=(tmp_path / "sealed").read_bytes().strip())
 
 
 def revoke(birthmark: Birthmark, installation: Path, kind: str) -> None:

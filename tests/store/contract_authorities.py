@@ -185,6 +185,15 @@ class AuthorityContract:
         store.add_infrastructure_certificate(record, by="alice")
         assert [one.subject for one in store.authorities.page_leaves(digest("infra"), at=NOW)] == ["CN=srv-a"]
 
+    def test_an_ocsp_signer_is_nobodys_leaf(self, store: SqlStore) -> None:
+        """A server renews one for each of its CAs every day: counted, no CA could ever be retired."""
+        signer = certificate("srv-ocsp", profile=CertificateProfile.OCSP, issuer_sha256=digest("fleet-2027"))
+        store.add_infrastructure_certificate(signer, by="service:server")
+        assert store.authorities.count_leaves(digest("fleet-2027"), at=NOW) == 0
+        assert store.authorities.page_leaves(digest("fleet-2027"), at=NOW) == []
+        decide = moving("fleet-2027", AuthorityAct.STAGE)
+        store.authorities.act(decide, at=NOW, by="alice", without_leaves=digest("fleet-2027"))
+
     def test_a_restored_backup_knows_every_act_and_every_bundle(
         self, store: SqlStore, world: World, other_world: World
     ) -> None:

@@ -31,7 +31,13 @@ _V3: Final = 2
 _VERSION: Final = 0xA0
 _EXTENSIONS: Final = 0xA3
 _DIRECTORY_NAME: Final = 0xA4
-_ATTRIBUTE_LABELS: Final = {"2.5.4.3": "CN", "2.5.4.6": "C", "2.5.4.10": "O", "2.5.4.11": "OU"}
+_ATTRIBUTE_LABELS: Final = {
+    "2.5.4.3": "CN",
+    "2.5.4.5": "serialNumber",
+    "2.5.4.6": "C",
+    "2.5.4.10": "O",
+    "2.5.4.11": "OU",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from birthmark_server.settings import Settings, ShardSettings
 
 _TIMEOUT_S: Final = 5.0
 _TAG: Final = "doctor"
+_SHOWN: Final = ("connected", "capacity", "refused", "lease_s")
+"""What doctor has room for; `birthmark broker status` shows more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,7 @@ def ask_broker(settings: Settings, one: ShardSettings) -> BrokerAnswer:
     client.disconnect()
     client.loop_stop()
     if heard.answer is not None:
-        figures = ", ".join(f"{name} {value}" for name, value in heard.answer.items() if name not in ("tag", "ok"))
-        return BrokerAnswer(True, figures)
+        return BrokerAnswer(True, ", ".join(f"{name} {heard.answer.get(name, '?')}" for name in _SHOWN))
     return BrokerAnswer(
         False, heard.refusal or "no answer from the gate", "birthmark broker config writes its configuration anew"
     )

@@ -12,7 +12,19 @@ from rich.text import Text
 
 from birthmark_server.authorities import AuthorityState
 from birthmark_server.cli.ca_drawing import drawn, facts
-from birthmark_server.cli.output import Column, Json, Limit, heading, moment, parts, plain, print_json, say, show
+from birthmark_server.cli.output import (
+    Column,
+    Json,
+    Limit,
+    end_drawing,
+    heading,
+    moment,
+    parts,
+    plain,
+    print_json,
+    say,
+    show,
+)
 from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.web.api.authority_views import Activation, AuthorityMoved, AuthorityStatus, AuthorityView
 
@@ -194,6 +206,7 @@ def _draw_live(look: Look, seen: AuthorityStatus) -> None:
             time.sleep(_LOOK_S)
             seen = look()
             live.update(Text("\n").join(drawn(seen)))
+    end_drawing(live.console)
 
 
 def _print_changes(look: Look, seen: AuthorityStatus) -> None:

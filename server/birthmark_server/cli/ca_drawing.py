@@ -83,7 +83,8 @@ def _laggards(seen: AuthorityStatus, everyone: Sequence[LaggardView] | None) -> 
 
 
 def _leaves(seen: AuthorityStatus, everyone: Sequence[LeafView] | None) -> Iterator[Text]:
-    yield Text(f"{'leaves':<{_MARGIN}}{seen.leaves} certificates below it stand")
+    words = "1 certificate below it stands" if seen.leaves == 1 else f"{seen.leaves} certificates below it stand"
+    yield Text(f"{'leaves':<{_MARGIN}}{words}")
     if seen.authority.state is not AuthorityState.SUPERSEDED and everyone is None:
         return
     named = seen.first_leaves if everyone is None else everyone

@@ -26,7 +26,18 @@ from birthmark_server.cli.campaign_steering import HELP, Name, steering_command
 from birthmark_server.cli.device_options import WhichOfGroup
 from birthmark_server.cli.https import ServerUnreachable
 from birthmark_server.cli.option_groups import grouped
-from birthmark_server.cli.output import Json, Limit, heading, parts, plain, print_json, say, show
+from birthmark_server.cli.output import (
+    Json,
+    Limit,
+    counted,
+    end_drawing,
+    heading,
+    parts,
+    plain,
+    print_json,
+    say,
+    show,
+)
 from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.web.api.campaigns.bodies import (
     CampaignDeviceQuery,
@@ -80,7 +91,8 @@ def start(
         begun = desk.campaigns.start(asked)
     if as_json:
         print_json(plain(begun))
-    say(f"campaign {name} runs over {begun.total.total} devices; see it with: birthmark campaign watch {name}")
+    over = counted(begun.total.total, "device")
+    say(f"campaign {name} runs over {over}; see it with: birthmark campaign watch {name}")
 
 
 @app.command()
@@ -101,6 +113,7 @@ def watch(context: typer.Context, name: Name, as_json: Json = False) -> None:
             for look in looks:
                 live.update(picture(look or seen, width=console.width, note="" if look else _NO_ANSWER))
                 seen = look or seen
+        end_drawing(console)
 
 
 def _looks(desk: Desk, name: str) -> Iterator[CampaignView | None]:

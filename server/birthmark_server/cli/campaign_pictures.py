@@ -5,8 +5,8 @@ from typing import Final
 
 from rich.table import Table
 
-from birthmark_server.campaigns import OPEN, CampaignState, DeviceState
-from birthmark_server.cli.output import Column, heading, moment, show_fields
+from birthmark_server.campaigns import OPEN, CampaignState, DeviceState, Hold
+from birthmark_server.cli.output import Column, counted, heading, moment, show_fields
 from birthmark_server.web.api.campaigns.views import (
     CampaignView,
     CountView,
@@ -57,7 +57,7 @@ def picture(campaign: CampaignView, *, width: int, note: str = "") -> Table:
     bar = max(1, min(_BAR, width - numbers - max(map(len, ["stage", *stages])) - 2))
     table = Table(
         title=f"{campaign.campaign_id}: [{_STYLES[campaign.state]}]{campaign.state.value}[/]",
-        caption=note or campaign.reason or None,
+        caption=note or _why(campaign) or None,
         title_justify="left",
         caption_justify="left",
         box=None,
@@ -70,6 +70,13 @@ def picture(campaign: CampaignView, *, width: int, note: str = "") -> Table:
     for stage, count, row in zip(stages, campaign.stages, cells, strict=True):
         table.add_row(stage, _bar(count, bar), *row)
     return table
+
+
+def _why(campaign: CampaignView) -> str:
+    """Why it stands where it stands, and what a person can do about it."""
+    if campaign.state is CampaignState.HOLDING and campaign.reason.endswith(Hold.APPROVAL.value):
+        return f"{campaign.reason}: birthmark campaign approve {campaign.campaign_id}"
+    return campaign.reason
 
 
 def _stage(campaign: CampaignView, number: int) -> str:
@@ -112,7 +119,7 @@ def show_plan(plan: PlanView) -> None:
         ]
     )
     heading("stages")
-    show_fields((f"{number}", f"{len(stage)} devices") for number, stage in enumerate(plan.stages, 1))
+    show_fields((f"{number}", counted(len(stage), "device")) for number, stage in enumerate(plan.stages, 1))
     if plan.left_out:
         heading("left out, and why")
         show_fields(sorted(plan.left_out.items()))

@@ -104,6 +104,13 @@ def _file_modes(settings: Settings, config: Path) -> Findings:
             f"lies in {place}, beside the keys that it protects",
             "seal it: systemd-creds encrypt --name=birthmark-ca ... (docs/operations.md)",
         )
+    elif (left := config.parent / "ca.passphrase").exists():
+        yield Finding(
+            State.SOON,
+            "CA passphrase",
+            f"sealed, but still lies in {left} as well, beside the keys that it protects",
+            f"shred -u {left}, once a copy on paper is in the safe",
+        )
 
 
 def _database(settings: Settings, now: datetime) -> Findings:

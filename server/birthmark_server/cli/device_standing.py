@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from birthmark_server.cli.broker_told import require_told
-from birthmark_server.cli.output import Json, print_json, say
+from birthmark_server.cli.output import Json, counted, print_json, say
 from birthmark_server.cli.workplace import OperatorFile, workplace
 from birthmark_server.web.api.bodies import DeviceRevocation, Quarantine, Retirement, RetireReason, RevokeReason
 from birthmark_server.web.api.views import Standing
@@ -68,7 +68,7 @@ def revoke(
         done = desk.revoke_device(device_id, DeviceRevocation(reason=reason, note=note))
     _end(
         done,
-        f"{device_id} is revoked by {done.by}, with {done.certificates} certificates",
+        f"{device_id} is revoked by {done.by}, with {counted(done.certificates, 'certificate')}",
         f"to let it enroll again: birthmark device readmit {device_id}",
         as_json=as_json,
     )
@@ -90,7 +90,8 @@ def retire(
     """
     with workplace(context).desk(operator) as desk:
         done = desk.retire_device(device_id, Retirement(reason=reason, note=note))
-    _end(done, f"{device_id} is retired by {done.by}, with {done.certificates} certificates", as_json=as_json)
+    ended = counted(done.certificates, "certificate")
+    _end(done, f"{device_id} is retired by {done.by}, with {ended}", as_json=as_json)
 
 
 def readmit(context: typer.Context, device_id: DeviceId, operator: OperatorFile = None, as_json: Json = False) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark_server import settings as settings_file
 from birthmark_server.ca import ceremony, files
 from birthmark_server.ca import passphrase as sources
 from birthmark_server.ca.authority import Authority
@@ -77,7 +78,8 @@ def init(
     passphrase: Annotated[
         str,
         typer.Option(
-            metavar="SOURCE", help="Of the CA keys, as in the settings. [default: made here, DIR/ca.passphrase]"
+            metavar="SOURCE",
+            help="Of the CA keys, as in the settings. [default: made here, DIR/ca.passphrase; --add: the settings']",
         ),
     ] = "",
     pkcs11: Token = "",
@@ -194,11 +196,18 @@ def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str,
         _take_in(folder / "ca", signed, now())
         say(f"systemctl restart birthmark; then have it believed: birthmark ca stage {kind}-LABEL (docs/rollover.md)")
         return
-    secret = sources.read(passphrase or f"file:{folder / 'ca.passphrase'}")
+    secret = sources.read(passphrase or _settled_passphrase(folder))
     made = ceremony.authority_add(
         folder=folder / "ca", kind=kind, passphrase=secret, now=now(), label=label, token=token
     )
     _ask_the_root(made, again=f"--add {kind}")
+
+
+def _settled_passphrase(folder: Path) -> str:
+    """Return where the other CA keys' passphrase comes from: the server opens all of them with one."""
+    config = folder / "birthmark.toml"
+    known = settings_file.load(config).ca.passphrase if config.exists() else ""
+    return known or f"file:{folder / 'ca.passphrase'}"
 
 
 def _made_passphrase(folder: Path) -> str:
@@ -249,8 +258,8 @@ def _finish(plan: _Plan, authority: Authority, at: datetime) -> None:
                 )
                 passphrase = write_person(issued, plan.folder / "operators", name)
                 say(
-                    f"security officer {name}: operators/{name}.pem, and for a browser {name}.p12 with passphrase "
-                    f"{passphrase}"
+                    f"security officer {name}: {plan.folder}/operators/{name}.pem, and for a browser {name}.p12 "
+                    f"with passphrase {passphrase}"
                 )
     config = plan.folder / "birthmark.toml"
     if not config.exists():

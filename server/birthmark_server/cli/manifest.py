@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birthmark_server.cli.manifest_csv import Manifest, conflicts, models_missing, read_manifest, told_by_line
-from birthmark_server.cli.output import Column, Json, Limit, parts, print_json, say, show
+from birthmark_server.cli.output import Column, Json, Limit, counted, parts, print_json, say, show
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.store.errors import ManifestConflict, UnknownModel
 from birthmark_server.web.api.bodies import NewEntry, NewManifest
@@ -51,7 +51,7 @@ def import_manifest(
     if as_json:
         print_json(done.model_dump())
     else:
-        say(f"{file}: {done.lines} devices, {done.new} of them new")
+        say(f"{file}: {counted(done.lines, 'device')}, {done.new} of them new")
 
 
 def _to_send(manifest: Manifest) -> NewManifest:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca import files
 from birthmark_server.cli.infrastructure import Issued, write_person
-from birthmark_server.cli.output import Column, Json, Limit, moment, parts, print_json, say, show, who
+from birthmark_server.cli.output import Column, Json, Limit, counted, moment, parts, print_json, say, show, who
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import RevocationReason
 from birthmark_server.errors import Malformed
@@ -105,4 +105,4 @@ def revoke(
     """
     with workplace(context).desk(operator) as desk:
         cut = desk.revoke_operator(name, Revocation(reason=reason))
-    say(f"{name} is revoked by {cut.by}, with {cut.certificates} certificates")
+    say(f"{name} is revoked by {cut.by}, with {counted(cut.certificates, 'certificate')}")

@@ -42,6 +42,17 @@ def say(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text))
 
 
+def counted(number: int, one: str) -> str:
+    """Return `1 device`, `2 devices`. one: what has an s where there are more."""
+    return f"{number} {one}{'' if number == 1 else 's'}"
+
+
+def end_drawing(console: Console) -> None:
+    """Call after a rich Live, which ends its last line on a terminal only."""
+    if not console.is_terminal:
+        console.print()
+
+
 def show(items: Iterable[T], columns: Sequence[Column[T]], *, as_json: bool, empty: str) -> None:
     """Print all items. empty: the sentence for a person when there is none; it should say what to do next."""
     rows = list(items)

@@ -75,8 +75,13 @@ class Workplace:
             raise typer.BadParameter(
                 "this works on the server's own machine only: there, or with --context local", param_hint="--context"
             )
-        path = self.config_path
-        if not path.exists():
+        try:
+            path = self.config_path
+            missing = not path.exists()
+        except PermissionError as error:
+            advice = "on the server, work as the service's user; from another machine: birthmark context add"
+            raise PermissionError(error.errno, f"{error.strerror}; {advice}", error.filename) from None
+        if missing:
             raise Misconfigured(
                 f"no settings file at {path}: name one with --config, or make one with `birthmark init`; "
                 "from another machine: birthmark context add"

@@ -104,7 +104,7 @@ class AuthorityStore(Protocol):
 
     # -- what stands below an authority
     def count_leaves(self, issuer_sha256: str, *, at: datetime) -> int:
-        """How many of its certificates are neither expired at `at` nor revoked."""
+        """How many of its certificates are neither expired at `at` nor revoked, its own OCSP signers aside."""
 
     def page_leaves(self, issuer_sha256: str, *, at: datetime, after: str = "", limit: int = 100) -> list[Leaf]:
         """These, by SHA-256; `after` is the last one of the page before."""

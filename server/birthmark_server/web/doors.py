@@ -210,9 +210,7 @@ def _check_certificate(record: CertificateRecord, door: Door, *, issuers: Contai
         )
     if record.profile in ROLE_OF and door.profiles & ROLE_OF.keys() and record.profile not in door.profiles:
         wanted = " or ".join(role for role, profile in PROFILE_OF.items() if profile in door.profiles)
-        raise RoleNotAllowed(
-            f"this is for the role {wanted}, and the certificate is worth a {ROLE_OF[record.profile]}'s"
-        )
+        raise RoleNotAllowed(f"this is for the role {wanted}, and the certificate's is {ROLE_OF[record.profile]}")
     if record.profile not in door.profiles:
         wanted = " or ".join(sorted(door.profiles)) or "no certificate"
         raise CertificateMisused(f"this resource wants {wanted}, got a certificate of profile {record.profile}")
