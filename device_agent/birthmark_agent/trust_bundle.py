@@ -1,9 +1,11 @@
 """May this trust bundle be taken? Who signed it, whether it is a later one, and whence its roots come.
 
 A bundle counts if who signed it may command this device, by the roots that are pinned and by those of the bundle as
-well; if its version is above the last one's; and if each of its roots is pinned already, or is the name and key of a
-link that a pinned root has signed. So whoever holds a server's key orders the roots that there are, and makes none
-(docs/protocol.md §12, docs/adr/0056). The cheap questions come first, and time is judged as for commands (command.py).
+well; if its version is above the last one's, and no higher than a counter can be by now; and if each of its roots is
+pinned already, or is the name and key of a link that a pinned root has signed. A link is for that root's own name, and
+for no issuing CA: those keys are on servers. So whoever holds a server's key orders the roots that there are, makes
+none, and leaves room for a later bundle (docs/protocol.md §12, docs/adr/0056). The cheap questions come first, and time
+is judged as for commands (command.py).
 """
 
 import hashlib
@@ -20,7 +22,14 @@ from birthmark_agent.trust import Trust, anchors_pem
 from birthmark_wire import jws
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.jws import SignedMessage
-from birthmark_wire.trust import MAX_TRUST_BYTES, TRUST_TYPE, TrustBundle
+from birthmark_wire.trust import (
+    CLOCKS_APART,
+    MAX_TRUST_BYTES,
+    TRUST_STALE,
+    TRUST_TYPE,
+    TrustBundle,
+    most_version,
+)
 
 if TYPE_CHECKING:  # heavy: imported where it is used, which is apart
     from cryptography import x509
@@ -40,9 +49,9 @@ class TrustUnsigned(TrustRefused):
 
 
 class TrustStale(TrustRefused):
-    """A later bundle was taken before, or another one with this version."""
+    """A later bundle was taken before, or another one with this version; or its version leaves none for later."""
 
-    code = "trust-stale"
+    code = TRUST_STALE
 
 
 class TrustUnlinked(TrustRefused):
@@ -79,7 +88,8 @@ def check_version(arrived: ArrivedBundle, *, pinned: Trust) -> None:
 
 
 def verify_bundle(arrived: ArrivedBundle, *, pinned: Trust, at: datetime | None) -> None:
-    """See who signed it and whence its roots come. To be done apart. Raise TrustUnsigned, TrustUnlinked.
+    """See who signed it, whence its roots come, and that a later one can follow. To be done apart. Raise TrustUnsigned,
+    TrustUnlinked, TrustStale.
 
     at: the moment at which certificates must be valid; None where the clock is not set: when it was issued, as it
     claims itself, which says nothing about now.
@@ -88,6 +98,9 @@ def verify_bundle(arrived: ArrivedBundle, *, pinned: Trust, at: datetime | None)
     _verify_signed(arrived, roots_pem=pinned.anchors_pem, at=moment, of="the roots that are pinned")
     _prove_roots(arrived.bundle, pinned=pinned, at=moment)
     _verify_signed(arrived, roots_pem=anchors_pem(arrived.bundle), at=moment, of="the roots of the bundle")
+    version, most = arrived.bundle.version, most_version(moment + CLOCKS_APART)
+    if version > most:
+        raise TrustStale(f"its version is {version}: none can be above {most} by now")
 
 
 def _verify_signed(arrived: ArrivedBundle, *, roots_pem: str, at: datetime, of: str) -> None:
@@ -121,10 +134,11 @@ def _leads_to(link: "x509.Certificate", root: "x509.Certificate") -> bool:
 
 
 def _stands(link: "x509.Certificate", known: list["x509.Certificate"], *, pinned: Trust, at: datetime) -> bool:
-    """Return whether a pinned root itself signed this link, as a CA's certificate that is valid at that moment."""
+    """Return whether a pinned root itself signed this link, for its own name, as a CA's certificate that is valid at
+    that moment. What it signed for another name is an issuing CA, bounded in what it may do, as no root is."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
-    if not _is_ca(link) or not any(_issued(link, root) for root in known):
+    if not _is_ca(link) or not any(link.subject == root.subject and _issued(link, root) for root in known):
         return False
     context = client_context(
         anchors_pem=pinned.anchors_pem, check=CheckTime(at, not_yet_valid_passes=False), self_test=False

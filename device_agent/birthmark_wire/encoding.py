@@ -185,3 +185,8 @@ def _no_constant(text: str) -> float:
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def printable(text: str) -> str:
+    """Return what a peer said in words, for people's eyes: `?` in place of each character that a terminal may obey."""
+    return "".join(character if character.isprintable() else "?" for character in text)

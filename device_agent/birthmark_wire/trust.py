@@ -10,12 +10,13 @@ know yet counts only if one of `links` leads to it, a certificate for its name a
 trusts has signed (NewWithOld, RFC 4210 §4.4). Such a certificate is made where the old root's key is, offline. And the
 signer must stand below the roots of the new bundle as well: whoever ordered them can still be understood afterwards.
 
-Versions rise. A device never takes one below the one that it has, and answers that one again.
+Versions rise. A device never takes one below the one that it has, and answers that one again. None is higher than the
+seconds since 1970: so nobody, with a stolen key or a false acknowledgement, can use up those to come.
 """
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -27,15 +28,23 @@ from birthmark_wire.time import read_time, write_time
 TRUST_TYPE: Final = "birthmark-trust"
 TRUST_PATH: Final = "/v1/trust"
 TRUST_CONTENT_TYPE: Final = "application/jose"
+TRUST_STALE: Final = "trust-stale"
+"""The code of a TrustAck by who was sent a version that is not above its own, and is not the one that it has."""
 MAX_TRUST_BYTES: Final = 65_536
 """Of the whole JWS."""
 
 MOST_VERSION: Final = 2**53 - 1
+CLOCKS_APART: Final = timedelta(days=1)
 _MOST_ROOTS: Final = 4
 _MOST_LINKS: Final = 12
 _MOST_ISSUERS: Final = 16
 _MAX_CERTIFICATE_BYTES: Final = 8192
 _CODE = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+
+
+def most_version(at: datetime) -> int:
+    """Return the highest version that there can be at that moment."""
+    return int(at.timestamp())
 
 
 class IssuerKind(StrEnum):

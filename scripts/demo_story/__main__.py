@@ -87,7 +87,9 @@ def _tell(options: argparse.Namespace, signals: Signals) -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/demo")
     parser.description = "The whole story of a fleet's identities on this machine, with real parts."
-    parser.add_argument("--campaign", action="store_true", help="rotate the fleet from a chair instead, in stages")
+    parser.add_argument(
+        "--campaign", action="store_true", help="rotate the fleet from a chair instead, in stages; replace its CA"
+    )
     parser.add_argument(
         "--devices", type=int, metavar="N", help="how many devices (1 to 200; default 5; a campaign: 6 to 200, 30)"
     )

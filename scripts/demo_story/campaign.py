@@ -59,9 +59,7 @@ def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
         return False
     living = [one for one in devices if one.device_id != happened.revoked_device]
     sleepers = [one for one in living if one.device_id != happened.failed_device][-_SLEEPERS:]
-    at_once = _at_once(len(devices))
-    act = RolloverAct(record.store, screen, site, ear, devices=living, sleepers=sleepers, at_once=at_once)
-    rolled = act.run()
+    rolled = RolloverAct(record.store, screen, site, ear, devices=living, sleepers=sleepers).run()
     happened = replace(happened, refused=record.refused(story.devices[happened.revoked_device]))
     wall_s = screen.elapsed_s
     if wishes.picture is not None:
@@ -95,7 +93,7 @@ class _Campaign:
 
     def run(self) -> Happened:
         """Let it all happen."""
-        canaries, at_once = max(1, len(self.devices) // 10), _at_once(len(self.devices))
+        canaries, at_once = max(1, len(self.devices) // 10), max(4, len(self.devices) // 8)
         how = ["--never-rotated", "--canaries", str(canaries), "--stages", "30,60,100", "--at-once", str(at_once)]
         how += ["--success", "100", "--deadline", "1m"]
         self._screen.chapter("What would a campaign do? Nobody is told anything yet")
@@ -166,10 +164,6 @@ class _Campaign:
             time.sleep(LOOK_EVERY_S)
             if not astray(self._record.endings(self.before, self._ear), revoked=stolen.device_id):
                 return
-
-
-def _at_once(devices: int) -> int:
-    return max(4, devices // 8)
 
 
 def _next_steps(

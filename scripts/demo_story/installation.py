@@ -100,7 +100,7 @@ class Installation:
         return part
 
     def add_fleet_ca(self, label: str) -> None:
-        """Ask for one more Fleet CA, have the root sign it, and take it in. The root's machine is played here too."""
+        """Ask for one more Fleet CA, have the root sign it, and take it in: this plays the root's machine too."""
         ca, root = self.folder / "ca", self.folder / "ca" / "root"
         request, secret = ca / f"fleet-{label}.csr", f"file:{self.folder / 'ca.passphrase'}"
         add = ("init", str(self.folder), "--add", "fleet")

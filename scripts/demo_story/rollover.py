@@ -17,6 +17,7 @@ from rich.text import Text
 
 from birthmark_server.campaigns import OPEN
 from birthmark_server.cli.ca_drawing import drawn
+from birthmark_server.rollover.readiness import SERVERS_STALE
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_server.web.api.authority_views import AuthorityStatus
 from demo_story.campaign_record import Look, Record
@@ -36,7 +37,7 @@ _LISTED_WITHIN_S: Final = 10.0
 
 
 class RolloverAct:
-    """devices: those that live. at_once: how many of them may rotate at the same time."""
+    """devices: those that live. sleepers: those of them that sleep through it."""
 
     def __init__(
         self,
@@ -47,7 +48,6 @@ class RolloverAct:
         *,
         devices: Sequence[FleetDevice],
         sleepers: Sequence[FleetDevice],
-        at_once: int,
     ) -> None:
         self._store = store
         self._screen = screen
@@ -57,7 +57,6 @@ class RolloverAct:
         self._birthmark = site.installation.birthmark
         self._devices = devices
         self._sleepers = sleepers
-        self._at_once = at_once
 
     def run(self) -> Rollover:
         """Let it all happen."""
@@ -71,7 +70,7 @@ class RolloverAct:
         self._site.installation.add_fleet_ca(label)
         too_early = self._replace(new)
         self._screen.chapter(f"A campaign moves the devices; {names} sleep on")
-        self._birthmark("campaign", "start", _NAME, "--issued-by", old, "--at-once", str(self._at_once))
+        self._birthmark("campaign", "start", _NAME, "--issued-by", old)
         asleep = [one.device_id for one in self._sleepers]
         self._watch.until(lambda look: not look.view.total.queued and set(look.under_way()) == set(asleep))
         kept = self._refused("retire", old)
@@ -105,6 +104,7 @@ class RolloverAct:
         self._site.restart_server()
         self._until_known(new)
         self._birthmark("ca", "activate", new)
+        self._until_followed()
         return too_early
 
     def _active(self) -> str:
@@ -130,6 +130,16 @@ class RolloverAct:
         self._until(reached, within_s=_KNOWN_WITHIN_S, lacking=lambda: words[-1])
         for line in self._birthmark("ca", "status", name).splitlines():
             self._screen.remark(f"  {line}")
+
+    def _until_followed(self) -> None:
+        """Wait until the server reports that it has read the record since: from then on the new one issues."""
+        at = self._store.authorities.happenings(limit=1)[0].at
+
+        def reached() -> bool:
+            servers = self._store.authorities.replicas(since=at - SERVERS_STALE)
+            return all(one.heard_at > at for one in servers)
+
+        self._until(reached, within_s=_TOLD_WITHIN_S, lacking=lambda: "the server has not followed")
 
     def _until_told(self, version: int) -> None:
         """Draw how many devices have acknowledged the trust bundle until all have."""

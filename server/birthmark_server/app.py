@@ -20,12 +20,13 @@ from functools import partial
 from typing import Final
 
 from birthmark_server import log as log_lines
-from birthmark_server.broker.shards import ShardedControl
+from birthmark_server.broker.rabbitmq_live import crl_folder
+from birthmark_server.broker_records import StoreRecords
 from birthmark_server.cut_off import Messenger, Teller
 from birthmark_server.denials import POLL as DENY_POLL
 from birthmark_server.denials import DenyFileKeeper, open_deny_file
 from birthmark_server.open_doors import Addresses, Doors
-from birthmark_server.presence import assignment_of
+from birthmark_server.presence import Presence, RabbitNeeds, assignment_of
 from birthmark_server.roles import Role
 from birthmark_server.rollover.brokers import BrokerTrust
 from birthmark_server.rollover.record import POLL as FOLLOW
@@ -178,7 +179,7 @@ async def serve(settings: Settings, *, stop: asyncio.Event, ready: Callable[[Add
 
 
 def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO_TRACE) -> Engine:
-    def at_broker(control: ShardedControl) -> list[Work]:
+    def at_broker(control: Presence) -> list[Work]:
         return [
             BrokerTrust(
                 store=services.authorities,
@@ -186,13 +187,14 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
                 control=control,
                 gives=bool(settings.broker.deny_file),
                 now=utc_now,
+                revoked=services.authority.revoked,
             ),
             TrustPush(store=services.authorities, book=services.trust, publisher=control, broker=control, now=utc_now),
         ]
 
     return Engine(
         broker=settings.broker,
-        anchors=services.authority.anchors_pem(),
+        anchors=services.authority.anchors_pem,
         store=services.store,
         jobs=services.jobs,
         service=services.rotation,
@@ -207,7 +209,19 @@ def _rotation_engine(settings: Settings, services: Services, tracer: Tracer = NO
             )
         ],
         at_broker=at_broker,
+        rabbit=_rabbit_needs(settings, services) if settings.broker.kind == "rabbitmq" else None,
     )
+
+
+def _rabbit_needs(settings: Settings, services: Services) -> RabbitNeeds:
+    records = StoreRecords(
+        store=services.store,
+        authority=services.authority,
+        make_crls=services.crls.make_anew,
+        crl_folder=crl_folder(open_deny_file(settings.broker)),
+        now=utc_now,
+    )
+    return RabbitNeeds(records, crl_every_s=min(settings.crl.refresh_s, settings.crl.lifetime_s / 4))
 
 
 def _deny_version(broker: BrokerSettings) -> Callable[[], int] | None:

@@ -11,10 +11,10 @@ import json
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from birthmark_server.errors import Misconfigured
@@ -45,10 +45,26 @@ def _network(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
+def _loopback_endpoint(value: str) -> str:
+    host = _endpoint(value).rpartition(":")[0].strip("[]")
+    if not ipaddress.ip_address(host).is_loopback:
+        raise ValueError("want a loopback address and a port, as 127.0.0.1:8085")
+    return value
+
+
+def _loopback_url(value: str) -> str:
+    parts = urlsplit(_origin(value))
+    if parts.scheme != "http" or parts.port is None or not ipaddress.ip_address(parts.hostname or "").is_loopback:
+        raise ValueError("want plain HTTP at a loopback address, as http://127.0.0.1:15672")
+    return value
+
+
 DnsName = Annotated[str, AfterValidator(_dns_name)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Network = Annotated[str, AfterValidator(_network)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
+LoopbackEndpoint = Annotated[str, AfterValidator(_loopback_endpoint)]
+LoopbackUrl = Annotated[str, AfterValidator(_loopback_url)]
 
 
 class Section(BaseModel):
@@ -152,9 +168,39 @@ class ShardSettings(Section):
     drain: bool = Field(False, description="true: no device is sent there any more, those that are there move away.")
 
 
+class RabbitMqSettings(Section):
+    """A RabbitMQ cluster, one of whose nodes runs on this machine (docs/broker.md)."""
+
+    door: LoopbackEndpoint = Field(
+        "127.0.0.1:8085",
+        description="Address and port, on loopback, where the node on this machine asks us who may do what.",
+    )
+    management: list[LoopbackUrl] = Field(
+        ["http://127.0.0.1:15672"],
+        min_length=1,
+        description="The management API of the nodes, the nearest first, each at a loopback address: of this machine's "
+        "node, and of others where a tunnel leads to them.",
+    )
+    management_password: str = Field(
+        "",
+        description="Where the password of its user `srv-management` comes from, as `[ca] passphrase`; all nodes of a "
+        "cluster have the same one.",
+    )
+    nodes: list[Annotated[str, Field(pattern=r"^[a-z0-9_-]+@[A-Za-z0-9._-]+$")]] = Field(
+        ["rabbit@localhost"], min_length=1, description="The names of all nodes of the cluster, as rabbit@mq-1."
+    )
+    amqp_port: int = Field(5672, ge=1, le=65_535, description="Port of the node's AMQP listener, which is on loopback.")
+
+
 class BrokerSettings(Section):
     """The MQTT broker, as devices are told of it, and the server's own connection to it."""
 
+    kind: Literal["mosquitto", "rabbitmq"] = Field(
+        "mosquitto",
+        description='What it is: "mosquitto" with our gate, or "rabbitmq", a cluster, which needs `control`, '
+        "`deny_file` and `[broker.rabbitmq]`; the control certificate is not used there. For MQTT 3.1.1, and so not "
+        "for our agents (docs/broker.md).",
+    )
     host: DnsName = Field(description="DNS name of the broker, as in its certificate.")
     port: Annotated[int, Field(ge=1, le=65_535)] = Field(8883, description="Port of its mutual-TLS listener.")
     control: bool = Field(False, description="Whether this server connects to the broker itself.")
@@ -193,6 +239,19 @@ class BrokerSettings(Section):
         description="Several brokers, where one is not enough: a table for each, after the keys above. "
         "Each device belongs to one of them. `host`, `port`, `control_host` and `control_port` are then not used.",
     )
+    rabbitmq: RabbitMqSettings = Field(
+        RabbitMqSettings.model_validate({}),
+        description="The cluster, where `kind` is `rabbitmq`: a table, after the keys above.",
+    )
+
+    @model_validator(mode="after")
+    def _rabbitmq_is_whole(self) -> Self:
+        if self.kind == "rabbitmq":
+            if self.shards:
+                raise ValueError("want no shards with kind = rabbitmq: its cluster is one broker")
+            if self.control and not (self.deny_file and self.rabbitmq.management_password):
+                raise ValueError("want deny_file and rabbitmq.management_password with kind = rabbitmq and control")
+        return self
 
     @field_validator("shards")
     @classmethod
@@ -452,7 +511,11 @@ def _explain(errors: ValidationError) -> Iterator[str]:
 
 
 def _known_names() -> list[str]:
-    names = [*Settings.model_fields, *(f"broker.shards.{key}" for key in ShardSettings.model_fields)]
+    names = [
+        *Settings.model_fields,
+        *(f"broker.shards.{key}" for key in ShardSettings.model_fields),
+        *(f"broker.rabbitmq.{key}" for key in RabbitMqSettings.model_fields),
+    ]
     return names + [f"{section}.{key}" for section in Settings.model_fields for key in _fields(section)]
 
 
@@ -489,19 +552,23 @@ def _example_section(section: str) -> Iterator[str]:
     for key, field in _fields(section).items():
         yield from _wrap(field.description or "")
         given = _EXAMPLES.get(f"{section}.{key}")
-        yield f"{key} = {_toml(given)}" if given is not None else f"# {key} = {_toml(field.get_default())}"
+        default = field.get_default()
+        value = {} if isinstance(default, Section) else default
+        yield f"{key} = {_toml(given)}" if given is not None else f"# {key} = {_toml(value)}"
         if key == "shards":
-            yield from _example_shard()
+            yield from _example_table("[[broker.shards]]", "broker.shards", ShardSettings)
+        if key == "rabbitmq":
+            yield from _example_table("[broker.rabbitmq]", "broker.rabbitmq", RabbitMqSettings)
     yield ""
 
 
-def _example_shard() -> Iterator[str]:
-    """Yield what one table may say, unlike the keys of the same names above it: who fills the file in with sed
-    finds those alone."""
-    yield "## [[broker.shards]]"
-    for key, field in ShardSettings.model_fields.items():
+def _example_table(head: str, name: str, model: type[Section]) -> Iterator[str]:
+    """Yield what a table below a section may say, unlike the keys of the same names above it: who fills the file in
+    with sed finds those alone."""
+    yield f"## {head}"
+    for key, field in model.model_fields.items():
         yield from _wrap(field.description or "", start="## #")
-        yield f"## {key}={_toml(_EXAMPLES.get(f'broker.shards.{key}', field.get_default()))}"
+        yield f"## {key}={_toml(_EXAMPLES.get(f'{name}.{key}', field.get_default()))}"
 
 
 def _wrap(text: str, width: int = 100, *, start: str = "#") -> Iterator[str]:

@@ -29,8 +29,8 @@ from birthmark_agent.trust_bundle import (
 from birthmark_server.ca.issuer import to_der
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire.rotation import COMMAND_TYPE
-from birthmark_wire.trust import BundleIssuer, IssuerKind, TrustBundle
-from support.new_root import DAY, NewRoot, Signed, bundle, like, root_like, sign_bundle
+from birthmark_wire.trust import MOST_VERSION, BundleIssuer, IssuerKind, TrustBundle
+from support.new_root import DAY, NewRoot, Signed, bundle, ca_like, like, root_like, sign_bundle
 from support.pki import Leaf, Pki, make_pki
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -38,7 +38,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
-    return make_pki(tmp_path_factory.mktemp("pki") / "ca")
+    return make_pki(tmp_path_factory.mktemp("pki") / "ca", now=NOW)
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +163,17 @@ def test_versions_rise(new: NewRoot, signer: Leaf, flashed: Trust) -> None:
             take(sign_bundle(bundle(version, new.old.der), signer), third)
 
 
+def test_no_version_uses_up_those_to_come(new: NewRoot, signer: Leaf, flashed: Trust) -> None:
+    room = int(NOW.timestamp())
+    for version in (room + 2 * 86_400, MOST_VERSION):
+        jws = sign_bundle(bundle(version, new.old.der), signer)
+        with pytest.raises(TrustStale, match="none can be above"):
+            take(jws, flashed)
+        with pytest.raises(TrustStale, match="none can be above"):
+            take(jws, flashed, at=None)
+    assert take(sign_bundle(bundle(room, new.old.der), signer), flashed).version == room
+
+
 # -- trust-unlinked
 
 
@@ -203,6 +214,19 @@ def test_a_link_must_be_a_cas_and_valid(new: NewRoot, signer: Leaf, flashed: Tru
         like(model, by=new.old, not_before=NOW + DAY, not_after=NOW + 9 * DAY),
     ):
         refuse((new.old.der, model.public_bytes(Encoding.DER)), (to_der(link),), signer, flashed, "no link")
+
+
+def test_who_holds_an_issuing_cas_key_makes_no_root_of_it(pki: Pki, new: NewRoot, signer: Leaf, flashed: Trust) -> None:
+    for certificate in (
+        pki.authority.infra.certificate,
+        pki.authority.fleet.certificate,
+        pki.authority.birth.certificate,
+    ):
+        ca = ca_like(certificate, by=new.old)  # its key is on a server; the pinned root signed its certificate
+        usurper = like(certificate, by=Signed(ca.certificate, ca.key), public=ca.key.public_key())
+        freed = like(certificate, by=ca, public=ca.key.public_key(), without=(x509.ExtendedKeyUsage,))
+        for root in (usurper, freed):
+            refuse((new.old.der, to_der(root)), (ca.der,), signer, flashed, "no link by a pinned root")
 
 
 def test_a_new_root_must_be_a_ca_signed_by_itself_and_valid(new: NewRoot, signer: Leaf, flashed: Trust) -> None:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark_server.broker.errors import BrokerRefused, BrokerUnavailable
 from birthmark_server.broker.link import BrokerLink, MessageHandler, control_context
 from broker.contract import until
-from support.broker_pki import BrokerPki
+from support.broker_pki import BrokerPki, Ca
 from support.gate_site import Site, open_site
 
 pytestmark = pytest.mark.parts
@@ -197,9 +197,26 @@ def test_the_name_in_the_certificate_is_checked_whatever_address_is_dialled(pki:
                 port=broker.port,
                 client_id="srv-control",
                 context=control_context(
-                    anchors=anchors, certificate=control.chain, key=control.key, server_name=server_name
+                    anchors=lambda: anchors, certificate=control.chain, key=control.key, server_name=server_name
                 ),
                 on_message=Ear(),
+            )
+            link.start()
+            assert link.wait_live(5 if comes_up else 1) is comes_up
+            link.stop()
+
+
+def test_a_root_that_is_believed_no_more_vouches_for_no_broker(pki: BrokerPki, tmp_path: Path) -> None:
+    ours, other = (ca.certificate.public_bytes(Encoding.PEM) for ca in (pki.root, Ca.make("Test Root")))
+    believed, control = [ours], pki.control()
+    context = control_context(
+        anchors=lambda: believed[0], certificate=control.chain, key=control.key, server_name="localhost"
+    )
+    with open_site(pki, tmp_path / "broker") as broker:
+        for roots, comes_up in ((ours, True), (other, False), (other + ours, True)):  # while the server runs
+            believed[0] = roots
+            link = BrokerLink(
+                host="localhost", port=broker.port, client_id="srv-control", context=context, on_message=Ear()
             )
             link.start()
             assert link.wait_live(5 if comes_up else 1) is comes_up

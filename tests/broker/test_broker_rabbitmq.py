@@ -2,133 +2,32 @@
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from paho.mqtt.enums import MQTTProtocolVersion
 
 from birthmark_server.broker.denyfile import Denials, DenyFile
-from birthmark_server.broker.rabbitmq import ManagementApi, RabbitControl, RabbitEar
-from birthmark_server.broker.rabbitmq_config import MANAGEMENT_USER, STATISTICS_MS, name_hash, write_crls
-from birthmark_server.broker.rabbitmq_door import RabbitDoor
-from birthmark_server.broker.rabbitmq_http import RabbitDoorServer
+from birthmark_server.broker.rabbitmq import RabbitControl, RabbitEar
+from birthmark_server.broker.rabbitmq_config import MANAGEMENT_USER, name_hash
 from broker.contract import BrokerControlContract, Ear, open_client, until
-from support.broker_pki import DAY, BrokerPki, Ca, Leaf
+from broker.rabbit_serving import payload_of, serving
+from broker.rabbit_site import RabbitSite, rabbit_site, validity
+from support.broker_pki import Ca
 from support.mqtt_client import Client
-from support.rabbitmq import Cluster, Node, running_cluster
+from support.server import now
 
 pytestmark = pytest.mark.parts
-
-
-@dataclass
-class RecordedPki(BrokerPki):
-    """A PKI that keeps what it issued, no two of a device with the same validity: in life they are seconds apart."""
-
-    issued: list[tuple[str, Leaf]] = field(default_factory=list)
-    fleets: list[Ca] = field(default_factory=list)
-
-    def device(self, device_id: str, *, lifetime: timedelta = DAY, ca: Ca | None = None) -> Leaf:
-        leaf = super().device(device_id, lifetime=lifetime + timedelta(seconds=len(self.issued)), ca=ca)
-        self.issued.append((device_id, leaf))
-        self.fleets.append(ca or self.fleet)
-        return leaf
-
-
-@dataclass
-class RabbitSite:
-    """A cluster, the door that it asks, and clients that come to one of its nodes: rabbitmq.Records as well."""
-
-    pki: RecordedPki
-    cluster: Cluster
-    door: RabbitDoor
-    deny: DenyFile
-    crls: Path
-
-    def node_of(self, client_id: str) -> Node:
-        """Where this client goes: anywhere, but always to the same one."""
-        return self.cluster.nodes[sum(client_id.encode()) % len(self.cluster.nodes)]
-
-    def client(self, leaf: Leaf | None, client_id: str, *, node: Node | None = None, **more: Any) -> Client:
-        port = (node or self.node_of(client_id)).mqtt_port
-        return Client(port, self.pki.client_context(leaf), client_id, protocol=MQTTProtocolVersion.MQTTv311, **more)
-
-    def connected(self, leaf: Leaf, client_id: str, **more: Any) -> AbstractContextManager[Client]:
-        return self._connected(leaf, client_id, **more)
-
-    @contextmanager
-    def _connected(self, leaf: Leaf, client_id: str, **more: Any) -> Iterator[Client]:
-        client = self.client(leaf, client_id, **more).connect()
-        try:
-            assert client.up, f"{client_id} was not let in: {client.connack} {client.ended}"
-            yield client
-        finally:
-            client.close()
-
-    @property
-    def api(self) -> ManagementApi:
-        """The last node first."""
-        ports = [node.settings.management_port for node in reversed(self.cluster.nodes)]
-        return ManagementApi(tuple(("127.0.0.1", port) for port in ports), MANAGEMENT_USER, self.cluster.password)
-
-    def control(self) -> RabbitControl:
-        return RabbitControl(
-            api=self.api,
-            door=self.door,
-            deny_file=self.deny,
-            records=self,
-            trust_domain=self.pki.trust_domain,
-            trust_folder=self.cluster.trust_folder,
-            statistics_s=STATISTICS_MS / 1000,
-        )
-
-    # -- Records
-
-    def serial_of(self, device_id: str, not_before: datetime, not_after: datetime) -> str:
-        wanted = (device_id, not_before, not_after)
-        found = [leaf.serial for one, leaf in self.pki.issued if (one, *validity(leaf)) == wanted]
-        return found[0] if len(found) == 1 else ""
-
-    def device_of(self, serial: str) -> str:
-        return next((device_id for device_id, leaf in self.pki.issued if leaf.serial == serial), "")
-
-    def write_crls(self, fleet: Sequence[x509.Certificate]) -> None:
-        denied = self.deny.read().serials
-        revoked = [leaf.certificate for _, leaf in self.pki.issued if leaf.serial in denied]
-        wanted = {ca.certificate: ca for ca in [self.pki.fleet, *self.pki.fleets] if ca.certificate in fleet}
-        write_crls(
-            self.crls,
-            [ca.crl([one for one in revoked if one.issuer == ca.certificate.subject]) for ca in wanted.values()],
-        )
-
-
-def validity(leaf: Leaf) -> tuple[datetime, datetime]:
-    return leaf.certificate.not_valid_before_utc, leaf.certificate.not_valid_after_utc
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitSite]:
     """One cluster for all tests of this module: a test that kills a node starts it again."""
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    (folder / "pki").mkdir()
-    pki = RecordedPki(folder / "pki")
-    deny = DenyFile(folder / "deny", signer=pki.deny_signer, lease_s=3600)
-    deny.create()
-    write_crls(folder / "crl", [pki.fleet.crl()])
-    door = RabbitDoor(trust_domain=pki.trust_domain, deny_file=deny)
-    answers = RabbitDoorServer(door)
-    answers.start()
-    try:
-        with running_cluster(folder, pki, auth_port=answers.port) as cluster:
-            yield RabbitSite(pki, cluster, door, deny, folder / "crl")
-    finally:
-        answers.stop()
+    with rabbit_site(tmp_path_factory.mktemp("rabbitmq")) as site:
+        yield site
 
 
 @pytest.fixture
@@ -247,6 +146,41 @@ def test_a_node_that_is_killed_takes_its_connections_and_nothing_else(
         assert client.refused
     with site.connected(site.pki.device("moves"), "moves", node=killed) as client:
         assert client.up
+
+
+def test_a_server_process_answers_hears_and_cuts(site: RabbitSite) -> None:
+    """`birthmark serve` with kind = "rabbitmq": everything by its own door, store and CRLs."""
+    with serving(site) as served:
+        device = served.born("SN-1")
+        assert served.cli("broker", "status").returncode == 0
+        assert "door answers" in served.cli("doctor").stdout
+        job = served.tell_to_rotate(device)
+        with device.connected(site.cluster.nodes[0]) as client:
+            client.subscribe(f"devices/{device.device_id}/down/cmd")
+            before = now()
+            client.publish(f"devices/{device.device_id}/up/hello", device.hello())
+            assert until(lambda: (served.seen_at(device) or before) > before, timeout_s=10)
+            assert client.wait(lambda: any(job.encode() in payload_of(one) for one in client.messages), 10)
+
+            site.cluster.nodes[0].kill()
+            try:
+                assert client.wait_end()
+                with device.connected(site.cluster.nodes[1]) as elsewhere:
+                    assert elsewhere.up
+                    began = time.monotonic()
+                    assert served.cli("device", "revoke", device.device_id).returncode == 0
+                    told = time.monotonic()
+                    assert elsewhere.wait_end(10)
+                    assert time.monotonic() - told < 3, f"{time.monotonic() - began:.1f} s"  # of a busy machine
+            finally:
+                site.cluster.nodes[0].start()
+                site.cluster.nodes[0].wait()
+        for node in site.cluster.nodes:
+            with device.client(node) as late:
+                assert late.refused
+        other = served.born("SN-2")
+        with other.connected(site.cluster.nodes[2]) as well:
+            assert well.up  # the others' CRL is not everybody's
 
 
 def test_a_crl_is_where_openssl_would_look_for_it(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ def test_what_a_device_needs_is_allowed(door: RabbitDoor, question: str, form: d
         ("user", {"username": "spiffe://other.test/device/dev-1"}),
         ("user", DEV_1 | {"password": ""}),
         ("user", DEV_1 | {"password": "x"}),
+        ("user", DEV_1 | {"vhost": "/", "client_id": "dev-1", "password": "none"}),  # RabbitMQ 4.0, whoever says it
         ("vhost", CONNECT | {"client_id": "dev-2"}),
         ("vhost", CONNECT | {"client_id": "dev-1.app"}),
         ("vhost", {name: value for name, value in CONNECT.items() if name != "client_id"}),
@@ -89,6 +90,14 @@ def test_topics_are_judged_by_the_one_policy(door: RabbitDoor, line: str) -> Non
     }
     if not identity.startswith("srv-"):
         assert door.decide("topic", form) == (verdict == Verdict.ALLOWED)
+
+
+def test_who_is_shut_out_by_our_records_does_not_connect(deny_file: DenyFile) -> None:
+    why = {"dev-1": "no-certificate"}
+    door = RabbitDoor(trust_domain="fleet.test", deny_file=deny_file, shut_out=lambda device_id: why.get(device_id, ""))
+    assert not door.decide("vhost", CONNECT)
+    why.clear()
+    assert door.decide("vhost", CONNECT)
 
 
 def test_who_is_denied_is_refused_as_soon_as_the_file_says_so(door: RabbitDoor, deny_file: DenyFile) -> None:
@@ -163,6 +172,17 @@ def test_it_is_asked_over_http(port: int) -> None:
     assert asked(port, "/other/user", urlencode(DEV_1)) == (200, b"deny")
     assert asked(port, "/rabbitmq/user", "x" * 9000)[0] == 413
     assert asked(port, "/rabbitmq/user", "", method="GET")[0] == 501
+
+
+def test_a_connection_that_is_kept_open_is_not_answered_after_the_end(door: RabbitDoor) -> None:
+    server = RabbitDoorServer(door)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request("POST", "/rabbitmq/user", urlencode(DEV_1))
+    assert connection.getresponse().read() == b"allow"
+    server.stop()
+    assert connection.sock.recv(1) == b""
+    connection.close()
 
 
 def test_it_listens_on_loopback_only(door: RabbitDoor) -> None:

@@ -1,22 +1,25 @@
 """Two Mosquittos with our gate, as one broker: the contract, and what happens while one of them is down or stalls."""
 
+import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
 from birthmark_server.broker.assignment import Shard
-from birthmark_server.broker.control import BrokerControl
+from birthmark_server.broker.control import BrokerControl, Connection
 from birthmark_server.broker.denyfile import Denials, DenyFile, DenyList
 from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.link import BrokerLink, MessageHandler
 from birthmark_server.broker.shards import ShardedControl
 from birthmark_wire.broker import BrokerEndpoint
+from birthmark_wire.encoding import read_json
 from broker.contract import BrokerControlContract, Ear, until
 from support.broker_pki import BrokerPki, Leaf
 from support.gate_site import Site, open_site
@@ -246,6 +249,43 @@ def test_one_that_stalls_holds_up_none(site: ShardedSite, control: ShardedContro
         finally:
             stalled.process.send_signal(signal.SIGCONT)
     assert until(lambda: control.health().unreachable == ())
+
+
+class _BadLink(_NoLink):
+    """A broker in hostile hands: what it answers is well-formed, and no gate's."""
+
+    def __init__(self, answer: Callable[[str], bytes]) -> None:
+        self._answer = answer
+
+    def ask(self, command: str, *, timeout_s: float = 5.0) -> Any:
+        return read_json(self._answer(command))
+
+
+def a_page(command: str, *, entries: int = 0) -> bytes:
+    """A page that is never the last one."""
+    one = {"client": "dev-1", "id": "dev-1", "role": "device", "serial": "1f", "not_after": 2_000_000_000}
+    following = int(command.split()[1]) + max(1, entries)
+    return json.dumps({"connections": [one] * entries, "next": following}).encode()
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda _: b'{"connections": 7}', a_page, partial(a_page, entries=1), lambda _: b'{"next": 0}']
+)
+def test_one_that_says_nonsense_holds_up_none(answer: Callable[[str], bytes]) -> None:
+    honest = a_page("list 0", entries=1).replace(b"dev-1", b"dev-9").replace(b'"next": 1', b'"next": 0')
+    links = {"mqtt-1": _BadLink(lambda _: honest), "mqtt-2": _BadLink(answer)}
+    control = ShardedControl(
+        shards=[Shard(name, BrokerEndpoint("localhost", 8883)) for name in SHARDS],
+        make_link=lambda shard, _: links[shard.name],
+        on_message=None,
+        deny_file=None,
+    )
+    seen: list[Connection] = []
+    asking = threading.Thread(target=lambda: seen.extend(control.connections()), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert [one.client_id for one in seen] == ["dev-9"]
+    control.stop()
 
 
 def test_where_none_answers_that_is_an_error(site: ShardedSite) -> None:

@@ -1,6 +1,7 @@
 """Who acts is proven by a certificate and its key; a board swap takes two of them."""
 
 import json
+import shutil
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from birthmark_server.ca.passphrase import read
 from birthmark_server.cli.infrastructure import issue_infrastructure, write_person
 from birthmark_server.denials import open_deny_file
 from birthmark_server.domain import CertificateProfile, Device
+from birthmark_server.rollover.record import first_record
 from birthmark_server.settings import load
 from birthmark_server.store.sql.store import SqlStore
 from cli.conftest import Birthmark
@@ -150,6 +152,37 @@ def test_an_operator_nobody_recorded_is_refused(
     done = birthmark("device", "revoke", device, "--operator", str(tmp_path / "stolen" / "mallory.pem"))
     assert done.status == 77
     assert "is not on record here" in done.err
+
+
+def test_an_operator_below_a_ca_that_is_not_believed_is_refused(
+    birthmark: Birthmark, installation: Path, device: str, tmp_path: Path
+) -> None:
+    now, folder = datetime.now(UTC), installation / "ca"
+    given = f"file:{installation / 'ca.passphrase'}"
+    store = open_database(installation)
+    known = first_record(Authority.load(folder, passphrase=None, now=now), now=now)
+    assert store.authorities.found(known, at=now, by="service:server")
+    add, signed = ("init", str(installation), "--add", "infra"), tmp_path / "signed"
+    assert birthmark(*add, "--label", "2031", config=None).status == 0
+    signed.mkdir()
+    words = ("--kind", "infra", "--folder", str(folder / "root"), "--out", str(signed / "infra-2031.pem"))
+    done = birthmark("root", "sign", str(folder / "infra-2031.csr"), *words, "--passphrase", given, config=None)
+    assert done.status == 0, done.err
+    for file in ("root.pem", "root.crl"):
+        shutil.copy(folder / file, signed)
+    assert birthmark(*add, "--signed", str(signed), config=None).status == 0
+    authority = Authority.load(folder, passphrase=read(given), now=now)
+    assert authority.infra.name == "infra-2031"  # by the folder alone
+    issued = issue_infrastructure(
+        authority, store, profile=CertificateProfile.SECURITY_OFFICER, name="mallory", by="mallory", now=now
+    )
+    store.close()
+    write_person(issued, tmp_path / "mallory", "mallory")
+    act = ("device", "quarantine", device, "--note", "x", "--operator", str(tmp_path / "mallory" / "mallory.pem"))
+    done = birthmark(*act)
+    assert (done.status, "issued by none of our authorities" in done.err) == (77, True), done.err
+    assert birthmark("ca", "stage", "infra-2031").status == 0
+    assert "says mallory" in birthmark(*act).err
 
 
 def test_a_key_that_others_may_read_is_refused(birthmark: Birthmark, installation: Path, device: str) -> None:

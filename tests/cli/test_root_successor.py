@@ -10,8 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.ca.authority import Authority
-from birthmark_server.cli.broker import _lacking
+from birthmark_server.cli.broker_files import lacking
+from birthmark_server.rollover.record import first_record
 from cli.conftest import Birthmark
+from cli.on_record import open_database
 from support.two_roots import NEW, make_two_roots
 
 
@@ -123,9 +125,33 @@ def test_a_brokers_certificate_without_what_belongs_behind_it_is_told(
 def test_a_link_that_a_brokers_certificate_lacks_is_named(tmp_path: Path) -> None:
     two = make_two_roots(tmp_path / "ca")
     chain, _ = two.new.broker().write(tmp_path, "broker")
-    assert _lacking(two.new.authority, chain) == []
+    assert lacking(two.new.authority, chain) == []
     leaf, infra, _link = x509.load_pem_x509_certificates(chain.read_bytes())
     chain.write_bytes(leaf.public_bytes(Encoding.PEM) + infra.public_bytes(Encoding.PEM))
-    assert _lacking(two.new.authority, chain) == ["a link from an older root"]
+    assert lacking(two.new.authority, chain) == ["a link from an older root"]
     two.new.authority.follow(two.standing(NEW, retired=["root"]))
-    assert _lacking(two.new.authority, chain) == []
+    assert lacking(two.new.authority, chain) == []
+
+
+def test_a_broker_is_given_no_ca_that_the_record_does_not_believe(
+    birthmark: Birthmark, installation: Path, stick: Path, tmp_path: Path
+) -> None:
+    store, at = open_database(installation), datetime.now(UTC)
+    store.authorities.found(first_record(opened(installation), now=at), at=at, by="service:server")
+    store.close()
+    take_in(birthmark, installation, stick)
+    gate, folder = tmp_path / "birthmark_gate.so", tmp_path / "mosquitto"
+    gate.touch()
+
+    def believed() -> set[x509.Certificate]:
+        words = ("--gate", str(gate), "--user", "nobody", "--no-trial", "--json")
+        done = birthmark("broker", "config", str(folder), *words)
+        assert done.status == 0, done.err
+        return set(x509.load_pem_x509_certificates((folder / "ca-bundle.pem").read_bytes()))
+
+    old, new = (root.certificate for root in opened(installation).roots)
+    assert believed() & {old, new} == {old}
+    assert birthmark("ca", "stage", NEW).status == 0
+    assert believed() & {old, new} == {old, new}
+    assert birthmark("ca", "withdraw", NEW).status == 0
+    assert believed() & {old, new} == {old}

@@ -94,6 +94,54 @@ def test_shards_that_make_no_sense_are_refused(given: list[dict[str, Any]], said
         shards(*given)
 
 
+RABBIT = {"management_password": "file:/etc/birthmark/rabbitmq.password"}
+
+
+def rabbit(given: dict[str, Any], **broker: Any) -> settings.BrokerSettings:
+    whole = tables()
+    whole["broker"] |= {"kind": "rabbitmq", "control": True, "deny_file": "deny", "rabbitmq": given} | broker
+    return settings.parse(whole, folder=Path("/etc/birthmark")).broker
+
+
+def test_mosquitto_is_what_a_broker_is_unless_it_is_said() -> None:
+    assert settings.parse(tables(), folder=Path("/")).broker.kind == "mosquitto"
+
+
+def test_the_table_of_a_cluster_says_where_its_nodes_are() -> None:
+    broker = rabbit(RABBIT | {"nodes": ["rabbit@mq-1", "rabbit@mq-2"], "door": "[::1]:9000"})
+    assert (broker.rabbitmq.door, broker.rabbitmq.nodes) == ("[::1]:9000", ["rabbit@mq-1", "rabbit@mq-2"])
+    assert broker.rabbitmq.management == ["http://127.0.0.1:15672"]
+
+
+def test_every_key_of_the_table_of_a_cluster_is_described() -> None:
+    assert all(field.description for field in settings.RabbitMqSettings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("given", "broker", "said"),
+    [
+        (
+            RABBIT | {"manegement": []},
+            {},
+            r"broker\.rabbitmq\.manegement is not .* did you mean broker\.rabbitmq\.manag",
+        ),
+        (RABBIT | {"door": "0.0.0.0:8085"}, {}, r"broker\.rabbitmq\.door: want a loopback address"),
+        (RABBIT | {"door": "localhost:8085"}, {}, r"broker\.rabbitmq\.door"),
+        (RABBIT | {"management": ["http://10.0.0.5:15672"]}, {}, "want plain HTTP at a loopback address"),
+        (RABBIT | {"management": ["http://127.0.0.1"]}, {}, "want plain HTTP at a loopback address"),
+        (RABBIT | {"management": []}, {}, r"broker\.rabbitmq\.management"),
+        (RABBIT | {"nodes": ["mq 1"]}, {}, r"broker\.rabbitmq\.nodes"),
+        ({}, {}, "want deny_file and rabbitmq.management_password"),
+        (RABBIT, {"deny_file": ""}, "want deny_file and rabbitmq.management_password"),
+        (RABBIT, {"shards": [ONE]}, "want no shards"),
+        (RABBIT, {"kind": "rabbit"}, r"broker\.kind"),
+    ],
+)
+def test_a_cluster_that_makes_no_sense_is_refused(given: dict[str, Any], broker: dict[str, Any], said: str) -> None:
+    with pytest.raises(Misconfigured, match=said):
+        rabbit(given, **broker)
+
+
 def test_an_unknown_section_is_refused() -> None:
     with pytest.raises(Misconfigured, match=r"limit is not a setting; did you mean limits\?"):
         settings.parse(tables() | {"limit": {}}, folder=Path("/"))

@@ -1,4 +1,5 @@
-"""The demo's campaign, with fewer devices: what it shows is what happened, and nothing of it is left."""
+"""The demo's campaign and the rollover after it, in one run with fewer devices: what it shows is what happened, and
+nothing of it is left."""
 
 import json
 import os
@@ -7,7 +8,9 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,19 +26,35 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'scripts'}:{ROOT / 'tests'}
 def demo(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "demo_story", "--campaign", *words],
-        capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, check=False, timeout=170,
+        capture_output=True, text=True, env=ENVIRONMENT, cwd=ROOT, check=False, timeout=280,
     )  # fmt: skip
 
 
-@pytest.mark.parts
-@pytest.mark.timeout(180)
-def test_a_campaign_survives_a_device_that_fails_and_one_that_is_revoked(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Told:
+    """What one run said, drew and left."""
+
+    result: dict[str, Any]
+    picture: str
+    left: set[Path]
+
+
+@pytest.fixture(scope="module")
+def told_once(tmp_path_factory: pytest.TempPathFactory) -> Told:
     before = set(HOME.glob("demo-*"))
-    picture = tmp_path / "campaign.svg"
+    picture = tmp_path_factory.mktemp("campaign") / "campaign.svg"
     done = demo("--devices", "6", "--json", "--picture", str(picture))
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["complete"] is True
+    result = json.loads(done.stdout)
+    assert result["complete"] is True
+    drawn = picture.read_text().replace("&#160;", " ").replace("&#x27;", "'")
+    return Told(result, drawn, set(HOME.glob("demo-*")) - before)
+
+
+@pytest.mark.parts
+@pytest.mark.timeout(300)
+def test_a_campaign_survives_a_device_that_fails_and_one_that_is_revoked(told_once: Told) -> None:
+    told = told_once.result
     assert [one["event"] for one in told["campaign"]["happenings"]] == [
         "started", "paused", "resumed", "paused", "retried", "finished"
     ]  # fmt: skip
@@ -53,8 +72,33 @@ def test_a_campaign_survives_a_device_that_fails_and_one_that_is_revoked(tmp_pat
         assert (one["outcome"], one["retired"]) == ("done", True), one
         assert one["live"] == one["after"] != one["before"]
     assert devices[told["failed_device"]]["stage"] == 2
-    assert "5 of 6 devices" in picture.read_text().replace("&#160;", " ")
-    assert set(HOME.glob("demo-*")) == before
+    assert "5 of 6 devices" in told_once.picture
+    assert not told_once.left
+
+
+@pytest.mark.parts
+@pytest.mark.timeout(300)
+def test_a_fleet_ca_is_replaced_while_two_devices_sleep(told_once: Told) -> None:
+    told = told_once.result
+    rollover = told["rollover"]
+    old, new, sleepers = rollover["old"], rollover["new"], rollover["sleepers"]
+    assert int(new.removeprefix("fleet-")) == int(old.removeprefix("fleet-")) + 1
+    assert f"{new} can't issue yet: server " in rollover["too_early"]
+    assert "has not loaded it" in rollover["too_early"]
+    assert f"{old} can't be retired yet: 2 certificates below it stand" in rollover["kept"]
+    assert sorted(re.findall(r"ldevid of ([a-z0-9-]+)", rollover["kept"])) == sorted(sleepers)
+    assert (rollover["states"][old], rollover["states"][new]) == ("retired", "active")
+    homes = rollover["homes"]
+    assert set(homes) == {one["device_id"] for one in told["devices"]} - {told["revoked_device"]}
+    for one in told["devices"]:
+        if one["device_id"] == told["revoked_device"]:
+            continue
+        home = homes[one["device_id"]]
+        assert (home["below"], home["bundle"]) == (new, rollover["version"]), one
+        assert home["live"] == home["serial"] not in (one["before"], one["after"])
+        assert (home["home_s"] is not None) == (one["device_id"] in sleepers)
+    assert f" then moved from {old} (retired) to {new} (active), 2 of them after a sleep; " in told_once.picture
+    assert told_once.picture.count("slept; home after") == 2
 
 
 def test_a_campaign_of_too_few_devices_is_refused() -> None:

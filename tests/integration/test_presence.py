@@ -75,7 +75,7 @@ def test_errands_of_one_process_leave_each_others_connections_alone(tmp_path: Pa
                 "control_key": str(control_key),
             }
         )
-        errands = [open_errand(settings, anchors=site.pki.root_pem.read_bytes()) for _ in range(2)]
+        errands = [open_errand(settings, anchors=site.pki.root_pem.read_bytes) for _ in range(2)]
         try:
             for errand in errands:
                 errand.start()

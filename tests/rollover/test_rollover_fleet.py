@@ -79,7 +79,7 @@ def test_a_fleet_ca_is_replaced_and_nobody_is_stranded(site: Installation, ca: C
             # A server that runs has not read the folder since: who would break is named.
             assert until(lambda: ca.told("status", NEW)["brokers"])
             refused = ca("activate", NEW, status=73).err
-            assert f"server {_server_name(site)} has not loaded it" in refused
+            assert f"server {_server_name(site)} has not loaded it: it reads its CA folder when it starts" in refused
             assert until(lambda: server.ask("GET", TRUST_PATH).status == 200)
             assert bundle_at(server).version == 1
         with site.start(broker=there) as server, connected(awake):
@@ -103,7 +103,8 @@ def test_a_fleet_ca_is_replaced_and_nobody_is_stranded(site: Installation, ca: C
             assert until(lambda: all(issuer_of(one).endswith("2027") for one in awake))
             assert until(lambda: issued_below(site, OLD) == 1), ca("status", OLD).out
             refused = ca("retire", OLD, status=73).err
-            assert f"1 certificates below {OLD} stand" in refused
+            assert f"{OLD} can't be retired yet: 1 certificate below it stands, neither" in refused
+            assert f"birthmark ca status {OLD}" in refused
             assert f"ldevid of {sleeper.device.device_id}" in refused
             assert sleeper.device.device_id in ca("status", OLD).out
 
@@ -137,7 +138,7 @@ def test_each_step_is_undone(site: Installation, ca: Ca) -> None:
                 assert until(lambda: issuer_of(born(site, server, broker, _serial())).endswith("2027"))
                 ca("activate", OLD)
                 assert until(lambda: issuer_of(born(site, server, broker, _serial())).endswith("2025"))
-                assert "stand, neither expired nor revoked: ldevid of dev-sn-" in ca("retire", NEW, status=73).err
+                assert "neither expired nor revoked: ldevid of dev-sn-" in ca("retire", NEW, status=73).err
                 for each in store_of(site).authorities.page_leaves(_sha256(site, NEW), at=site.pki.now):
                     reason = RevocationReason.SUPERSEDED
                     site.store.revoke_certificate(each.sha256, reason=reason, at=site.pki.now, by="alice")

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from birthmark_server.authorities import PeerReport
 from birthmark_server.broker.control import Connection
@@ -170,18 +172,49 @@ class Gate:
     live: bool = True
     refuses: Exception | None = None
     given: int = 0
+    fleet: list[str] = field(default_factory=list)
     seen: IssuersInForce = field(default_factory=lambda: IssuersInForce(frozenset(), frozenset()))
 
-    def update_trust(self, **more: object) -> IssuersInForce:
+    def update_trust(self, *, fleet: list[x509.Certificate], **more: object) -> IssuersInForce:
         """As BrokerControl."""
         if self.refuses:
             raise self.refuses
         self.given += 1
+        self.fleet = [one.fingerprint(SHA256()).hex() for one in fleet]
         return self.seen
 
     def each_issuers(self) -> dict[str, IssuersInForce]:
         """As ShardedControl."""
         return {"mqtt:8883": self.seen}
+
+
+def test_a_broker_is_given_no_ca_that_its_root_has_revoked(site: Installation) -> None:
+    clock = Clock()
+    with site.services(clock):
+        pass
+    site.pki.add(CaKind.FLEET, label="2027")
+    with site.services(clock, broker=site.broker_lines(8883)) as services:
+        old, new = services.authority.fleet, services.authority.issuer_named("fleet-2027")
+        services.rollover.stage(new.name, by="alice")
+        services.rollover.activate(new.name, by="alice", force=True)
+    assert _fleet_given(site, clock) == {old.sha256, new.sha256}
+    site.pki.revoke(old.name)  # its key was stolen; its certificates stand, and so it can't be retired
+    assert _fleet_given(site, clock) == {new.sha256}
+
+
+def _fleet_given(site: Installation, clock: Clock) -> set[str]:
+    """Start a server; return the Fleet CAs that it gives to its broker."""
+    gate = Gate()
+    with site.services(clock, broker=site.broker_lines(8883)) as services:
+        BrokerTrust(
+            store=services.authorities,
+            bundle=lambda: services.trust.bundle,
+            control=gate,
+            gives=True,
+            now=clock,
+            revoked=services.authority.revoked,
+        ).run()
+    return set(gate.fleet)
 
 
 def test_a_broker_that_does_not_take_the_bundle_is_on_record_with_why_and_given_it_again(core: Core) -> None:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Collection
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +13,7 @@ from birthmark_server.domain import RevocationReason
 from birthmark_server.jobs import ENDED, TRANSITIONS, Job, JobEvent, JobState
 from birthmark_server.rotation.service import RotationPolicy, RotationService
 from birthmark_wire.rotation import Ack, AckState, Active, JobAnswer, JobNonce, JobRequest
+from birthmark_wire.trust import TrustAck
 from rotation.world import Broker, a_round, command, converse, device, hear, job_for, tell
 from support.core import Core
 from support.rotating import RotatingDevice, serial_of
@@ -266,6 +268,17 @@ def test_a_no_is_an_outcome_with_its_reason_at_every_step(core: Core, state: Ack
         (answer,) = tell(core, of, [("ack", Ack(job.job_id, AckState.ACCEPTED).encode())])
         assert JobAnswer.decode(answer.payload).code == "job-over"
         assert job_of(core, job) == ended
+
+
+def test_no_device_has_a_word_with_the_operators_terminal(core: Core) -> None:
+    of = device(core)
+    job = job_for(core, of)
+    words = "\x1b]52;c;cm0gLXJmIC8=\x07\x9b2J\r\u202eol\u00e4"
+    tell(core, of, [("ack", Ack(job.job_id, AckState.FAILED, code="x", detail=words).encode())])
+    assert job_of(core, job).detail == "?]52;c;cm0gLXJmIC8=??2J??ol\u00e4"
+    core.services.rotation.handle(of.device_id, "trust", TrustAck(0, "x", words).encode(), core.clock())
+    (laggard,) = core.services.authorities.page_laggards(1, seen_since=core.clock() - timedelta(days=1))
+    assert laggard.detail == "?]52;c;cm0gLXJmIC8=??2J??ol\u00e4"
 
 
 def test_later_puts_the_job_off_and_it_is_sent_again(core: Core) -> None:

@@ -23,7 +23,7 @@ from birthmark_server.store.authority_states import require_legal
 from birthmark_server.store.errors import IllegalMove, LeavesStand
 from birthmark_server.store.journal import read_journal
 from birthmark_server.store.sql.store import SqlStore
-from birthmark_wire.trust import TrustAck, TrustBundle
+from birthmark_wire.trust import MOST_VERSION, TrustAck, TrustBundle, most_version
 from store.values import DAY, HOUR, MINUTE, NOW, bear, certificate, come_home, digest, give_nonce, issuance
 from store.world import World, outcomes, race
 
@@ -144,6 +144,16 @@ class AuthorityContract:
         assert stage(store) == 8
         assert seen(store, 8) == TrustCount(1, 0)
 
+    @pytest.mark.parametrize("claimed", [MOST_VERSION, MOST_VERSION - 1, most_version(NOW) + 1])
+    def test_no_device_uses_up_the_versions_by_what_it_says(self, store: SqlStore, claimed: int) -> None:
+        bear(store, 1)
+        store.authorities.note_trust("dev-000001", TrustAck(claimed), at=NOW)
+        for number, name in enumerate(("a", "b", "c"), 1):
+            assert stage(store, name, name.encode()) == number
+            latest = store.authorities.latest_bundle()
+            assert latest is not None
+            assert TrustBundle.decode(latest.payload).version == number
+
     def test_no_act_that_wants_no_leaves_while_one_stands(self, store: SqlStore) -> None:
         bear(store, 1)
         record = certificate("leaf", "dev-000001", issuer_sha256=digest("fleet-2027"), not_after=NOW + DAY)
@@ -161,6 +171,14 @@ class AuthorityContract:
         store.revoke_certificate(record.sha256, reason=RevocationReason.SUPERSEDED, at=NOW, by="alice")
         assert store.authorities.count_leaves(issuer, at=NOW) == 0
         store.authorities.act(decide, at=NOW, by="alice", without_leaves=issuer)
+
+    def test_who_answers_for_revoked_certificates_keeps_no_authority_from_retiring(self, store: SqlStore) -> None:
+        record = certificate("responder", profile=CertificateProfile.OCSP, issuer_sha256=digest("fleet-2027"))
+        store.add_infrastructure_certificate(record, by="service:server")
+        assert store.authorities.count_leaves(digest("fleet-2027"), at=NOW) == 0
+        assert store.authorities.page_leaves(digest("fleet-2027"), at=NOW) == []
+        decide = moving("fleet-2027", AuthorityAct.STAGE)
+        store.authorities.act(decide, at=NOW, by="alice", without_leaves=digest("fleet-2027"))
 
     def test_leaves_of_the_infrastructure_are_named_by_their_subject(self, store: SqlStore) -> None:
         record = certificate("srv-a", profile=CertificateProfile.SERVER, issuer_sha256=digest("infra"))
@@ -220,6 +238,18 @@ class TrustContract:
         stage(store)
         store.authorities.note_trust("dev-000001", TrustAck(9), at=NOW)
         assert laggards(store, 1) == ["dev-000001"]
+
+    def test_who_has_another_bundle_with_this_version_does_not_know_ours(self, store: SqlStore) -> None:
+        bear(store, 1)
+        assert stage(store) == 1  # of a database that was restored: it gave out another one before
+        assert claim(store, "dev-000001") == ["dev-000001"]
+        store.authorities.note_trust("dev-000001", TrustAck(1, "trust-stale", "it was another one"), at=NOW)
+        assert (seen(store, 1), laggards(store, 1)) == (TrustCount(1, 0), ["dev-000001"])
+        assert store.authorities.trust_of("dev-000001") == 0
+        assert claim(store, "dev-000001", after=MINUTE) == ["dev-000001"]  # it may be a late word on an older one
+        store.authorities.note_trust("dev-000001", TrustAck(1), at=NOW + MINUTE)
+        assert (seen(store, 1), laggards(store, 1)) == (TrustCount(1, 1), [])
+        assert claim(store, "dev-000001", after=10 * MINUTE) == []
 
     def test_an_older_word_never_replaces_a_newer_one(self, store: SqlStore) -> None:
         bear(store, 1)

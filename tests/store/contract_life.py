@@ -314,6 +314,14 @@ class RevocationContract:
         assert store.certificate_status(ISSUER, revoked.serial_number) == CertificateStatus(NOW, COMPROMISE)
         assert store.certificate_status(ISSUER, "1") is None
         assert store.certificate_status("16" * 32, good.serial_number) is None
+        assert store.certificate_holder(ISSUER, good.serial_number) == ""  # the infrastructure's own
+
+    def test_whose_a_certificate_is_is_found_by_issuer_and_serial_number(self, store: Store) -> None:
+        known = bear(store, 1)
+        (birth,) = store.device_certificates(known.device_id)
+        assert store.certificate_holder(birth.issuer_sha256, birth.serial_number) == known.device_id
+        assert store.certificate_holder(birth.issuer_sha256, "1") == ""
+        assert store.certificate_holder("16" * 32, birth.serial_number) == ""
 
     def test_crl_numbers_count_up_for_each_issuer(self, store: Store) -> None:
         assert store.crl_made_at(ISSUER) is None

@@ -12,13 +12,15 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography import x509
+
 from birthmark_server.broker.rabbitmq_config import RabbitSettings, write_config
-from birthmark_server.broker.trust_files import BUNDLE_FILE, TrustSet
+from birthmark_server.broker.trust_files import BUNDLE_FILE, TrustSet, pem
 from support.broker_pki import BrokerPki
 from support.ports import free_port
 
@@ -92,13 +94,18 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def running_cluster(folder: Path, pki: BrokerPki, *, auth_port: int, size: int = 3) -> Iterator[Cluster]:
-    """Run `size` nodes in `folder`. auth_port: where 127.0.0.1 answers rabbitmq_auth_backend_http."""
+def running_cluster(
+    folder: Path, pki: BrokerPki, *, auth_port: int, size: int = 3, roots: Sequence[x509.Certificate] = ()
+) -> Iterator[Cluster]:
+    """Run `size` nodes in `folder`. auth_port: where 127.0.0.1 answers rabbitmq_auth_backend_http. roots: what they
+    trust besides those of `pki`."""
     leaf, password, epmd_port = pki.broker(), secrets.token_urlsafe(24), free_port()
     (folder / ".erlang.cookie").write_text(secrets.token_hex(20))
     (folder / ".erlang.cookie").chmod(0o400)
     trust = TrustSet((pki.root.certificate,), (pki.fleet.certificate,), (pki.infra.certificate,))
     trust.install(folder)
+    bundle = folder / "nodes-ca.pem"
+    bundle.write_bytes((folder / BUNDLE_FILE).read_bytes() + pem(roots))
     names = tuple(f"rabbit{number}@localhost" for number in range(1, size + 1))
     nodes = []
     for name in names:
@@ -106,7 +113,7 @@ def running_cluster(folder: Path, pki: BrokerPki, *, auth_port: int, size: int =
             folder=folder / name,
             certificate=leaf.chain,
             key=leaf.key,
-            ca_bundle=folder / BUNDLE_FILE,
+            ca_bundle=bundle,
             crl_folder=folder / "crl",
             auth_url=f"http://127.0.0.1:{auth_port}/rabbitmq",
             nodes=names,

@@ -100,7 +100,7 @@ class RotationPeer:
         name = f"srv-peer-{time.monotonic_ns()}"
         certificate, key = site.installation.pki.infra(CertificateProfile.CONTROL, name).write(site.folder, name)
         context = control_context(
-            anchors=site.installation.pki.root_pem.read_bytes(),
+            anchors=site.installation.pki.root_pem.read_bytes,
             certificate=certificate,
             key=key,
             server_name="localhost",

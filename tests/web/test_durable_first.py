@@ -21,6 +21,7 @@ from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.settings import LimitSettings
 from birthmark_server.store.errors import StoreFailed
 from birthmark_server.store.sql.store import SqlStore
+from birthmark_server.web.api.authorities import AUTHORITIES
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
 from birthmark_server.web.app import HttpShell, Peers
@@ -105,6 +106,12 @@ def serve(
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def test_no_act_on_an_authority_is_part_of_a_batch() -> None:
+    """A retirement locks the fleet, which must come first in a transaction."""
+    acts = {path.rpartition("/")[2]: contract.alone for method, path, _, contract, _ in AUTHORITIES if method == "POST"}
+    assert acts == dict.fromkeys(("stage", "withdraw", "activate", "retire", "restore"), True)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,17 @@ from hypothesis import strategies as st
 
 from birthmark_server.errors import Malformed
 from birthmark_server.meters import Meters
+from birthmark_server.web.accepting import Acceptor
 from birthmark_server.web.limits import ConnectionLimit
-from birthmark_server.web.proxy_protocol import FIXED_BYTES, MOST_BYTES, SIGNATURE, Fronts, parse_fixed, parse_rest
+from birthmark_server.web.proxy_protocol import (
+    FIXED_BYTES,
+    MOST_BYTES,
+    SIGNATURE,
+    Fronts,
+    Peer,
+    parse_fixed,
+    parse_rest,
+)
 from birthmark_server.web.tls import FreshContexts, TlsServer, listening_sockets
 from support.pki import Pki, make_pki
 from support.tls_door import Echo, context_of, no_failure_in_the_loop
@@ -162,3 +171,33 @@ def test_a_front_that_says_nothing_is_hung_up_on_in_time(pki: Pki, tmp_path: Pat
 
 def test_a_header_from_anybody_else_is_not_believed(pki: Pki, tmp_path: Path) -> None:
     assert visit(pki, tmp_path, of_client("192.0.2.7"), believed=False) == ("hung up", ["127.0.0.1"])
+
+
+def test_a_front_that_leaves_at_once_leaves_nothing_behind() -> None:
+    """A health check that says LOCAL and hangs up by a reset, as HAProxy's does."""
+    served: list[Peer] = []
+
+    def serve(sock: socket.socket, peer: Peer) -> None:
+        served.append(peer)
+        sock.close()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with no_failure_in_the_loop(loop):
+            (listening,) = listening_sockets("127.0.0.1:0")
+            acceptor = Acceptor([listening], loop=loop, serve=serve, fronts=Fronts(["127.0.0.1"]), timeout_s=5.0)
+            check = socket.create_connection(listening.getsockname())
+            check.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            async with asyncio.timeout(5):
+                while not acceptor._readers:
+                    await asyncio.sleep(0)
+                (reader,) = acceptor._readers
+                check.sendall(header(LOCAL, 0, b""))
+                check.close()
+                while acceptor._readers:
+                    await asyncio.sleep(0.01)
+            assert reader.sock.fileno() == -1
+            acceptor.close()
+
+    asyncio.run(main())
+    assert served == []

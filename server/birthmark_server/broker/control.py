@@ -20,6 +20,7 @@ from birthmark_wire.encoding import JsonObject
 from birthmark_wire.errors import DecodeError
 
 _PAGE_MOST = 1000  # far more than the gate puts into one answer
+_PAGES_MOST = 50_000  # a page that is not the last holds 80 at least
 _COUNT_MOST = 2**63 - 1
 
 COMMANDS_MOST: Final = 256
@@ -197,16 +198,23 @@ def gate_kick(link: GateLink, device_id: str) -> int:
 
 
 def gate_connections(link: GateLink) -> list[Connection]:
-    """Ask the gate who is connected, page by page. Whoever is so during the whole call is in the list."""
+    """Ask the gate who is connected, page by page. Whoever is so during the whole call is in the list.
+
+    Raises DecodeError for a list that no gate has: each connection is in a slot of its own, and it comes to an end.
+    """
     found: list[Connection] = []
     cursor = 0
-    while True:
+    for _ in range(_PAGES_MOST):
         answer = link.ask(f"list {cursor}")
-        found += _connections(answer)
-        following = answer.integer("next", low=0, high=_COUNT_MOST)
+        page = _connections(answer)
+        found += page
+        following = answer.integer("next", low=0, high=80 * _PAGES_MOST)
         if following <= cursor:  # 0: that was the last page
             return found
+        if len(page) > following - cursor:
+            raise DecodeError(f"{len(page)} connections in the slots from {cursor} to {following}", field="next")
         cursor = following
+    raise DecodeError(f"no end after {_PAGES_MOST} pages", field="next")
 
 
 def gate_find(link: GateLink, device_ids: Collection[str]) -> list[Connection]:

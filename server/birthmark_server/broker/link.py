@@ -55,13 +55,31 @@ class MessageHandler(Protocol):
     def __call__(self, device_id: str, leaf: str, payload: bytes, at: datetime) -> None: ...
 
 
+Anchors = Callable[[], bytes]
+"""Returns the roots that are believed now, PEM."""
+
+
 class _NamedContext(ssl.SSLContext):
-    """A context that expects one server name, whatever address was dialled, and closes what fails its handshake."""
+    """A context that expects one server name, whatever address was dialled, and closes what fails its handshake.
+
+    Each handshake is another context's, that trusts what `anchors` says then: roots come and go while a server runs.
+    make: builds one that trusts these.
+    """
 
     server_name: str
+    anchors: Anchors
+    make: Callable[[bytes], ssl.SSLContext]
+    _built: tuple[bytes, ssl.SSLContext] | None = None
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context of the next handshake."""
+        anchors = self.anchors()
+        if self._built is None or self._built[0] != anchors:
+            self._built = anchors, self.make(anchors)
+        return self._built[1]
 
     def wrap_socket(self, sock: socket.socket, *args: Any, **more: Any) -> ssl.SSLSocket:
-        tls = super().wrap_socket(sock, *args, **{**more, "server_hostname": self.server_name})
+        tls = self.current().wrap_socket(sock, *args, **{**more, "server_hostname": self.server_name})
         try:
             # paho asks for the handshake later, and then drops a socket that failed it without closing it.
             tls.do_handshake()
@@ -72,19 +90,25 @@ class _NamedContext(ssl.SSLContext):
 
 
 def control_context(
-    *, anchors: bytes, certificate: Path, key: Path, server_name: str, passphrase: bytes | None = None
+    *, anchors: Anchors, certificate: Path, key: Path, server_name: str, passphrase: bytes | None = None
 ) -> ssl.SSLContext:
-    """Return the TLS context of a control connection: TLS 1.3, no other trust than `anchors` (PEM).
+    """Return the TLS context of a control connection: TLS 1.3, no other trust than `anchors`, asked at each handshake.
 
     certificate: PEM, the control certificate and its CA's. server_name: as in the broker's certificate; the address
     that is dialled may be another. Raises OSError (ssl.SSLError where they don't fit together).
     """
-    context = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.server_name = server_name
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(cadata=anchors.decode())
-    context.load_cert_chain(certificate, key, password=passphrase)
-    return context
+
+    def trusting(roots: bytes) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=roots.decode())
+        context.load_cert_chain(certificate, key, password=passphrase)
+        return context
+
+    named = _NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    named.server_name, named.anchors, named.make = server_name, anchors, trusting
+    named.current()
+    return named
 
 
 def utc_now() -> datetime:

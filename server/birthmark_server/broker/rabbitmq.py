@@ -128,14 +128,23 @@ class RabbitControl:
         cut, for RabbitMQ can't tell which of them used the certificate: one with another comes back at once."""
         denied = self._deny_file.add(devices=devices, serials=serials)
         if serials:
-            self._records.write_crls(self._fleet())
-        met = {*devices, *(self._records.device_of(serial) for serial in serials)} - {""}
+            self.write_crls()
         try:
-            for device_id in sorted(met):
-                self.kick(device_id)
+            self.cut(devices=devices, serials=serials)
         except (BrokerUnavailable, BrokerRefused) as error:
             _log.warning("broker not told by command", extra={"fields": {"reason": str(error)}})
         return denied
+
+    def write_crls(self) -> None:
+        """Have the nodes' CRLs name all that is revoked, of each Fleet CA in force. Raises OSError, and what
+        `Records` does."""
+        self._records.write_crls(self._fleet())
+
+    def cut(self, *, devices: Collection[str], serials: Collection[str]) -> None:
+        """Cut every connection of these devices, and of those whose certificates these are."""
+        met = {*devices, *(self._records.device_of(serial) for serial in serials)} - {""}
+        for device_id in sorted(met):
+            self.kick(device_id)
 
     def set_denied(self, read_denials: Callable[[], Denials]) -> DenyList:
         """See BrokerControl."""

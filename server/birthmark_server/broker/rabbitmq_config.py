@@ -40,7 +40,6 @@ mqtt.allow_anonymous = false
 mqtt.vhost = /
 mqtt.exchange = amq.topic
 mqtt.tcp_listen_options.nodelay = true
-mqtt.subscription_ttl = {session_ms}
 ssl_cert_login_from = subject_alternative_name
 ssl_cert_login_san_type = uri
 ssl_cert_login_san_index = 0
@@ -73,11 +72,14 @@ _ADVANCED: Final = """\
   {{session_tickets, disabled}},
   {{crl_check, peer}}, {{crl_cache, {{ssl_crl_hash_dir, {{internal, [{{dir, "{crl_folder}"}}]}}}}}}
 ]}}]}},
- {{rabbitmq_mqtt, [{{ignore_colons_in_username, true}}]}}].
+ {{rabbitmq_mqtt, [{{ignore_colons_in_username, true}},
+  {{subscription_ttl, {session_ms}}}, {{max_session_expiry_interval_seconds, {session_s}}}]}}].
 """
 
 _PLUGINS: Final = "[rabbitmq_mqtt, rabbitmq_auth_mechanism_ssl, rabbitmq_auth_backend_http, rabbitmq_management].\n"
-_SESSION_MS: Final = 60 * 86_400 * 1000
+_SESSION_S: Final = 60 * 86_400
+"""How long a session waits for its device. RabbitMQ to 3.12 and from 3.13 on call it by different names, and in
+rabbitmq.conf each refuses the other's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,6 @@ def write_config(settings: RabbitSettings) -> None:
         amqp_port=settings.amqp_port,
         address=settings.address,
         mqtt_port=settings.mqtt_port,
-        session_ms=_SESSION_MS,
         management_port=settings.management_port,
         user=MANAGEMENT_USER,
         password=settings.management_password,
@@ -165,6 +166,8 @@ def write_config(settings: RabbitSettings) -> None:
         certificate=settings.certificate,
         key=settings.key,
         crl_folder=settings.crl_folder,
+        session_ms=1000 * _SESSION_S,
+        session_s=_SESSION_S,
     )
     write_durably(settings.folder / "rabbitmq.conf", conf.encode(), mode=0o600)
     write_durably(settings.folder / "advanced.config", advanced.encode(), mode=0o644)

@@ -50,11 +50,22 @@ class DoorCounts:
 
 
 class RabbitDoor:
-    """The answers of one server. clock: Unix time in seconds."""
+    """The answers of one server. clock: Unix time in seconds.
 
-    def __init__(self, *, trust_domain: str, deny_file: DenyFile, clock: Callable[[], float] = time.time) -> None:
+    shut_out: is asked of each device that connects, by its id; returns why it may not, empty if it may.
+    """
+
+    def __init__(
+        self,
+        *,
+        trust_domain: str,
+        deny_file: DenyFile,
+        shut_out: Callable[[str], str] = lambda _device_id: "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._prefix = ids.device_uri(trust_domain, "")
         self._deny_file = deny_file
+        self._shut_out = shut_out
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
@@ -127,6 +138,8 @@ class RabbitDoor:
                     raise _No("another-vhost")
                 if form.get("client_id") != identity:
                     raise _No("client-id-mismatch")
+                if why := self._shut_out(identity):
+                    raise _No(why)
             case "resource":
                 self._check_resource(identity, form)
             case "topic":
@@ -141,7 +154,8 @@ class RabbitDoor:
         return ids.device_id(username.removeprefix(self._prefix))
 
     def _check_user(self, identity: str, form: Mapping[str, str]) -> None:
-        if "password" in form:  # a name that somebody claims, not the certificate's
+        # A name that somebody claims, not the certificate's. RabbitMQ 4 sends `none` for both, so that is refused too.
+        if "password" in form:
             raise _No("password")
         if self.lease_s() == 0:
             raise _No("lease-over")

@@ -4,10 +4,12 @@ RabbitMQ posts a form to `/rabbitmq/QUESTION` and reads `allow` or `deny`. Who c
 decides who gets in: that is root's business on a broker's machine.
 """
 
+import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from birthmark_server.broker.rabbitmq_door import RabbitDoor
@@ -21,6 +23,28 @@ _IDLE_S: Final = 60.0
 class _LoopbackServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End every connection: RabbitMQ keeps its own open, and would be answered there for a minute more."""
+        with self._lock:
+            for one in self._open:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 class RabbitDoorServer:
@@ -45,9 +69,10 @@ class RabbitDoorServer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End: nobody is answered any more."""
         self._server.shutdown()
         self._server.server_close()
+        self._server.hang_up()
         self._thread.join()
 
 

@@ -301,6 +301,8 @@ class ShardedControl:
                 answered.append((name, future.result()))
             except (BrokerUnavailable, BrokerRefused) as error:
                 failed.append(error)
+            except DecodeError as error:  # one that says nonsense is as one that says nothing
+                failed.append(BrokerUnavailable(f"{name}: its answer can't be read: {error}"))
         if not answered:
             raise failed[0]
         for one in failed:

@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.broker.control import merge_health
-from birthmark_server.broker.denyfile import DenyList
 from birthmark_server.broker.mosquitto import MosquittoSettings, write_config
 from birthmark_server.broker.shards import ShardHealth
 from birthmark_server.broker.trial import try_config
@@ -18,14 +16,17 @@ from birthmark_server.ca import oids
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.profile import CaKind
 from birthmark_server.ca.roots import anchors_pem
+from birthmark_server.cli import broker_rabbitmq
+from birthmark_server.cli.broker_files import lacking, of_kind, write_deny_list
 from birthmark_server.cli.output import Json, print_json, say, show_fields
-from birthmark_server.cli.workplace import Workplace, now, workplace
+from birthmark_server.cli.workplace import believed_authority, now, workplace
 from birthmark_server.denials import open_deny_file, write_denials
 from birthmark_server.errors import Misconfigured
 from birthmark_server.presence import open_errand
 from birthmark_server.settings import Settings, ShardSettings
 
-app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write Mosquitto's configuration, and try it.")
+app = typer.Typer(no_args_is_help=True, help="The MQTT broker: write its configuration, and look at it.")
+app.command("config-rabbitmq")(broker_rabbitmq.config)
 
 _TIMEOUT_S = 5.0
 _SOURCE_PLUGIN = Path(__file__).resolve().parents[2] / "mosquitto_gate" / "build" / "birthmark_gate.so"
@@ -60,9 +61,12 @@ def config(
     """
     place = workplace(context)
     values = place.settings()
+    if values.broker.kind != "mosquitto":
+        raise Misconfigured('[broker] kind is "rabbitmq": birthmark broker config-rabbitmq writes its configuration')
     home = place.config_path.resolve().parent
     one = _shard(values, shard)
-    authority = Authority.load(Path(values.ca.folder), passphrase=None, now=now())
+    with place.store() as store:
+        authority = believed_authority(values, store.authorities)
     wanted = MosquittoSettings(
         folder=folder.absolute(),
         plugin=(gate or (_SOURCE_PLUGIN if _SOURCE_PLUGIN.exists() else _INSTALLED_PLUGIN)).absolute(),
@@ -72,8 +76,8 @@ def config(
         control_eku=oids.KP_CONTROL.dotted_string,
         deny_eku=oids.KP_DENY_LIST.dotted_string,
         roots=tuple(root.certificate for root in authority.in_force.roots),
-        fleet=_of_kind(authority, CaKind.FLEET),
-        infra=_of_kind(authority, CaKind.INFRA),
+        fleet=of_kind(authority, CaKind.FLEET),
+        infra=of_kind(authority, CaKind.INFRA),
         crls=tuple(path.read_bytes() for path in crl or ()),
         address=address,
         port=one.port,
@@ -81,7 +85,7 @@ def config(
         app_clients=app_clients,
     )
     written = write_config(wanted)
-    _write_deny_list(place, authority, written.deny_file)
+    write_deny_list(place, authority, written.deny_file)
     version = try_config(wanted) if trial else ""
     start = [*(f"{name}={value}" for name, value in written.environment.items()), "mosquitto", "-c", str(written.conf)]
     if as_json:
@@ -96,7 +100,7 @@ def config(
         return
     say(f"{written.conf} is written" + (f", and Mosquitto {version} starts with it" if version else ""))
     say(f"start it with: {' '.join(start)}")
-    for what in _lacking(authority, wanted.certificate):
+    for what in lacking(authority, wanted.certificate):
         say(f"{wanted.certificate} lacks {what}: devices that need it will not trust this broker; issue it anew")
     if shard and not one.deny_file:
         say(f'set for {shard} in [[broker.shards]]: deny_file = "{written.deny_file}", or have it carried there')
@@ -124,7 +128,7 @@ def sync_deny_file(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show the deny list on the disk, its lease, and what the gate of each broker makes of it.
+    """Show the deny list on the disk, its lease, and what the gate of each broker makes of it; or RabbitMQ's nodes.
 
     Ends with 1 where one of them lets nobody new in, or can't be asked.
 
@@ -154,7 +158,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         print_json({"list": disk, "gate": together, "problem": problem, "brokers": brokers})
     else:
         on_disk = f"version {denied.version}, {len(denied.entries)} entries, lease until {until:%Y-%m-%d %H:%M:%S}Z"
-        gates = [("gate" if not values.broker.shards else f"gate {one.shard.name}", _in_force(one)) for one in seen]
+        word = "gate" if values.broker.kind == "mosquitto" else "rabbitmq"
+        gates = [(word if not values.broker.shards else f"gate {one.shard.name}", _in_force(one)) for one in seen]
         show_fields([("deny file", on_disk), *gates])
     for name, problem in problems:
         say(f"{name}: {problem}" if values.broker.shards else problem)
@@ -164,7 +169,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 def _ask_gates(values: Settings) -> list[ShardHealth]:
     """Return how each broker is."""
-    errand = open_errand(values.broker, anchors=anchors_pem(Path(values.ca.folder)))
+    if values.broker.kind == "rabbitmq":
+        return [broker_rabbitmq.look(values)]
+    errand = open_errand(values.broker, anchors=partial(anchors_pem, Path(values.ca.folder)))
     errand.start()
     try:
         errand.wait_tried(_TIMEOUT_S)
@@ -190,27 +197,3 @@ def _shard(values: Settings, name: str) -> ShardSettings:
         known = ", ".join(one.name for one in values.broker.shards) or "none"
         raise Misconfigured(f"--shard: want a name in [[broker.shards]] ({known}), got {name!r}")
     return found
-
-
-def _lacking(authority: Authority, path: Path) -> list[str]:
-    """Return what should stand behind the broker's own certificate and does not: its CA's, links between roots."""
-    try:
-        certificate, *above = x509.load_pem_x509_certificates(path.read_bytes())
-    except ValueError as error:
-        raise Misconfigured(f"{path}: want the broker's certificate in PEM, and its CA's: {error}") from None
-    issuer = authority.issuer_of(certificate.public_bytes(Encoding.DER))
-    wanted = [x509.load_der_x509_certificate(der) for der in authority.chain_for(issuer)]
-    names = [f"the certificate of {issuer.name}", *["a link from an older root"] * (len(wanted) - 1)]
-    return [name for name, one in zip(names, wanted, strict=True) if one not in above]
-
-
-def _of_kind(authority: Authority, kind: CaKind) -> tuple[x509.Certificate, ...]:
-    return tuple(issuer.certificate for issuer in authority.in_force.issuers if issuer.kind is kind)
-
-
-def _write_deny_list(place: Workplace, authority: Authority, path: Path) -> DenyList:
-    """Write the list that the gate starts with, as the database has it."""
-    broker = place.settings().broker
-    deny_file = open_deny_file(broker.model_copy(update={"deny_file": str(path)}))
-    with place.store() as store:
-        return write_denials(deny_file, store, authority, now=now())

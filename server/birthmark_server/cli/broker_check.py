@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def ask_broker(settings: Settings, one: ShardSettings) -> BrokerAnswer:
     broker = settings.broker
     host, port = one.control_host or one.host, one.control_port or one.port
     context = control_context(
-        anchors=anchors_pem(Path(settings.ca.folder)),
+        anchors=partial(anchors_pem, Path(settings.ca.folder)),
         certificate=Path(broker.control_certificate),
         key=Path(broker.control_key),
         server_name=one.host,

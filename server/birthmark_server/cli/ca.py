@@ -156,7 +156,8 @@ def activate(
     with workplace(context).desk(operator) as desk:
         moved = desk.authorities.activate(name, Activation(quorum=quorum, force=force))
     lacking = f"{moved.act.missing} did not know it; " if moved.act.missing else ""
-    _told(moved, f"{lacking}what is left of the old one: birthmark ca list, birthmark ca status OLD", as_json=as_json)
+    what_next = "every server issues from it within two seconds; what is left of the old one: birthmark ca status OLD"
+    _told(moved, f"{lacking}{what_next}", as_json=as_json)
 
 
 @app.command()

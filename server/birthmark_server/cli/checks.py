@@ -18,7 +18,7 @@ from birthmark_server.broker.errors import DenyFileMalformed
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.roots import anchors_pem
-from birthmark_server.cli import broker_check, rollover_check
+from birthmark_server.cli import broker_check, broker_rabbitmq, rollover_check
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.denials import open_deny_file
 from birthmark_server.errors import BirthmarkError
@@ -333,21 +333,16 @@ def _deny_list(settings: Settings, now: datetime) -> Findings:
 
 def _broker(settings: Settings, now: datetime) -> Findings:
     broker = settings.broker
+    if broker.kind == "rabbitmq":
+        yield from _rabbitmq(settings, now)
+        return
     if not broker.control_certificate or not broker.control_key:
         yield Finding(
             State.SOON, "broker", "no control certificate is set, so it was not asked", "set [broker] control_*"
         )
         return
     yield from _leaf("control certificate", broker.control_certificate, now, [])
-    if broker.command_certificate:
-        yield from _leaf("command certificate", broker.command_certificate, now, [])
-    else:
-        yield Finding(
-            State.SOON,
-            "commands",
-            "no command certificate is set: devices can be told nothing",
-            "birthmark certificate issue command command, then set [broker] command_*",
-        )
+    yield from _commands(settings, now)
     for one in broker.every:
         name = f"broker {one.name}" if broker.shards else "broker"
         where = f"{one.control_host or one.host}:{one.control_port or one.port}"
@@ -356,3 +351,30 @@ def _broker(settings: Settings, now: datetime) -> Findings:
             yield Finding(State.WELL, name, f"{where} lets us in by our control certificate: {answer.detail}")
         else:
             yield Finding(State.WRONG, name, f"{where}: {answer.detail}", answer.advice)
+
+
+def _commands(settings: Settings, now: datetime) -> Findings:
+    if settings.broker.command_certificate:
+        yield from _leaf("command certificate", settings.broker.command_certificate, now, [])
+    else:
+        yield Finding(
+            State.SOON,
+            "commands",
+            "no command certificate is set: devices can be told nothing",
+            "birthmark certificate issue command command, then set [broker] command_*",
+        )
+
+
+def _rabbitmq(settings: Settings, now: datetime) -> Findings:
+    yield from _commands(settings, now)
+    try:
+        seen = broker_rabbitmq.look(settings)
+    except BirthmarkError as error:
+        yield Finding(State.WRONG, "broker", str(error), "docs/broker.md: RabbitMQ, a cluster")
+        return
+    if seen.problem or seen.health is None:
+        yield Finding(State.WRONG, "broker", f"rabbitmq: {seen.problem}", "birthmark broker status; RabbitMQ's log")
+    else:
+        yield Finding(
+            State.WELL, "broker", f"rabbitmq: all nodes run, {seen.health.connected} connected, the door answers"
+        )

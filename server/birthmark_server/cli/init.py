@@ -194,7 +194,7 @@ def _add(folder: Path, kind: CaKind, *, label: str, passphrase: str, token: str,
         return
     if signed is not None:
         _take_in(folder / "ca", signed, now())
-        say("systemctl restart birthmark; docs/rollover.md has the steps from here on, birthmark ca list how far it is")
+        say(f"systemctl restart birthmark; then have it believed: birthmark ca stage {kind}-LABEL (docs/rollover.md)")
         return
     secret = sources.read(passphrase or _settled_passphrase(folder))
     made = ceremony.authority_add(

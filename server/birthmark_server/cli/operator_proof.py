@@ -52,15 +52,16 @@ class OperatorCertificate:
     role: Role
 
 
-def prove_operator(path: Path, *, ca_folder: Path, store: Store, now: datetime) -> OperatorCertificate:
-    """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority."""
+def prove_operator(path: Path, *, authority: Authority, store: Store, now: datetime) -> OperatorCertificate:
+    """Return the operator that `path` proves, or raise NotAnOperator, or a Refused of the authority.
+
+    authority: as the record has it, so that no CA vouches for operators that is not believed.
+    """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     key, certificate = _read(path)
     _prove_possession(key, certificate)
-    leaf = Authority.load(ca_folder, passphrase=None, now=now).verify_leaf(
-        certificate.public_bytes(Encoding.DER), now=now
-    )
+    leaf = authority.verify_leaf(certificate.public_bytes(Encoding.DER), now=now)
     if leaf.profile not in ROLE_OF:
         raise NotAnOperator(f"{path}: want an operator's certificate, got that of a {leaf.profile} named {leaf.name}")
     known = store.certificate_by_sha256(leaf.sha256)

@@ -35,13 +35,15 @@ def add_software(
 
     place = workplace(context)
     request = _read_request(csr)
+    with place.store() as store:
+        by = place.actor(store, operator, allowed=STEERING, what="adding devices without a TPM")
     services = open_services(place.settings())
     try:
         certificate = services.renewal.certify_software_device(
             device_id,
             request,
             model=model,
-            operator=place.actor(services.store, operator, allowed=STEERING, what="adding devices without a TPM"),
+            operator=by,
         )
         fleet = services.authority.fleet.certificate
     finally:

@@ -11,7 +11,7 @@ import getpass
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from birthmark_server.cli.operator_proof import OperatorCertificate, prove_opera
 from birthmark_server.errors import Misconfigured
 from birthmark_server.roles import Role, require
 from birthmark_server.settings import Settings
-from birthmark_server.store.protocol import Store
 from birthmark_server.web.api.desk import Desk
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ class Workplace:
         with open_database(settings.database.url, journal=Path(settings.database.journal)) as store:
             yield store
 
-    def actor(self, store: Store, operator: Path | None, *, allowed: frozenset[Role], what: str) -> str:
+    def actor(self, store: "SqlStore", operator: Path | None, *, allowed: frozenset[Role], what: str) -> str:
         """Return under which name what follows is recorded: a proven operator's, or the Unix user's. Raise
         RoleNotAllowed for an operator whose role does not cover it."""
         if operator is None:
@@ -157,9 +156,10 @@ class Workplace:
         require(proven.role, allowed, what)
         return proven.name
 
-    def operator(self, store: Store, operator: Path) -> OperatorCertificate:
+    def operator(self, store: "SqlStore", operator: Path) -> OperatorCertificate:
         """Prove that `operator` is a valid operator certificate with its key."""
-        return prove_operator(operator, ca_folder=Path(self.settings().ca.folder), store=store, now=now())
+        authority = believed_authority(self.settings(), store.authorities)
+        return prove_operator(operator, authority=authority, store=store, now=now())
 
 
 def open_authority(settings: Settings, record: "AuthorityStore", with_keys: bool) -> Authority:
@@ -168,6 +168,18 @@ def open_authority(settings: Settings, record: "AuthorityStore", with_keys: bool
 
     authority = _open_folder(settings, with_keys)
     follow(authority, record, now=now())
+    return authority
+
+
+def believed_authority(settings: Settings, record: "AuthorityStore") -> Authority:
+    """Open the CA folder without its keys, as the record has it: what is retired, or not staged yet, is there and not
+    believed. Before an installation's first start nothing is on record, and all of it is; nothing is written."""
+    from birthmark_server.rollover.record import standing_of
+
+    authority = _open_folder(settings, with_keys=False)
+    standing = standing_of(record.list_authorities(), authority)
+    # Who issues is left to the folder: where that one is revoked or gone, another must still be made to.
+    authority.follow(replace(standing, active={}))
     return authority
 
 

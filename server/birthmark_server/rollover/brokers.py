@@ -1,11 +1,12 @@
 """The brokers' part: they are given the trust bundle's CAs, and what each gate then goes by is kept on record.
 
 One server at least must be able to write a broker's CA files: one on its machine, with `[broker] deny_file`. Any other
-that is connected only asks. What a broker says is worth a minute (readiness.py).
+that is connected only asks. What a broker says is worth a minute (readiness.py). A CA that its root has revoked is
+given to none: the record may still have it, and the bundle, for as long as certificates stand below it.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -42,7 +43,8 @@ class Control(Protocol):
 
 
 class BrokerTrust:
-    """See engine.Work. gives: whether this server writes the CA files. bundle: the one in force, None without one."""
+    """See engine.Work. gives: whether this server writes the CA files. bundle: the one in force, None without one.
+    revoked: the CAs of this server's folder that their root has revoked."""
 
     def __init__(
         self,
@@ -52,7 +54,9 @@ class BrokerTrust:
         control: Control,
         gives: bool,
         now: Callable[[], datetime],
+        revoked: Collection[x509.Certificate] = (),
     ) -> None:
+        self._revoked = frozenset(revoked)
         self._store = store
         self._bundle = bundle
         self._control = control
@@ -85,8 +89,8 @@ class BrokerTrust:
         try:
             self._control.update_trust(
                 roots=list(map(x509.load_der_x509_certificate, bundle.roots)),
-                fleet=_issuers(bundle, IssuerKind.FLEET),
-                infra=_issuers(bundle, IssuerKind.INFRA),
+                fleet=self._issuers(bundle, IssuerKind.FLEET),
+                infra=self._issuers(bundle, IssuerKind.INFRA),
                 links=list(map(x509.load_der_x509_certificate, bundle.links)),
             )
         except (BrokerUnavailable, BrokerRefused, Misconfigured, OSError) as error:
@@ -96,6 +100,6 @@ class BrokerTrust:
         _log.info("brokers go by the trust bundle", extra={"fields": {"version": bundle.version}})
         return ""
 
-
-def _issuers(bundle: TrustBundle, kind: IssuerKind) -> list[x509.Certificate]:
-    return [x509.load_der_x509_certificate(one.certificate) for one in bundle.issuers if one.kind is kind]
+    def _issuers(self, bundle: TrustBundle, kind: IssuerKind) -> list[x509.Certificate]:
+        found = [x509.load_der_x509_certificate(one.certificate) for one in bundle.issuers if one.kind is kind]
+        return [one for one in found if one not in self._revoked]

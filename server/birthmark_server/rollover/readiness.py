@@ -99,7 +99,7 @@ def readiness(store: AuthorityStore, one: KnownAuthority, *, window: timedelta, 
 def _server_missing(report: PeerReport, one: KnownAuthority) -> str:
     if one.sha256 in report.issuers:
         return ""
-    return f"server {report.name} has not loaded it{f': {report.detail}' if report.detail else ''}"
+    return f"server {report.name} has not loaded it: {report.detail or 'it reads its CA folder when it starts'}"
 
 
 def _broker_missing(report: PeerReport, one: KnownAuthority, now: datetime) -> str:

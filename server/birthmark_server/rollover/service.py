@@ -171,7 +171,11 @@ class RolloverService:
                 f"{leaf.profile} of {leaf.subject}" for leaf in self._store.page_leaves(one.sha256, at=now, limit=NAMED)
             )
             more = f" and {left - NAMED} more" if left > NAMED else ""
-            raise LeavesStand(f"{left} certificates below {name} stand, neither expired nor revoked: {named}{more}")
+            stand = "1 certificate below it stands" if left == 1 else f"{left} certificates below it stand"
+            raise LeavesStand(
+                f"{name} can't be retired yet: {stand}, neither expired nor revoked: {named}{more}; "
+                f"how to move them: birthmark ca status {name}"
+            )
         return self._store.act(
             lambda known, _: decisions.retire(known, folder, name), at=now, by=by, without_leaves=one.sha256
         )

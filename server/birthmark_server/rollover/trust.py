@@ -6,7 +6,7 @@ portions, again after a while, by one server each time (AuthorityStore.claim_pus
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -15,6 +15,7 @@ from birthmark_server.broker.errors import BrokerUnavailable
 from birthmark_server.broker.policy import Role
 from birthmark_server.store.authority_protocol import AuthorityStore
 from birthmark_wire import topics
+from birthmark_wire.encoding import printable
 from birthmark_wire.trust import MAX_TRUST_BYTES, TrustAck, TrustBundle
 
 PORTION: Final = 500
@@ -69,6 +70,7 @@ class TrustBook:
     def acknowledge(self, device_id: str, payload: bytes, at: datetime) -> None:
         """Keep what a device says it trusts. Raise DecodeError."""
         ack = TrustAck.decode(payload)
+        ack = replace(ack, detail=printable(ack.detail))
         self._store.note_trust(device_id, ack, at=at)
         if ack.code:
             _log.warning(

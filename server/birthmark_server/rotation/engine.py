@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from birthmark_server.broker.control import BrokerHealth
-from birthmark_server.broker.shards import ShardedControl
-from birthmark_server.presence import open_control
+from birthmark_server.broker.link import Anchors
+from birthmark_server.presence import Presence, RabbitNeeds, open_control
 from birthmark_server.rotation.hearing import Hearing, Together
 from birthmark_server.rotation.round import Round
 from birthmark_server.rotation.service import RotationService
@@ -36,22 +36,23 @@ class Engine:
         self,
         *,
         broker: BrokerSettings,
-        anchors: bytes,
+        anchors: Anchors,
         store: Together,
         jobs: JobStore,
         service: RotationService,
         threads: int,
         now: Callable[[], datetime],
         work: Sequence[Work] = (),
-        at_broker: Callable[[ShardedControl], Sequence[Work]] = lambda _control: (),
+        at_broker: Callable[[Presence], Sequence[Work]] = lambda _control: (),
+        rabbit: RabbitNeeds | None = None,
     ) -> None:
-        """anchors: PEM, what the broker's certificate must lead to. work: what is done besides, before each round;
-        at_broker: and makes what is done by the connections to the brokers.
+        """anchors: what the broker's certificate must lead to. work: what is done besides, before each round;
+        at_broker: and makes what is done by the connections to the brokers. rabbit: as open_control's.
 
         Raise Misconfigured if the broker's settings can't be used.
         """
         self._hearing = Hearing(judge=service, store=store, threads=threads)
-        self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear)
+        self.control = open_control(broker, anchors=anchors, on_message=self._hearing.hear, rabbit=rabbit)
         self._work: tuple[Work, ...] = (
             *work,
             *at_broker(self.control),

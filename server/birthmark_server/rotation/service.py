@@ -30,6 +30,7 @@ from birthmark_server.store.errors import DeviceNotActive, EpochChanged, NonceUn
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_wire import topics
+from birthmark_wire.encoding import printable
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.est import NONCE_BYTES
 from birthmark_wire.rotation import Ack, AckState, Active, Hello, JobAnswer, JobNonce, JobRequest
@@ -196,6 +197,7 @@ class RotationService:
 
     def _ack(self, device_id: str, payload: bytes, at: datetime) -> tuple[Outgoing, ...]:
         ack = Ack.decode(payload)
+        ack = replace(ack, detail=printable(ack.detail))
         try:
             job = self._job(device_id, ack.job_id)
         except NotYourJob as refused:

@@ -60,8 +60,9 @@ class AuthorityStore(Protocol):
     def act(self, decide: Decide, *, at: datetime, by: str, without_leaves: str = "") -> AuthorityHappening:
         """Let `decide` judge the authorities as they stand, and do what it says, all in one transaction, one act at a
         time. A bundle that says what the last one said makes no new version. Versions rise above whatever any device
-        says it has. without_leaves: SHA-256 of an issuer below which no certificate may stand; LeavesStand if one does,
-        and none is issued meanwhile. Whatever `decide` raises undoes all."""
+        says it has, unless it can't (wire.trust.most_version). without_leaves: SHA-256 of an issuer below which no
+        certificate may stand; LeavesStand if one does, and none is issued meanwhile. Whatever `decide` raises undoes
+        all."""
 
     def latest_bundle(self) -> BundleRecord | None:
         """None while there never was one."""
@@ -72,7 +73,8 @@ class AuthorityStore(Protocol):
         birth forgets it: a device that was made anew may have only what it was flashed with."""
 
     def trust_of(self, device_id: str) -> int:
-        """The version of the bundle that the device says it has; 0 for none, or where it never said."""
+        """The version of the bundle that the device says it has; 0 for none, where it never said, and where ours of
+        that number is stale to it: then it has another one, of a history that this database does not know."""
 
     def claim_pushes(
         self, device_ids: Sequence[str], *, version: int, at: datetime, again: Callable[[int], timedelta]

@@ -260,6 +260,9 @@ class Store(FleetStore, Protocol):
     def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
         """Whether this issuer's certificate of that serial number is revoked; None if there is none on record."""
 
+    def certificate_holder(self, issuer_sha256: str, serial_number: str) -> str:
+        """Return whose this issuer's certificate of that serial number is; empty if no device's is on record."""
+
     def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
         """Return the number of a list that is made at `at`: 1, 2, 3, ..., each once; and when the last one was."""
 

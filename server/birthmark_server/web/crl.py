@@ -10,8 +10,9 @@ nextUpdate has passed. The publisher says so at each look, as an error, long bef
 """
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
@@ -102,6 +103,7 @@ class CrlPublisher:
         self._every = min(refresh, lifetime / 4)
         self._now = now
         self._stopwatch = stopwatch
+        self._lock = threading.Lock()
         self._turns: dict[str, _Turn] = {}
         self._shouted: datetime | None = None
         at = now().replace(microsecond=0)
@@ -111,12 +113,24 @@ class CrlPublisher:
         """Make the lists that are due. What fails for one leaves its old list in place and is logged, then retried."""
         for issuer in self._authority.issuers:
             try:
-                self._refresh(issuer)
+                with self._lock:
+                    self._refresh(issuer)
             except Exception:
                 log.exception("crl not made", extra={"fields": {"issuer": issuer.name}})
                 now = self._now()
                 self._turns[issuer.name] = _Turn(began=now, rested=now + RETRY, until=now + RETRY, revoked=0)
         self._watch()
+
+    def make_anew(self, issuers: Collection[str]) -> list[bytes]:
+        """Make the lists of these CAs (SHA-256 of their certificates) at once, whatever their turn; serve them, and
+        return them, DER. One that is none of ours is left out. What fails is raised."""
+        made = []
+        for issuer in self._authority.issuers:
+            if issuer.sha256 in issuers:
+                with self._lock:
+                    self._lists[issuer.name] = self._make(issuer)
+                    made.append(self._lists[issuer.name].der)
+        return made
 
     def stale(self) -> tuple[str, ...]:
         """Return, a sentence each, which lists were not made anew in time: with STALE of their lifetime gone."""

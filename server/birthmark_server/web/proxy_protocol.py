@@ -142,11 +142,15 @@ class HeaderReader:
                     return
                 got = b""
             client = parse_rest(self._fixed, got)
+            peer = self.sock.getpeername() if client is None else client
         except Malformed as error:
             self._fail(str(error))
             return
+        except OSError:  # a health check that has left already
+            self._fail("")
+            return
         self.cancel()
-        self._then(self, self.sock, self.sock.getpeername() if client is None else client)
+        self._then(self, self.sock, peer)
 
     def _fail(self, reason: str) -> None:
         self.cancel()

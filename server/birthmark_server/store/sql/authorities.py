@@ -25,7 +25,7 @@ from birthmark_server.store.rows import from_us, to_us
 from birthmark_server.store.sql.certificates import CERTIFICATES
 from birthmark_server.store.statement import Row, Statement, Value, insert_all
 from birthmark_server.store.tables import table_of
-from birthmark_wire.trust import TrustBundle
+from birthmark_wire.trust import TrustBundle, most_version
 
 _AUTHORITIES: Final = table_of(Authorities)
 _ACTS: Final = table_of(AuthorityActs)
@@ -47,9 +47,12 @@ _INSERT_ACT: Final = insert_all(_ACTS)
 _HAPPENINGS: Final = Statement(select(_ACTS).order_by(_ACTS.c.revision.desc()).limit(bindparam("most")))
 _INSERT_BUNDLE: Final = insert_all(_BUNDLES)
 _LATEST: Final = Statement(select(_BUNDLES).order_by(_BUNDLES.c.version.desc()).limit(1))
-_HIGHEST: Final = Statement(select(func.coalesce(func.max(_DEVICES.c.version), 0)))
+_HIGHEST: Final = Statement(
+    select(func.coalesce(func.max(_DEVICES.c.version), 0)).where(_DEVICES.c.version <= bindparam("most"))
+)
 _STANDING: Final = (
     CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
+    CERTIFICATES.c.profile != CertificateProfile.OCSP.value,  # it speaks of the others, even when they are no more
     CERTIFICATES.c.revoked_at_us.is_(None),
     CERTIFICATES.c.not_after_us >= bindparam("now"),
     # Its own OCSP signer is renewed each day for as long as the server has the CA's key: counted, one always stood.
@@ -98,7 +101,7 @@ def act(tx: Transaction, decide: Decide, at: datetime, by: str, without_leaves: 
         tx.lock_fleet()
     tx.lock_name(_ONE_ACT_AT_A_TIME)
     latest = latest_bundle(tx)
-    following = max(latest.version if latest else 0, _highest(tx)) + 1
+    following = max(latest.version if latest else 0, _highest(tx, at)) + 1
     decision = decide(list_authorities(tx), following)
     if without_leaves and (left := count_leaves(tx, without_leaves, at)):
         raise LeavesStand(f"{left} certificates of {decision.name} stand: neither expired nor revoked")
@@ -120,9 +123,10 @@ def act(tx: Transaction, decide: Decide, at: datetime, by: str, without_leaves: 
     return done
 
 
-def _highest(tx: Transaction) -> int:
-    """The highest version that any device says it has: a restored database may not know all that it gave out."""
-    ((version,),) = tx.rows(_HIGHEST)
+def _highest(tx: Transaction, at: datetime) -> int:
+    """The highest version that any device says it has: a restored database may not know all that it gave out. What none
+    can be is a lie, and would leave no version for the bundles to come."""
+    ((version,),) = tx.rows(_HIGHEST, most=most_version(at))
     return int(version)
 
 

@@ -1,4 +1,4 @@
-"""Is this certificate revoked? As OCSP asks: by issuer and serial number, which are unique together."""
+"""Is this certificate revoked (as OCSP asks), and whose is it? By issuer and serial number: unique together."""
 
 from typing import Final
 
@@ -15,6 +15,11 @@ _STATUS: Final = Statement(
         CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), CERTIFICATES.c.serial_number == bindparam("number")
     )
 )
+_HOLDER: Final = Statement(
+    select(CERTIFICATES.c.device_id).where(
+        CERTIFICATES.c.issuer_sha256 == bindparam("issuer"), CERTIFICATES.c.serial_number == bindparam("number")
+    )
+)
 
 
 def certificate_status(tx: Transaction, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
@@ -23,3 +28,8 @@ def certificate_status(tx: Transaction, issuer_sha256: str, serial_number: str) 
         return None
     revoked_at_us, reason = row
     return CertificateStatus(from_us_or_none(revoked_at_us), None if reason is None else RevocationReason(reason))
+
+
+def certificate_holder(tx: Transaction, issuer_sha256: str, serial_number: str) -> str:
+    row = tx.row(_HOLDER, issuer=issuer_sha256, number=serial_number)
+    return str(row[0] or "") if row is not None else ""

@@ -211,6 +211,9 @@ class SqlStore(Store):
     def certificate_status(self, issuer_sha256: str, serial_number: str) -> CertificateStatus | None:
         return self._read(status.certificate_status, issuer_sha256, serial_number)
 
+    def certificate_holder(self, issuer_sha256: str, serial_number: str) -> str:
+        return self._read(status.certificate_holder, issuer_sha256, serial_number)
+
     def next_crl(self, issuer_sha256: str, *, at: datetime) -> CrlIssue:
         return self._write(crl.next_crl, issuer_sha256, at)
 

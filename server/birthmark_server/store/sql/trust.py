@@ -14,7 +14,7 @@ from birthmark_server.store.rows import from_us, joined, split, to_us
 from birthmark_server.store.sql.devices import DEVICES
 from birthmark_server.store.statement import LookUp, Statement, keys, one_of
 from birthmark_server.store.tables import table_of
-from birthmark_wire.trust import TrustAck
+from birthmark_wire.trust import TRUST_STALE, TrustAck
 
 _TRUST: Final = table_of(DeviceTrust)
 _BUNDLES: Final = table_of(TrustBundles)
@@ -50,7 +50,9 @@ _NOTE: Final = Statement(
     )
 )
 _FORGET: Final = Statement(delete(_TRUST).where(_TRUST.c.device_id == bindparam("device")))
-_VERSION: Final = Statement(select(_TRUST.c.version).where(_TRUST.c.device_id == bindparam("device")))
+_STALE: Final = _TRUST.c.code == TRUST_STALE
+"""It was sent a version that it had already, and had another one: with this number, it may have anything."""
+_VERSION: Final = Statement(select(_TRUST.c.version).where(_TRUST.c.device_id == bindparam("device"), ~_STALE))
 _KNOW_OF: Final = LookUp(
     lambda number: select(DEVICES.c.device_id).where(
         one_of(DEVICES.c.device_id, number), ~exists().where(_TRUST.c.device_id == DEVICES.c.device_id)
@@ -64,7 +66,7 @@ _DUE: Final = LookUp(
         select(_TRUST.c.device_id, _TRUST.c.sends, _TRUST.c.offered)
         .where(
             one_of(_TRUST.c.device_id, number),
-            _TRUST.c.version < bindparam("wanted"),
+            or_(_TRUST.c.version < bindparam("wanted"), _STALE),
             or_(_TRUST.c.offered < bindparam("wanted"), _TRUST.c.send_at_us <= bindparam("now")),
         )
         .order_by(_TRUST.c.device_id)
@@ -79,8 +81,9 @@ _TAKE: Final = Statement(
 _SEEN_AT: Final = func.coalesce(DEVICES.c.last_seen_at_us, DEVICES.c.enrolled_at_us)
 _HELD: Final = func.coalesce(_TRUST.c.version, 0)
 _LATEST: Final = select(func.coalesce(func.max(_BUNDLES.c.version), 0)).scalar_subquery()
-_KNOWS: Final = and_(bindparam("wanted") <= _HELD, _HELD <= _LATEST)
-"""A version above all that are on record is of another history: what is in it, nobody here knows."""
+_KNOWS: Final = and_(bindparam("wanted") <= _HELD, _HELD <= _LATEST, or_(_TRUST.c.code.is_(None), ~_STALE))
+"""A version above all that are on record is of another history, as is one on record by which ours is stale: what is in
+it, nobody here knows."""
 _WANTED_DEVICES: Final = (DEVICES.c.state == DeviceState.ACTIVE.value, bindparam("since") <= _SEEN_AT)
 _JOINED: Final = DEVICES.outerjoin(_TRUST, _TRUST.c.device_id == DEVICES.c.device_id)
 _COUNT: Final = Statement(

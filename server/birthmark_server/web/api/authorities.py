@@ -1,4 +1,8 @@
-"""The operations of operators on authorities, as those in routes.py."""
+"""The operations of operators on authorities, as those in routes.py.
+
+Acts are no part of a batch: a retirement waits for all births and issuances under way before it has written anything
+itself (store.database.Transaction.lock_fleet), or two servers would wait for each other.
+"""
 
 from typing import Final
 
@@ -36,30 +40,30 @@ AUTHORITIES: Final[tuple[Entry, ...]] = (
     ),
     (
         "POST", "/v1/authorities/{id}/stage", VOUCHING,
-        Contract("Have an authority believed; it issues nothing yet.", answer=views.AuthorityMoved),
+        Contract("Have an authority believed; it issues nothing yet.", answer=views.AuthorityMoved, alone=True),
         lambda asked: asked.desk.authorities.stage(asked.argument),
     ),
     (
         "POST", "/v1/authorities/{id}/withdraw", VOUCHING,
-        Contract("Undo an authority's staging.", answer=views.AuthorityMoved),
+        Contract("Undo an authority's staging.", answer=views.AuthorityMoved, alone=True),
         lambda asked: asked.desk.authorities.withdraw(asked.argument),
     ),
     (
         "POST", "/v1/authorities/{id}/activate", VOUCHING,
         Contract(
             "Let an authority issue, in place of the one that does.",
-            body=views.Activation, answer=views.AuthorityMoved,
+            body=views.Activation, answer=views.AuthorityMoved, alone=True,
         ),
         lambda asked: asked.desk.authorities.activate(asked.argument, asked.body),
     ),
     (
         "POST", "/v1/authorities/{id}/retire", VOUCHING,
-        Contract("Have an authority believed no more.", answer=views.AuthorityMoved),
+        Contract("Have an authority believed no more.", answer=views.AuthorityMoved, alone=True),
         lambda asked: asked.desk.authorities.retire(asked.argument),
     ),
     (
         "POST", "/v1/authorities/{id}/restore", VOUCHING,
-        Contract("Undo an authority's retirement.", answer=views.AuthorityMoved),
+        Contract("Undo an authority's retirement.", answer=views.AuthorityMoved, alone=True),
         lambda asked: asked.desk.authorities.restore(asked.argument),
     ),
 )  # fmt: skip
