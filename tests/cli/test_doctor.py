@@ -17,6 +17,7 @@ from birthmark_server.cli import checks
 from birthmark_server.cli.workplace import open_database
 from birthmark_server.settings import load
 from cli.conftest import Birthmark
+from support.ports import free_port
 from support.tpm_vendor import VendorCa
 
 
@@ -92,7 +93,9 @@ def test_a_server_name_that_its_certificate_does_not_bear(birthmark: Birthmark, 
     assert any("does not name enroll.example" in one["seen"] for one in findings(birthmark, "server certificate"))
 
 
-def test_a_broker_that_is_not_running(birthmark: Birthmark) -> None:
+def test_a_broker_that_is_not_running(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace("# port = 8883", f"port = {free_port()}"))
     (finding,) = findings(birthmark, "broker")
     assert finding["state"] == "wrong"
     assert "is Mosquitto running?" in finding["advice"]
@@ -107,7 +110,9 @@ def test_a_broker_whose_name_has_no_address(birthmark: Birthmark, installation: 
     assert finding["advice"].startswith("mqtt.invalid has no address here")
 
 
-def test_a_server_that_is_not_running_is_no_fault_of_the_installation(birthmark: Birthmark) -> None:
+def test_a_server_that_is_not_running_is_no_fault_of_the_installation(birthmark: Birthmark, installation: Path) -> None:
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace('# listen = "0.0.0.0:8443"', f'listen = "127.0.0.1:{free_port()}"'))
     (finding,) = findings(birthmark, "server")
     assert finding["state"] == "soon"
 
