@@ -1,6 +1,7 @@
 """Two servers on one PostgreSQL agree on who issues, and the command line from afar is told the same as on the spot."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,11 @@ def test_both_issue_from_the_same_ca_within_two_seconds_of_an_act_at_either(serv
         assert {issuer_at(one), issuer_at(two)} == {OLD}
 
 
+def timeless(text: str) -> str:
+    """Without when a server was heard: the next one of two questions may get another second."""
+    return re.sub(r'"heard_at": "[^"]*"', "", text)
+
+
 def test_the_command_line_from_afar_is_told_the_same(
     servers: tuple[Server, Server], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +120,7 @@ def test_the_command_line_from_afar_is_told_the_same(
     )
     for each in asked:
         there, here = run(*afar, *each), run(*local, *each)
-        assert (there.status, there.out, there.err) == (here.status, here.out, here.err), each
+        assert (there.status, timeless(there.out), there.err) == (here.status, timeless(here.out), here.err), each
     assert run("--context", "viewer", "ca", "status", NEW, "--watch").status == 0
     done = run(*afar, "ca", "activate", NEW, "--json")
     assert json.loads(done.out)["act"]["by"] == "the-security-officer"

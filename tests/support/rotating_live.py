@@ -31,6 +31,7 @@ class LiveDevice:
     mute: set[str] = field(default_factory=set)
     clients: list[paho.Client] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
         """Connect, and stay so."""
@@ -38,10 +39,11 @@ class LiveDevice:
 
     def stop(self) -> None:
         """Leave the broker; the session stays."""
-        for client in self.clients:
-            client.disconnect()
-            client.loop_stop()
-        self.clients.clear()
+        with self.turn:
+            for client in self.clients:
+                client.disconnect()
+                client.loop_stop()
+            self.clients.clear()
 
     def start_over(self) -> None:
         """Take over with the certificate that it has, as an agent does that was started anew."""
@@ -85,14 +87,17 @@ class LiveDevice:
         return client
 
     def _take_over(self) -> None:
-        with self.lock:
-            if self.device.spare is None:
+        """One at a time. The lock is not held while a client's thread is waited for, which may want it itself."""
+        with self.turn:
+            spare = self.device.spare
+            if spare is None or not self.clients:
                 return
             self.clients[-1].loop_stop()  # it must not come back when the broker closes it
             heard = threading.Event()
-            self.clients.append(self._connect(self.device.spare, heard))
+            self.clients.append(self._connect(spare, heard))
             if heard.wait(20):
-                self.say(self.device.switch())
+                with self.lock:
+                    self.say(self.device.switch())
 
 
 @contextmanager
