@@ -101,10 +101,10 @@ def _require_good(answer: bytes) -> None:
 
 
 def _per_core(server: Server, ask: Callable[[], int]) -> float:
-    """Return answers per second of the server's processor time."""
+    """Return answers per second of the server's processor time, which the kernel counts in ticks: one at least."""
     before = _cpu_s(server.process.pid)
     answered = ask()
-    return answered / (_cpu_s(server.process.pid) - before)
+    return answered / max(1 / _TICKS, _cpu_s(server.process.pid) - before)
 
 
 def _cpu_s(pid: int) -> float:

@@ -36,6 +36,7 @@ _SLEEPERS: Final = 2
 _STANDING_STILL_S: Final = 3.0
 _CUT_WITHIN_S: Final = 5.0
 _LISTED_WITHIN_S: Final = 10.0
+_CAME_BACK_WITHIN_S: Final = 45.0
 
 
 def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
@@ -60,7 +61,7 @@ def tell_campaign(wishes: Wishes, screen: Screen, site: Site) -> bool:
     living = [one for one in devices if one.device_id != happened.revoked_device]
     sleepers = [one for one in living if one.device_id != happened.failed_device][-_SLEEPERS:]
     rolled = RolloverAct(record.store, screen, site, ear, devices=living, sleepers=sleepers).run()
-    happened = replace(happened, refused=record.refused(story.devices[happened.revoked_device]))
+    happened = replace(happened, refused=_came_back(record, story.devices[happened.revoked_device]))
     wall_s = screen.elapsed_s
     if wishes.picture is not None:
         shown = ending(endings, happened, rolled, wall_s=wall_s)
@@ -164,6 +165,14 @@ class _Campaign:
             time.sleep(LOOK_EVERY_S)
             if not astray(self._record.endings(self.before, self._ear), revoked=stolen.device_id):
                 return
+
+
+def _came_back(record: Record, revoked: FleetDevice) -> int:
+    """Return how often it came back in vain; wait for the first time, for an agent leaves more time between its tries."""
+    deadline = time.monotonic() + _CAME_BACK_WITHIN_S
+    while not (times := record.refused(revoked)) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return times
 
 
 def _next_steps(
