@@ -168,7 +168,7 @@ class _Campaign:
 
 
 def _came_back(record: Record, revoked: FleetDevice) -> int:
-    """Return how often it came back in vain; wait for the first time, for an agent leaves more time between its tries."""
+    """Return how often it came back in vain; wait for the first time, since an agent takes its time between tries."""
     deadline = time.monotonic() + _CAME_BACK_WITHIN_S
     while not (times := record.refused(revoked)) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
