@@ -99,7 +99,8 @@ def config(
 
 
 class _NoRecords:
-    """broker.rabbitmq.Records for who only counts connections."""
+    """broker.rabbitmq.Records for who only counts connections. CRLs are the running server's to write, never the
+    command line's: asked for here, they would be a defect, which must show."""
 
     def serial_of(self, device_id: str, not_before: datetime, not_after: datetime) -> str:  # noqa: ARG002
         return ""
@@ -108,7 +109,7 @@ class _NoRecords:
         return ""
 
     def write_crls(self, fleet: Sequence[x509.Certificate]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError("CRLs are written by `birthmark serve`")
 
 
 def look(values: Settings) -> ShardHealth:
