@@ -18,7 +18,7 @@ from rotation.world import Broker, a_round, command, converse, device, hear, job
 from support.core import Core
 from support.rotating import RotatingDevice, serial_of
 from support.server import Clock, Installation
-from support.two_roots import NEW, standing_of, succeed_root
+from support.two_roots import NEW, stand, succeed_root
 
 
 def job_of(core: Core, job: Job) -> Job:
@@ -376,7 +376,7 @@ def test_a_certificate_that_is_given_again_comes_with_the_ca_that_signed_it(site
         of = device(core)
         csr = hear(of, tell(core, of, hear(of, command(core, job_for(core, of)))))
         (first,), fleet = tell(core, of, csr), authority.fleet
-        authority.follow(standing_of(authority, NEW))
+        stand(services, NEW)
         assert authority.fleet is not fleet
         assert tell(core, of, csr) == [first]
     chain = JobAnswer.decode(first.payload).chain

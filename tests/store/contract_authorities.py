@@ -20,7 +20,7 @@ from birthmark_server.ca.profile import CaKind
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.store.authority_protocol import AuthorityStore, Decide, Decision
 from birthmark_server.store.authority_states import require_legal
-from birthmark_server.store.errors import IllegalMove, LeavesStand
+from birthmark_server.store.errors import IllegalMove, IssuerSuperseded, LeavesStand
 from birthmark_server.store.journal import read_journal
 from birthmark_server.store.sql.store import SqlStore
 from birthmark_wire.trust import MOST_VERSION, TrustAck, TrustBundle, most_version
@@ -185,14 +185,33 @@ class AuthorityContract:
         store.add_infrastructure_certificate(record, by="alice")
         assert [one.subject for one in store.authorities.page_leaves(digest("infra"), at=NOW)] == ["CN=srv-a"]
 
-    def test_an_ocsp_signer_is_nobodys_leaf(self, store: SqlStore) -> None:
-        """A server renews one for each of its CAs every day: counted, no CA could ever be retired."""
-        signer = certificate("srv-ocsp", profile=CertificateProfile.OCSP, issuer_sha256=digest("fleet-2027"))
-        store.add_infrastructure_certificate(signer, by="service:server")
-        assert store.authorities.count_leaves(digest("fleet-2027"), at=NOW) == 0
-        assert store.authorities.page_leaves(digest("fleet-2027"), at=NOW) == []
-        decide = moving("fleet-2027", AuthorityAct.STAGE)
-        store.authorities.act(decide, at=NOW, by="alice", without_leaves=digest("fleet-2027"))
+    def test_nothing_goes_on_record_from_an_authority_that_does_not_issue(self, store: SqlStore) -> None:
+        """A server learns of an activation within a second: what it signs until then, nobody is given."""
+        store.authorities.found(FOUND, at=NOW, by="s")
+        of = bear(store, 1)
+        nonce = give_nonce(store, of.device_id)
+        old, new = digest("fleet-2026"), digest("fleet-2027")
+
+        def issue(name: str, issuer: str) -> None:
+            record = certificate(name, of.device_id, issuer_sha256=issuer)
+            store.commit_issuance(issuance(of, name, nonce, certificate=record))
+
+        stage(store)
+        with pytest.raises(IssuerSuperseded, match="fleet-2027 is staged and issues nothing"):
+            issue("early", new)
+
+        def activate(known: Sequence[KnownAuthority], _following: int) -> Decision:
+            states = {"fleet-2026": AuthorityState.SUPERSEDED, "fleet-2027": AuthorityState.ACTIVE}
+            changed = tuple(replace(one, state=states[one.name]) for one in known if one.name in states)
+            return Decision(AuthorityAct.ACTIVATE, "fleet-2027", changed)
+
+        store.authorities.act(activate, at=NOW, by="alice")
+        with pytest.raises(IssuerSuperseded, match="fleet-2026 is superseded and issues nothing"):
+            issue("late", old)
+        assert store.authorities.count_leaves(old, at=NOW) == 0
+        responder = certificate("responder", profile=CertificateProfile.OCSP, issuer_sha256=old)
+        store.add_infrastructure_certificate(responder, by="service:server")
+        issue("in time", new)  # the nonce was not used up by what was refused
 
     def test_a_restored_backup_knows_every_act_and_every_bundle(
         self, store: SqlStore, world: World, other_world: World

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path
 
 from cryptography import x509
@@ -328,8 +329,11 @@ class Server:
         return self.site.pki.authority.root.anchor_sha256
 
     def first_ldevid(self, tpm: SoftwareTpm, idevid: Identity, device_id: str) -> Identity:
-        """EST simpleenroll; return the LDevID."""
+        """EST simpleenroll; return the LDevID. Asks again once where the server says when, as an agent does."""
         key, reply = self.est(tpm, idevid, device_id, self.first_names(device_id), "simpleenroll")
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            time.sleep(int(reply.headers["Retry-After"]))
+            key, reply = self.est(tpm, idevid, device_id, self.first_names(device_id), "simpleenroll")
         assert reply.status == 200, reply.body
         return Identity(self.chain(reply), key.private)
 

@@ -6,12 +6,13 @@ other.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark_server.authorities import AuthorityAct, AuthorityState, KnownAuthority
 from birthmark_server.ca.authority import Authority
 from birthmark_server.ca.ceremony import authority_add, take_in
 from birthmark_server.ca.cross_sign import cross_sign
@@ -19,6 +20,8 @@ from birthmark_server.ca.profile import CaKind
 from birthmark_server.ca.root_add import root_add
 from birthmark_server.ca.root_ceremony import root_init, root_sign
 from birthmark_server.ca.standing import Standing
+from birthmark_server.services import Services
+from birthmark_server.store.authority_protocol import Decision
 from support.pki import PASSPHRASE, Pki, make_pki
 from support.server import Installation
 
@@ -53,6 +56,22 @@ def standing_of(authority: Authority, root: str, *, retired: Sequence[str] = ())
     members = authority.authorities()
     active = {member.kind: member.sha256 for member in members if member.root == root and not member.revoked}
     return Standing(active, frozenset(member.sha256 for member in members if member.name in retired))
+
+
+def stand(services: Services, root: str, *, retired: Sequence[str] = ()) -> None:
+    """Have a server go by standing_of(root), and the record say the same."""
+    standing = standing_of(services.authority, root, retired=retired)
+
+    def state(sha256: str) -> AuthorityState:
+        if sha256 in standing.retired:
+            return AuthorityState.RETIRED
+        return AuthorityState.ACTIVE if sha256 in standing.active.values() else AuthorityState.SUPERSEDED
+
+    def decide(known: Sequence[KnownAuthority], _following: int) -> Decision:
+        return Decision(AuthorityAct.ACTIVATE, root, tuple(replace(one, state=state(one.sha256)) for one in known))
+
+    services.authorities.act(decide, at=datetime.now(UTC), by="test")
+    services.authority.follow(standing)
 
 
 def bring_root(pki: Pki, *, label: str = LABEL, now: datetime | None = None) -> Path:

@@ -31,7 +31,7 @@ from support.core import STRANGER, Core
 from support.pki import Leaf
 from support.server import Clock, Installation
 from support.tls_door import knock
-from support.two_roots import NEW, TwoRoots, make_two_roots, standing_of, succeed_root
+from support.two_roots import NEW, TwoRoots, make_two_roots, stand, succeed_root
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def birth(core: Core, pinned: bytes) -> EnrollResult:
 @pytest.mark.parametrize("pinned", ["root", NEW])
 def test_a_birth_is_bound_to_whichever_root_the_device_pins(core: Core, active: str, pinned: str) -> None:
     authority = core.services.authority
-    authority.follow(standing_of(authority, active))
+    stand(core.services, active)
     result = birth(core, root_named(authority, pinned).anchor_sha256)
     issuer = authority.issuer_of(result.chain[0])
     assert (issuer, authority.root_of(issuer).name) == (authority.birth, active)
@@ -74,7 +74,7 @@ def test_a_birth_is_bound_to_whichever_root_the_device_pins(core: Core, active: 
 @pytest.mark.parametrize("pinned", ["retired", "unknown"])
 def test_a_birth_that_is_bound_to_a_root_that_is_not_believed_is_refused(core: Core, pinned: str) -> None:
     authority = core.services.authority
-    authority.follow(standing_of(authority, NEW, retired=["root"]))
+    stand(core.services, NEW, retired=["root"])
     anchor = bytes(32) if pinned == "unknown" else root_named(authority, "root").anchor_sha256
     with pytest.raises(AttestBinding):
         birth(core, anchor)
@@ -84,7 +84,7 @@ def test_a_device_born_below_a_retired_root_still_gets_its_next_certificate(core
     authority = core.services.authority
     tpm, device_id = core.listed()
     idevid = core.enroll(tpm)
-    authority.follow(standing_of(authority, NEW, retired=["root"]))
+    stand(core.services, NEW, retired=["root"])
     authority.verify_leaf(idevid.der, now=core.clock())
     ldevid = core.first_ldevid(tpm, idevid, device_id)
     assert authority.issuer_of(ldevid.der).name == "fleet-2030"
@@ -118,7 +118,7 @@ def test_cacerts_follow_what_is_in_force(core: Core) -> None:
     before = cacerts()
     assert links < set(before)
     assert (old in before, new in before) == (True, False)  # the new one is not staged yet
-    authority.follow(standing_of(authority, NEW, retired=["root"]))
+    stand(core.services, NEW, retired=["root"])
     after = cacerts()
     assert old not in after
     assert new in after
@@ -131,7 +131,7 @@ def test_cacerts_follow_what_is_in_force(core: Core) -> None:
 def test_what_is_issued_below_the_new_root_comes_with_the_link_from_the_old_one(core: Core) -> None:
     """To the infrastructure by `certificate issue`, to an operator over the API, and into a browser's file."""
     authority = core.services.authority
-    authority.follow(standing_of(authority, NEW))
+    stand(core.services, NEW)
     above = tuple(map(x509.load_der_x509_certificate, authority.chain_for(authority.infra)))
     assert len(above) == 2
     issued = issue_infrastructure(
@@ -163,7 +163,7 @@ def test_a_certificate_on_record_whose_ca_is_retired_opens_no_door(core: Core) -
         return identify(core.store, OPERATORS, call, issuers=authority.in_force.by_sha256, now=core.clock())
 
     assert enter().certificate is not None
-    authority.follow(standing_of(authority, NEW, retired=[authority.infra.name]))
+    stand(core.services, NEW, retired=[authority.infra.name])
     with pytest.raises(CertificateUnknown):
         enter()
 

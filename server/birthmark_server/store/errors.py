@@ -220,6 +220,12 @@ class TooManyCertificates(Busy):
     code = "too-many-certificates"
 
 
+class IssuerSuperseded(Busy):
+    """Another authority issues by now: the server that asked had not heard of it yet."""
+
+    code = "issuer-superseded"
+
+
 class RekeyQuota(Busy):
     """The device made a new birth key less than a day ago."""
 

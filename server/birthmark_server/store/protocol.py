@@ -167,9 +167,10 @@ class Store(FleetStore, Protocol):
         (DuplicateDevice), that none of id, serial and EKs shown is denied and, for a new device of a batch, that no
         denied one claimed its EK (DeniedDevice), count a new device in its batch (BatchClosed, QuotaExhausted), at
         most one new birth key a day per device (RekeyQuota; a swapped board is not counted), revoke what is replaced
-        (all, if the birth key is another one, whatever revoke_previous says), write certificate, evidence and answer.
-        The device's state, epoch, batch, enrolled_at and last_seen_at are the store's; of the EKs that it ever showed
-        beside its own the first MOST_CLAIMS are kept. Nothing at all is written if any of these fails."""
+        (all, if the birth key is another one, whatever revoke_previous says), write certificate, evidence and answer,
+        if the certificate's authority issues now (IssuerSuperseded). The device's state, epoch, batch, enrolled_at and
+        last_seen_at are the store's; of the EKs that it ever showed beside its own the first MOST_CLAIMS are kept.
+        Nothing at all is written if any of these fails."""
 
     # -- operational certificates
     def add_est_nonce(self, nonce: EstNonce) -> None: ...
@@ -182,11 +183,12 @@ class Store(FleetStore, Protocol):
         """In one transaction: consume the nonce (NonceUnknown if it is not there, another device's, or expired),
         lock the device row, require ACTIVE and the expected epoch (DeviceNotActive, EpochChanged), the quota
         (TooManyCertificates) and a key that is neither the birth key nor that of any certificate which the device has
-        or had (KeyUsedBefore), write certificate and evidence. The certificate that it replaces stays valid until it
-        expires or is retired."""
+        or had (KeyUsedBefore), write certificate and evidence, if its authority issues now (IssuerSuperseded). The
+        certificate that it replaces stays valid until it expires or is retired."""
 
     def add_infrastructure_certificate(self, certificate: CertificateRecord, *, by: str) -> None:
-        """Record a certificate of server, broker, station, operator or control, issued by `by`. Raise AlreadyExists."""
+        """Record a certificate of server, broker, station, operator or control, issued by `by`. Raise AlreadyExists,
+        IssuerSuperseded."""
 
     def certificate_by_sha256(self, sha256: str) -> tuple[CertificateRecord, Device | None] | None:
         """The certificate and its device, or None: a certificate that we do not know is nobody's."""

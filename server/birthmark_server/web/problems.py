@@ -44,6 +44,7 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     store.Conflict: (409, "It contradicts what is on record"),
     Busy: (429, "Too many requests"),
     store.StoreBusy: (503, "The database is busy"),
+    store.IssuerSuperseded: (503, "Another authority issues by now"),
     store.StoreFailed: (503, "The database can't be used"),
 }
 

@@ -52,10 +52,9 @@ _HIGHEST: Final = Statement(
 )
 _STANDING: Final = (
     CERTIFICATES.c.issuer_sha256 == bindparam("issuer"),
-    CERTIFICATES.c.profile != CertificateProfile.OCSP.value,  # it speaks of the others, even when they are no more
     CERTIFICATES.c.revoked_at_us.is_(None),
     CERTIFICATES.c.not_after_us >= bindparam("now"),
-    # Its own OCSP signer is renewed each day for as long as the server has the CA's key: counted, one always stood.
+    # Its own OCSP signer speaks of the others, even when they are no more, and is renewed each day: one always stands.
     CERTIFICATES.c.profile != CertificateProfile.OCSP.value,
 )
 _COUNT_LEAVES: Final = Statement(select(func.count()).select_from(CERTIFICATES).where(*_STANDING))

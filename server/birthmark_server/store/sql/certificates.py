@@ -6,9 +6,17 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, exists, func, or_, select, update
 
+from birthmark_server.authorities import AuthorityState
 from birthmark_server.domain import CertificateProfile, CertificateRecord, Device, RevocationReason
+from birthmark_server.store.authority_tables import Authorities
 from birthmark_server.store.database import Database, Transaction
-from birthmark_server.store.errors import AlreadyExists, KeyUsedBefore, StationRevoked, UnknownCertificate
+from birthmark_server.store.errors import (
+    AlreadyExists,
+    IssuerSuperseded,
+    KeyUsedBefore,
+    StationRevoked,
+    UnknownCertificate,
+)
 from birthmark_server.store.journal_entries import CertificateRevoked
 from birthmark_server.store.rows import certificate_from, certificate_values, device_from, to_us
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
@@ -24,6 +32,14 @@ DEVICE_PROFILES: Final = frozenset(
 _PAGE: Final = 5000
 
 _INSERT: Final = insert_all(CERTIFICATES)
+_AUTHORITIES: Final = table_of(Authorities)
+_OTHER_THAN_ACTIVE: Final = Statement(
+    select(_AUTHORITIES.c.name, _AUTHORITIES.c.state).where(
+        _AUTHORITIES.c.sha256 == bindparam("key"), _AUTHORITIES.c.state != AuthorityState.ACTIVE.value
+    )
+)
+_FOLLOWED_AFTER_S: Final = 2
+"""Servers follow the record of authorities every second (rollover/record.py)."""
 _GET: Final = Statement(select(CERTIFICATES).where(CERTIFICATES.c.sha256 == bindparam("key")))
 _GET_WITH_DEVICE: Final = Statement(
     select(*CERTIFICATES.columns, *DEVICE_COLUMNS)
@@ -154,10 +170,22 @@ def require_new_key(tx: Transaction, device_id: str, spki_sha256: str) -> None:
 
 
 def insert_certificate(tx: Transaction, certificate: CertificateRecord) -> None:
-    """Record what is about to be released. Raise AlreadyExists if hash, or issuer and serial number, are on record."""
+    """Record what is about to be released. Raise AlreadyExists if hash, or issuer and serial number, are on record;
+    IssuerSuperseded if its authority issues no more, or not yet."""
+    _require_issuing(tx, certificate)
     if tx.run(_INSERT, **certificate_values(certificate)) == 0:
         raise AlreadyExists(f"certificate {certificate.serial_number} of {certificate.issuer_sha256} is on record")
     tx.tell(certificate)
+
+
+def _require_issuing(tx: Transaction, certificate: CertificateRecord) -> None:
+    """An OCSP signer is the exception: each authority has one of its own for as long as it is believed."""
+    if certificate.profile is CertificateProfile.OCSP:
+        return
+    other = tx.row(_OTHER_THAN_ACTIVE, key=certificate.issuer_sha256)
+    if other is not None:
+        name, state = other
+        raise IssuerSuperseded(f"{name} is {state} and issues nothing: ask again", retry_after_s=_FOLLOWED_AFTER_S)
 
 
 def revoke_all(
