@@ -2,6 +2,7 @@
 # Makes a bare Debian 12 machine ready to run Birthmark from this checkout. Sourced by scripts/{demo,test,check}:
 #
 #   setup             Debian packages, .venv, the broker's gate; about two minutes the first time, none the second
+#   setup --factory   the same, and what a factory line needs: image tools, QEMU, the firmware's compiler
 #   setup --venv      only .venv: what the unit tests need
 #
 # What it changes outside the checkout: it installs the Debian packages that are missing, as root or with sudo, and
@@ -39,6 +40,20 @@ running=(
     gnutls-bin        # ocsptool, certtool: OCSP and CRL clients nobody here wrote
     haproxy           # a TLS front before the server
     nginx libnginx-mod-http-js # another one
+)
+# What a factory line works with, beside the above: for `setup --factory`. Some 400 MB.
+factory=(
+    mmdebstrap squashfs-tools genimage mtools dosfstools cpio busybox-static # a device's image, from Debian packages
+    binutils systemd-boot-efi sbsigntool # a unified kernel image, signed for Secure Boot
+    binutils-aarch64-linux-gnu # the same for arm64
+    bmap-tools gdisk  # flashing that nobody here wrote, to compare with
+    qemu-system-x86 ovmf # boots what was flashed: a PC with UEFI
+    qemu-system-arm qemu-efi-aarch64 # an arm64 board, and the microcontroller's
+    gcc-arm-none-eabi picolibc-arm-none-eabi # the microcontroller's firmware
+    clang             # its sanitizers and libFuzzer
+    dpkg-dev          # BearSSL's source, for the firmware's signature check
+    swupdate          # takes a signed update of the agent
+    zbar-tools        # reads a label's QR code back
 )
 
 say() {
@@ -155,7 +170,9 @@ setup() {
         install_packages "${building[@]}"
         make_venv
     else
-        install_packages "${building[@]}" "${running[@]}"
+        local packages=("${building[@]}" "${running[@]}")
+        [[ ${1:-} != --factory ]] || packages+=("${factory[@]}")
+        install_packages "${packages[@]}"
         make_venv
         make_gate
     fi

@@ -1,0 +1,94 @@
+"""The values of a factory line. Frozen, without behaviour, without I/O. Times are timezone-aware UTC `datetime`s.
+
+    WorkOrder -> a serial number -> one unit -> its attempts, each phase by phase -> born, labelled, on the manifest
+
+A unit is what a serial number stands for on this work order; an attempt is one try to make it, in one slot; the outcomes
+are OpenHTF's.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+
+class Phase(StrEnum):
+    """What is done to each device, in this order."""
+
+    FLASH = "flash"
+    IDENTIFY = "identify"
+    ATTEST = "attest"
+    SELF_TEST = "self-test"
+    LOCK = "lock"
+    LABEL = "label"
+
+
+PHASES: Final = tuple(Phase)
+
+
+class Outcome(StrEnum):
+    """How a phase, and so an attempt, ended."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    """The device is not as it must be: refused, tampered with, broken."""
+    ERROR = "ERROR"
+    """It could not be found out: station, server or cable. Trying again may help."""
+    ABORTED = "ABORTED"
+    """Somebody or a power cut ended it midway."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrder:
+    """So many devices of one model. name: printable, at most 64. serials: see serials.py. by: who made it."""
+
+    name: str
+    model: str
+    quantity: int
+    serials: str
+    created_by: str
+    created_at: datetime
+    closes_at: datetime
+    closed_at: datetime | None = None
+    closed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SerialBlock:
+    """Places of a work order's serial numbers that one station was given and nobody else ever is: from `first` on,
+    `count` of them. Places begin with 0."""
+
+    workorder: str
+    station: str
+    first: int
+    count: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseResult:
+    """One phase of one attempt. code: stable, empty where it passed; detail: what was seen and wanted; next_step: what
+    to do about it. facts: what was found out, as pairs, such as the hash that was read back."""
+
+    phase: Phase
+    outcome: Outcome
+    began_at: datetime
+    took: timedelta
+    code: str = ""
+    detail: str = ""
+    next_step: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What is known of a device on this line before it is anybody. awaiting_birth: its entry is signed, and the server
+    has not heard of it, or it has not proven itself yet."""
+
+    serial: str
+    model: str
+    workorder: str
+    ek_sha256: str = ""
+    mac: str = ""
+    device_id: str = ""
+    awaiting_birth: bool = False
