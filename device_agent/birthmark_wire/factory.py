@@ -3,9 +3,9 @@
     ProvisionRecord   device.json: what the station writes onto a device's data partition when it flashes it
     DeviceIdentity    what `birthmark-agent identify` says of the device's TPM, and of its keys
 
-Both are JSON; octets are unpadded base64url, TPM structures as in birthmark_wire.enrollment. A device with a console says
-its identity there, in one line behind IDENTITY_MARK, then what becomes of it, in one line of JSON behind STATE_MARK each; and
-it waits for the line GO before it asks the server for anything.
+Both are JSON; octets are unpadded base64url, TPM structures as in birthmark_wire.enrollment. A device with a console
+says its identity there, in one line behind IDENTITY_MARK, then what becomes of it, in one line of JSON behind
+STATE_MARK each; and it waits for the line GO before it asks the server for anything.
 
 Neither proves anything: the proof is the enrollment's. What a station has seen, it signs (birthmark_server.factory).
 """

@@ -1,8 +1,8 @@
 """A manifest entry that a station signs: this TPM is the unit with this serial number of this work order.
 
-A JWS (birthmark_wire.jws) of the type below, signed with the station's key, its chain in the header. The server takes it by
-POST /v1/workorders/{id}/entries, at once or days later, and expects the device from then on; the device's own proof comes
-after. Octets are unpadded base64url; ek_sha256 and spki_sha256 are over SubjectPublicKeyInfo (DER), hex.
+A JWS (birthmark_wire.jws) of the type below, signed with the station's key, its chain in the header. The server takes
+it by POST /v1/workorders/{id}/entries, at once or days later, and expects the device from then on; the device's own
+proof comes after. Octets are unpadded base64url; ek_sha256 and spki_sha256 are over SubjectPublicKeyInfo (DER), hex.
 """
 
 import re

@@ -1,7 +1,7 @@
 """What can go wrong at a slot. Each has a stable `code`, says what was seen and wanted, and what to do next.
 
-`fails` tells the two apart that a line treats differently: the device is not as it must be (its unit FAILs), or it could
-not be found out (ERROR: the station, the server or the cable; trying again may help).
+`fails` tells the two apart that a line treats differently: the device is not as it must be (its unit FAILs), or it
+could not be found out (ERROR: the station, the server or the cable; trying again may help).
 """
 
 from typing import ClassVar

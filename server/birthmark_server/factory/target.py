@@ -1,7 +1,8 @@
 """A device in a slot, as the station drives it: one protocol, whatever is flashed and however it is reached.
 
-`disk:PATH` is a Linux device's disk or an image file (disk/), `smp:ADDRESS` a microcontroller that speaks SMP (smp/). Each
-method is one phase's work: it blocks, in the thread of its slot, for at most the phase's limit, and raises FactoryError.
+`disk:PATH` is a Linux device's disk or an image file (disk/), `smp:ADDRESS` a microcontroller that speaks SMP (smp/).
+Each method is one phase's work: it blocks, in the thread of its slot, for at most the phase's limit, and raises
+FactoryError.
 """
 
 from collections.abc import Callable, Mapping

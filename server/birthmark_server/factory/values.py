@@ -2,8 +2,8 @@
 
     WorkOrder -> a serial number -> one unit -> its attempts, each phase by phase -> born, labelled, on the manifest
 
-A unit is what a serial number stands for on this work order; an attempt is one try to make it, in one slot; the outcomes
-are OpenHTF's.
+A unit is what a serial number stands for on this work order; an attempt is one try to make it, in one slot; the
+outcomes are OpenHTF's.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ PHASES: Final = tuple(Phase)
 class Outcome(StrEnum):
     """How a phase, and so an attempt, ended."""
 
-    PASS = "PASS"
+    PASS = "PASS"  # noqa: S105 - no password
     FAIL = "FAIL"
     """The device is not as it must be: refused, tampered with, broken."""
     ERROR = "ERROR"
