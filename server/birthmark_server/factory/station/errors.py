@@ -89,9 +89,30 @@ class InQuarantine(FactoryError):
     next_step: ClassVar[str] = "Put the device aside; a security officer decides what becomes of it."
 
 
+class WrongDevice(FactoryError):
+    """Another device is in the slot than the one that is to be done again."""
+
+    code = "wrong-device"
+    next_step: ClassVar[str] = "Put the device with this serial number into the slot."
+
+
 class MadeAlready(FactoryError):
     """This device passed before."""
 
     code = "made-already"
     fails = True
     next_step: ClassVar[str] = "Nothing is wrong with it: take it out, or do it again with --again SERIAL."
+
+
+class LineStopped(FactoryError):
+    """The server will not have this station, or this work order, any more: no slot can go on."""
+
+    code = "line-stopped"
+    next_step: ClassVar[str] = "Call the line's engineer: birthmark workorder show and birthmark doctor say more."
+
+
+class Stopped(FactoryError):
+    """Somebody stopped the line while this was under way."""
+
+    code = "stopped"
+    next_step: ClassVar[str] = "Run the work order again: it goes on where it stood."

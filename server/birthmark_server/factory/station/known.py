@@ -83,7 +83,8 @@ class Known:
 
     freed: serial numbers that wait for another device. by_ek, by_mac: the serial number of the unit whose EK or MAC it
     is. bad_ek, bad_mac: in quarantine, with the reason. waiting: serial numbers whose entries wait to be brought,
-    oldest first.
+    oldest first. unfinished: those that were begun and neither passed nor failed nor are free again. rejected:
+    by work order, devices that failed while nobody knew them: their serial numbers are free.
     """
 
     units: dict[str, KnownUnit] = field(default_factory=dict)
@@ -95,6 +96,8 @@ class Known:
     bad_ek: dict[str, str] = field(default_factory=dict)
     bad_mac: dict[str, str] = field(default_factory=dict)
     waiting: dict[str, None] = field(default_factory=dict)
+    unfinished: dict[str, None] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, lines: Iterable[Line]) -> "Known":
@@ -135,6 +138,7 @@ class Known:
         unit = self.units.get(begun.serial) or KnownUnit(begun.serial, begun.workorder, begun.model)
         passed = unit.passed if begun.start is not Phase.FLASH else None
         self.freed.pop(begun.serial, None)
+        self.unfinished[begun.serial] = None
         self.units[begun.serial] = replace(
             unit, attempts=begun.number, slot=begun.slot, outcome=None, code="", passed=passed, is_free=False
         )
@@ -163,7 +167,7 @@ class Known:
         elif mac:
             self.bad_mac[mac] = reason
         unit = self.units[serial]
-        if unit.entry in (EntryStanding.NONE, EntryStanding.REFUSED) and not unit.labelled:
+        if _is_nobodys(unit):
             self._free(unit)
         else:
             self.units[serial] = replace(unit, quarantine=reason)
@@ -175,6 +179,7 @@ class Known:
             unit.serial, unit.workorder, unit.model, attempts=unit.attempts, is_free=True
         )
         self.freed[unit.serial] = None
+        self.unfinished.pop(unit.serial, None)
 
     def _forget_identity(self, unit: KnownUnit) -> None:
         for index, key in ((self.by_ek, unit.ek_sha256), (self.by_mac, unit.mac)):
@@ -184,11 +189,21 @@ class Known:
     def _end(self, serial: str, outcome: Outcome, code: str) -> None:
         unit = self.units[serial]
         stumbled = outcome in (Outcome.FAIL, Outcome.ERROR) and code != ServerUnreachable.code
-        if not unit.is_free:
+        if outcome in (Outcome.PASS, Outcome.FAIL):
+            self.unfinished.pop(serial, None)
+        if outcome is Outcome.FAIL and (unit.is_free or _is_nobodys(unit)):
+            self.rejected[unit.workorder] = self.rejected.get(unit.workorder, 0) + 1
+            self._free(unit)
+        elif not unit.is_free:
             self.units[serial] = replace(unit, outcome=outcome, code=code, stumbles=unit.stumbles + stumbled)
 
     def _change(self, serial: str, change: Callable[[KnownUnit], KnownUnit]) -> None:
         self.units[serial] = change(self.units[serial])
+
+
+def _is_nobodys(unit: KnownUnit) -> bool:
+    """Tell whether nobody knows a device under its serial number, so that another one may have it."""
+    return unit.entry in (EntryStanding.NONE, EntryStanding.REFUSED) and not unit.labelled and not unit.certificate
 
 
 def _passed(unit: KnownUnit, phase: Phase, facts: dict[str, str]) -> KnownUnit:

@@ -1,6 +1,6 @@
 """What is next for a unit, and which unit a device is. Pure: the record's knowledge in, a decision out.
 
-An interrupted attempt goes on where it stood, but through IDENTIFY: the device in the slot says again who it is, so that
+An interrupted attempt goes on where it stood, but through IDENTIFY: the device says again who it is, so that
 nothing goes on with another one. What failed begins anew; what was locked is never flashed.
 """
 
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from birthmark_server.factory.desk import ServerUnreachable
-from birthmark_server.factory.station.errors import DuplicateDevice, InQuarantine, MadeAlready
+from birthmark_server.factory.station.errors import DuplicateDevice, InQuarantine, MadeAlready, WrongDevice
 from birthmark_server.factory.station.known import Known, KnownUnit
 from birthmark_server.factory.values import Outcome, Phase
 
@@ -124,7 +124,7 @@ class TakesNew:
 class IsRefused:
     """It may not go on. ek_sha256, mac: what goes into quarantine; both empty where nothing does."""
 
-    why: DuplicateDevice | InQuarantine | MadeAlready
+    why: DuplicateDevice | InQuarantine | MadeAlready | WrongDevice
     ek_sha256: str = ""
     mac: str = ""
 
@@ -155,7 +155,7 @@ def whose(
         return Stays()
     if again:
         message = f"want {serial}, whose EK is {bound}, got a device with EK {ek_sha256}"
-        return IsRefused(DuplicateDevice(message), ek_sha256=ek_sha256)
+        return IsRefused(WrongDevice(message))
     return TakesNew()
 
 
