@@ -15,7 +15,7 @@ from birthmark_server.factory.values import SerialBlock, WorkOrder
 class ServerUnreachable(FactoryError):
     """No answer came from the server."""
 
-    code = "server-unreachable"
+    code = "server-silent"
     next_step: ClassVar[str] = "Go on: the station records devices as awaiting birth, and brings them when it answers."
 
 
