@@ -36,6 +36,7 @@ from birthmark_server.factory.station.errors import (
     RecordNotWritten,
     SlotFault,
     Stopped,
+    WrongDevice,
 )
 from birthmark_server.factory.station.events import EntrySigned, PhaseEnded, Quarantined, UnitBorn
 from birthmark_server.factory.station.known import EntryStanding, KnownUnit
@@ -132,7 +133,8 @@ class Attempt:
                     break
                 awaits = True
             elif result.outcome is not Outcome.PASS:
-                return self._end(result.outcome, result.code, result.detail, result.next_step)
+                aside = result.code == WrongDevice.code
+                return self._end(result.outcome, result.code, result.detail, result.next_step, aside=aside)
         if self._failed:
             last = self._failed[-1]
             return self._end(Outcome.ERROR, last.code, last.detail, last.next_step)

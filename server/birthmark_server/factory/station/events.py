@@ -21,9 +21,10 @@ _MOST_FACTS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The first line: whose record this is."""
+    """The first line: whose record this is. name: random, so that no two records are alike."""
 
     station: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from birthmark_server.factory.desk import Desk, FactoryRefused
 from birthmark_server.factory.station.events import (
@@ -29,8 +29,8 @@ from birthmark_server.factory.values import Outcome, Phase, WorkOrder
 Watcher = Callable[[RecordLine], None]
 """Told of each line as it is appended, one at a time; must be quick, and raise nothing."""
 
-NONE_LEFT = frozenset({"serials-exhausted", "workorder-full", "serial-pool-exhausted"})
-"""The server's codes for a work order whose serial numbers are all given away."""
+NONE_LEFT: Final = "serials-exhausted"
+"""The server's code for a work order whose serial numbers are all given away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,16 +251,23 @@ class Line:
             with self._turn:
                 if self._places or self._none_left:
                     return  # another slot was quicker
+                request = self._request()
             try:
-                block = self.desk.take_serials(self.order.workorder, self.order.block)
+                block = self.desk.take_serials(self.order.workorder, self.order.block, request=request)
             except FactoryRefused as refused:
-                if refused.server_code not in NONE_LEFT:
+                if refused.server_code != NONE_LEFT:
                     raise
                 self._none_left = True
                 return
             with self._turn:
                 self.append(BlockTaken(block.workorder, block.first, block.count))
                 self._places.append(_Places(block.first, block.first + block.count))
+
+    def _request(self) -> str:
+        """Return the name of the next request for serial numbers: the same one until its answer is on record."""
+        if self._record is None:
+            raise ValueError("the line is not open")
+        return f"{self._record.first_sha256[:32]}-{len(self.known.blocks)}-{self.order.block}"
 
 
 def learned(order: WorkOrder) -> OrderLearned:

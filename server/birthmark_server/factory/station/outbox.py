@@ -21,8 +21,9 @@ SHORTEST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 30.0
 
 STATION_CODES: Final = frozenset(
-    {"not-your-door", "role-not-allowed", "certificate-revoked", "untrusted-certificate", "certificate-expired"}
-    | {"no-such-workorder", "workorder-closed", "not-found", "conflict-closed"}
+    {"not-your-door", "role-not-allowed", "station-revoked", "unknown-station", "untrusted-certificate"}
+    | {"certificate-expired", "certificate-not-yet-valid"}
+    | {"unknown-workorder", "workorder-closed", "serial-not-given", "foreign-model", "entry-out-of-time"}
 )
 """The server's codes for what is wrong with the station or the work order, not with the device: the entry waits on."""
 

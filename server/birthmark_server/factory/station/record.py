@@ -12,6 +12,7 @@ what the station signed (the entries) and what the server has can.
 
 import fcntl
 import os
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ class Record:
         self._size = 0
         self._number, self._prev = 0, NO_LINE
         self._broken = ""
+        self.first_sha256 = NO_LINE
+        """Of the first line: no two records have the same."""
 
     @classmethod
     def open(
@@ -128,7 +131,7 @@ class Record:
             if is_new:
                 _sync_folder(path.parent)
             if record._number == 0:
-                record.append(Begun(station))
+                record.append(Begun(station, secrets.token_hex(16)))
         except BaseException:
             file.close()
             raise
@@ -139,6 +142,7 @@ class Record:
             for line, size in _lines(reader, self._path):
                 self._size += size
                 self._number, self._prev = line.number, line.sha256
+                self.first_sha256 = line.sha256 if line.number == 1 else self.first_sha256
                 self._told(line)
         torn = os.fstat(self._file.fileno()).st_size - self._size
         if torn:
@@ -162,6 +166,7 @@ class Record:
             line = Line(self._number + 1, at.replace(microsecond=at.microsecond // 1000 * 1000), event, _hash(data))
             self._size += len(data)
             self._number, self._prev = line.number, line.sha256
+            self.first_sha256 = line.sha256 if line.number == 1 else self.first_sha256
             self._told(line)
             return line
 

@@ -4,14 +4,12 @@ A slot that fails never stops another one. What stops them all: the record can't
 station, or somebody says so.
 """
 
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from birthmark_server.errors import BirthmarkError
 from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable
@@ -21,35 +19,35 @@ from birthmark_server.factory.station.courier import Courier
 from birthmark_server.factory.station.errors import LineStopped, RecordNotWritten, SlotFault
 from birthmark_server.factory.station.events import RunBegun
 from birthmark_server.factory.station.line import Task
+from birthmark_server.factory.station.stopping import Stopping
 from birthmark_server.factory.station.view import LineView, counted
 from birthmark_server.factory.station.words import words
 from birthmark_server.factory.target import Target
 from birthmark_server.factory.values import Outcome, Phase
 
 _LOOK_S: Final = 0.2
-_NO_MORE: Final = 1
-"""What a slot's `ready` command ends with when there are no more devices."""
 
 
-class OpenTarget(Protocol):
-    """Opens the device of one slot."""
+Ready = Callable[[Stopping], bool]
+"""Waits for the next device of a slot: True when it is there, False where none will come, or the line stops. Raises
+FactoryError."""
 
-    def __call__(self, serial: str) -> Target:
-        """Return the target for a unit; raise FactoryError, or Misconfigured."""
+OpenTarget = Callable[[str], Target]
+"""Opens the device of a slot for the unit of this serial number. Raises FactoryError, or Misconfigured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One place for a device. ready: a command that ends when the next device is in the slot: 0, or 1 when there are no
-    more; without it a slot makes one device in a run, unless its devices are found by their serial numbers (`feeds`).
-    proves_itself_later: its devices can be born at their first boot, without the station."""
+    """One place for a device. ready: waits for the next device; without it a slot makes one device in a run, unless its
+    devices are found by their serial numbers (`feeds`). proves_itself_later: its devices can be born at their first
+    boot, without the station."""
 
     number: int
     open: OpenTarget
     limits: Mapping[Phase, timedelta]
     proves_itself_later: bool = False
     feeds: bool = False
-    ready: Sequence[str] = ()
+    ready: Ready | None = None
 
 
 @dataclass(slots=True)
@@ -137,7 +135,7 @@ class Runner:
             return None
         if slot.ready and not line.is_unfinished_at(slot.number):
             slots.say(slot.number, "waiting", "for the next device")
-            if not self._device_is_there(slot):
+            if not slot.ready(self.bench.stopping):
                 slots.say(slot.number, "done", "no more devices")
                 return None
         try:
@@ -150,23 +148,6 @@ class Runner:
         if task is None:
             slots.say(slot.number, "done", "the work order has no serial numbers left")
         return task
-
-    def _device_is_there(self, slot: Slot) -> bool:
-        with subprocess.Popen(
-            " ".join(slot.ready) if len(slot.ready) == 1 else list(slot.ready),
-            shell=len(slot.ready) == 1,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "BIRTHMARK_SLOT": str(slot.number)},
-            process_group=0,
-        ) as command:
-            while command.poll() is None:
-                if self.bench.stopping.wait(_LOOK_S):
-                    command.kill()
-        if self.bench.stopping.asked or command.returncode == _NO_MORE:
-            return False
-        if command.returncode != 0:
-            raise SlotFault(f"slot {slot.number}: its `ready` command ended with {command.returncode}; want 0 or 1")
-        return True
 
     def _attempt(self, slot: Slot, task: Task) -> Followed:
         try:
