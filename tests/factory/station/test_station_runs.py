@@ -161,6 +161,24 @@ def test_a_device_that_fails_stops_no_other(make_plant: Make, method: str) -> No
     assert runner.view().failed == 1
 
 
+def test_a_slot_where_nothing_passes_stops_and_the_others_go_on(make_plant: Make) -> None:
+    plant = make_plant(20)
+    runner = plant.runner(2)
+
+    def open_bad(serial: str) -> Target:
+        device = plant.device()
+        device.faults["identify"] = [Broken("want an answer, got none")]
+        return SimulatedTarget(device, plant.desk, plant.steps)
+
+    good, bad = runner.slots
+    runner.slots = [good, replace(bad, open=open_bad)]
+    runner.run()
+    runner.bench.line.close()
+    slot = runner.bench.slots.all()[1]
+    assert (slot.state, slot.detail) == ("stopped", "5 attempts in a row did not pass here")
+    assert len(plant.desk.births) == 20
+
+
 def test_what_nobody_foresaw_is_an_error_of_its_slot_alone(make_plant: Make) -> None:
     plant = make_plant(3)
     plant.in_slot[1] = device = plant.device()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
@@ -59,11 +59,8 @@ GRACE_S: Final = 5.0
 Facts = Mapping[str, str]
 
 
-class Labeller(Protocol):
-    """Makes a unit's label."""
-
-    def __call__(self, unit: KnownUnit) -> Facts:
-        """Return what was made. Blocks; raises FactoryError."""
+Labeller = Callable[[KnownUnit], Facts]
+"""Makes a unit's label, and returns what was made. Blocks; raises FactoryError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +80,12 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How an attempt ended. next_serial: the device stays, and goes on as that unit, from FLASH."""
+    """How an attempt ended. next_serial: the device stays, and goes on as that unit, from FLASH. stumbled: it failed or
+    erred, and not for want of the server."""
 
     outcome: Outcome
     next_serial: str = ""
+    stumbled: bool = False
 
 
 @dataclass(slots=True)
@@ -148,7 +147,8 @@ class Attempt:
     ) -> Followed:
         self.bench.line.end(self.task, outcome, code, aside=aside)
         self.bench.slots.end(self.task.slot, outcome, code, detail, next_step)
-        return Followed(outcome)
+        stumbled = outcome in (Outcome.FAIL, Outcome.ERROR) and code != ServerUnreachable.code
+        return Followed(outcome, stumbled=stumbled)
 
     def _hand_over(self, follow: IsOf | TakesNew) -> Followed:
         line, task = self.bench.line, self.task

@@ -6,7 +6,7 @@ Whatever a slot learns becomes a line of the record first, and then true: nothin
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Self
@@ -62,6 +62,10 @@ class Order:
     again: Sequence[str] = ()
     block: int = 10
     addressed: bool = False
+
+    def of(self, learned: OrderLearned, serial_of: Callable[[int], str]) -> "Order":
+        """Return it for this work order."""
+        return replace(self, model=learned.model, quantity=learned.quantity, serial_of=serial_of)
 
 
 @dataclass(slots=True)
@@ -190,7 +194,8 @@ class Line:
                 self.append(Moved(task.serial, moved_to))
             self.append(AttemptEnded(task.serial, task.number, outcome, code))
             self._busy.pop(task.serial, None)
-            if aside or outcome is Outcome.ABORTED:
+            comes_back = self.order.addressed and outcome is Outcome.FAIL  # its serial number finds the same device
+            if aside or comes_back or outcome is Outcome.ABORTED:
                 self._aside.add(task.serial)
 
     def whose(self, task: Task, *, ek_sha256: str, mac: str) -> Whose:
@@ -233,7 +238,8 @@ class Line:
 
     def _unused(self) -> str:
         for serial in self.known.freed:
-            if self.known.units[serial].workorder == self.order.workorder and serial not in self._busy:
+            is_ours = self.known.units[serial].workorder == self.order.workorder
+            if is_ours and serial not in self._busy and serial not in self._aside:
                 return serial
         while self._places:
             places = self._places[0]

@@ -25,6 +25,8 @@ from birthmark_server.factory.station.words import words
 from birthmark_server.factory.target import Target
 from birthmark_server.factory.values import Outcome, Phase
 
+MOST_IN_A_ROW: Final = 5
+"""So many attempts that did not pass, one after another, and a slot stops: it is probably the slot."""
 _LOOK_S: Final = 0.2
 
 
@@ -116,14 +118,19 @@ class Runner:
 
     def work_at(self, slot: Slot) -> None:
         """Make one device after the other in one slot, in this thread."""
-        serial = ""
-        first = True
+        serial, first, in_a_row = "", True, 0
         while not self.bench.stopping.asked:
             task = self._next(slot, serial, first=first)
             if task is None:
                 return
             first = False
-            serial = self._attempt(slot, task).next_serial
+            followed = self._attempt(slot, task)
+            serial = followed.next_serial
+            in_a_row = in_a_row + 1 if followed.stumbled else 0
+            if in_a_row == MOST_IN_A_ROW:
+                message = f"{MOST_IN_A_ROW} attempts in a row did not pass here"
+                self.bench.slots.say(slot.number, "stopped", message, "Look at this slot before it is used again.")
+                return
 
     def _next(self, slot: Slot, serial: str, *, first: bool) -> Task | None:
         """serial: of the unit that the device in the slot turned out to be."""
