@@ -26,6 +26,7 @@ from birthmark_server.cli import (
     database,
     device,
     doctor,
+    factory,
     group,
     init,
     journal,
@@ -123,6 +124,7 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(model.app, name="model", rich_help_panel=looking)
     app.add_typer(manifest.app, name="manifest", rich_help_panel=looking)
     app.add_typer(batch.app, name="batch", rich_help_panel=looking)
+    app.add_typer(factory.app, name="factory", rich_help_panel=looking)
     app.add_typer(device.app, name="device", rich_help_panel=looking)
     app.add_typer(campaign.app, name="campaign", rich_help_panel=looking)
     app.add_typer(certificate.app, name="certificate", rich_help_panel=looking)
