@@ -13,6 +13,7 @@ from birthmark_server.ca import errors as ca
 from birthmark_server.cli.https import ServerFailed, ServerUnreachable
 from birthmark_server.cli.operator_proof import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.factory.image import errors as image
 from birthmark_server.roles import RoleNotAllowed
 from birthmark_server.store import errors as store
 from birthmark_server.web import errors as web
@@ -68,6 +69,10 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (ca.PolicyMissing, Exit.NO_PERMISSION),
     (ca.RequestRefused, Exit.DATA),
     (ca.CeremonyRefused, Exit.CANT_CREATE),
+    (image.NoRoom, Exit.IO),
+    (image.ToolMissing, Exit.UNAVAILABLE),
+    (image.NoPackages, Exit.UNAVAILABLE),
+    (image.ImageFailed, Exit.UNAVAILABLE),
     (Malformed, Exit.DATA),
     (Busy, Exit.TRY_AGAIN),
     (AddressTaken, Exit.TRY_AGAIN),
