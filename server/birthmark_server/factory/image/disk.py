@@ -41,16 +41,8 @@ def build(*, boot: bytes, root: Path, spec: ImageSpec, built_at: datetime, work:
     config = parts / "genimage.cfg"
     config.write_text(_config(spec, out.name), encoding="utf-8")
     (work / "none").mkdir()
-    folders: list[str | Path] = [
-        "--rootpath",
-        work / "none",
-        "--tmppath",
-        work / "tmp",
-        "--inputpath",
-        parts,
-        "--outputpath",
-        out.parent,
-    ]
+    folders: list[str | Path] = ["--rootpath", work / "none", "--tmppath", work / "tmp"]
+    folders += ["--inputpath", parts, "--outputpath", out.parent]
     run(["genimage", "--config", config, *folders], env={"SOURCE_DATE_EPOCH": str(epoch)})
 
 

@@ -91,16 +91,28 @@ def _timeless(pe: bytes) -> bytes:
     return bytes(data)
 
 
+def sections(pe: bytes) -> dict[str, bytes]:
+    """Return what is in the sections of a PE program, by name: `.linux`, `.initrd`, `.cmdline`, `.osrel`."""
+    found = {}
+    for name, size, _, raw_size, at in _section_table(pe):
+        found[name] = pe[at : at + min(size, raw_size)]
+    return found
+
+
 def _end_of_sections(pe: bytes) -> int:
     """Return the first address behind all sections of a PE program, absolute, as objcopy has it."""
+    (base,) = struct.unpack_from("<Q", pe, _optional_header(pe) + 24)
+    return int(base + max(address + size for _, size, address, _, _ in _section_table(pe)))
+
+
+def _section_table(pe: bytes) -> list[tuple[str, int, int, int, int]]:
+    """Return name, size, address, size in the file and place in the file of each. Source: PE format, section table."""
     header = _header(pe)
     (count,) = struct.unpack_from("<H", pe, header + 6)
     (optional_size,) = struct.unpack_from("<H", pe, header + 20)
-    optional = _optional_header(pe)
-    (base,) = struct.unpack_from("<Q", pe, optional + 24)
-    table = optional + optional_size
-    ends = [sum(struct.unpack_from("<II", pe, table + 40 * number + 8)) for number in range(count)]
-    return int(base + max(ends))
+    table = _optional_header(pe) + optional_size
+    rows = [struct.unpack_from("<8sIIII", pe, table + 40 * number) for number in range(count)]
+    return [(name.rstrip(b"\0").decode("ascii"), *numbers) for name, *numbers in rows]
 
 
 def _header(pe: bytes) -> int:

@@ -87,8 +87,8 @@ def furnish(root: Path, spec: ImageSpec, *, built_at: datetime) -> None:
     """Write what makes these packages a device: users, programs, init, the agent's settings and what it trusts."""
     for name in _EMPTY:
         (root / name).mkdir(parents=True, exist_ok=True)
-    for path in (*(f"bin/{applet}" for applet in _APPLETS), "sbin/init"):
-        _link(root / path, "/bin/busybox")
+    for program in (*(f"bin/{applet}" for applet in _APPLETS), "sbin/init"):
+        _link(root / program, "/bin/busybox")
     _link(root / "etc/resolv.conf", "/run/resolv.conf")
     hosts = (("localhost", "127.0.0.1"), *spec.hosts)
     # The last one of a name wins: --host localhost=ADDRESS is for a test's network.

@@ -121,7 +121,7 @@ def _compile(pin: str, headers: tuple[Package, ...], arch: Arch, work: Path, int
         "SOURCE_DATE_EPOCH": "315532800",  # 1980: the first that a zip file can name
         "TMPDIR": str(work),
     }
-    source = ["--no-deps", "--no-binary", COMPILED, "--no-cache-dir", "--require-hashes", "-r", lock]
+    source: list[str | Path] = ["--no-deps", "--no-binary", COMPILED, "--no-cache-dir", "--require-hashes", "-r", lock]
     run([*_PIP, "wheel", *source, "-w", into], env=environment)
 
 
