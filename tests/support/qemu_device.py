@@ -89,7 +89,9 @@ class QemuDevice:
         """Switch it on."""
         assert not self._processes
         control = self._run / "tpm"
-        self._spawn("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.tpm_state}", "--ctrl", f"type=unixio,path={control}")
+        self._spawn(
+            "swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.tpm_state}", "--ctrl", f"type=unixio,path={control}"
+        )
         _wait_until(control.exists, "swtpm's socket")
         self._spawn(*self._command(control))
         _wait_until(self._connect, "the console")
@@ -162,7 +164,12 @@ class QemuDevice:
             *("-m", "384", "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config"),
             *("-chardev", f"socket,id=console,path={self.console},server=on,wait=off,logfile={log},logappend=on"),
             *("-serial", "chardev:console"),
-            *("-drive", f"file={self.disk},format=raw,if=none,id=disk", "-device", "virtio-blk-pci,drive=disk,bootindex=1"),
+            *(
+                "-drive",
+                f"file={self.disk},format=raw,if=none,id=disk",
+                "-device",
+                "virtio-blk-pci,drive=disk,bootindex=1",
+            ),
             *("-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
             *("-device", f"{TPM_DEVICE[self.arch]},tpmdev=tpm0"),
             *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),

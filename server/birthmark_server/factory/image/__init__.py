@@ -4,6 +4,7 @@
     packages.py   Debian packages, by apt, from this machine's own sources
     wheels.py     the agent's Python packages, by pip, hash by hash; tpm2-pytss compiled for the device
     root.py       the root file system: packages, agent, settings, init
+    base.py       all of that which does not depend on the options, kept for the next build
     initramfs.py  what finds the root, checks it and mounts it
     kernel.py     the unified kernel image, signed
     disk.py       file systems, partitions, block map

@@ -9,7 +9,7 @@ class Arch:
     """One kind of processor.
 
     debian: dpkg's name. triplet: the compiler's. kernel: Debian's package that depends on the newest kernel.
-    console: the serial line. efi: the UEFI boot file (UEFI 2.10 §3.5.1.1); stub: systemd's. wheels: pip's platforms.
+    console: the serial line. efi: the UEFI boot file (UEFI 2.10 §3.5.1.1). wheels: pip's platforms.
     tool_package: has compiler, linker and objcopy.
     """
 
@@ -18,7 +18,6 @@ class Arch:
     kernel: str
     console: str
     efi: str
-    stub: str
     wheels: tuple[str, ...]
     tool_package: str
 
@@ -48,7 +47,6 @@ ARCHS: Final = {
             kernel="linux-image-cloud-amd64",
             console="ttyS0",
             efi="BOOTX64.EFI",
-            stub="linuxx64.efi.stub",
             wheels=_wheels("x86_64"),
             tool_package="gcc binutils",
         ),
@@ -58,7 +56,6 @@ ARCHS: Final = {
             kernel="linux-image-cloud-arm64",
             console="ttyAMA0",
             efi="BOOTAA64.EFI",
-            stub="linuxaa64.efi.stub",
             wheels=_wheels("aarch64"),
             tool_package="gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu",
         ),

@@ -7,18 +7,18 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
 
-from birthmark_server.factory.image import disk, initramfs, kernel, root, sbom, wheels
-from birthmark_server.factory.image.errors import ImageFailed, WrongOption
-from birthmark_server.factory.image.packages import Archive, Package
+from birthmark_server.factory.image import disk, kernel, root, sbom
+from birthmark_server.factory.image.base import Base, prepare
+from birthmark_server.factory.image.errors import WrongOption
 from birthmark_server.factory.image.spec import ImageSpec
-from birthmark_server.factory.image.tools import need, need_room
+from birthmark_server.factory.image.tools import need, need_room, run
 
 Told = Callable[[str, str, float], None]
 """A step's name, what it did, and the seconds that it took."""
@@ -88,28 +88,17 @@ class _Builder:
     def run(self) -> str:
         """Build; return the image's hash."""
         spec, work = self._spec, self._work
-        archive = Archive(self._cache, spec.arch)
-        archive.update()
-        debian = root.packages(archive)
-        boot_packages = _boot_packages(archive, spec)
-        self._step("packages", f"{len(debian) + len(boot_packages)} of Debian")
-        python = wheels.fetch(archive, spec.arch, self._cache / "wheels")
-        self._step("wheels", f"{len(python)} of Python")
-
+        base = prepare(spec.arch, self._cache, self._step)
+        built_at = self._built_at or base.newest
         tree = work / "root"
-        newest = root.unpack(tree, debian, python)
-        built_at = self._built_at or newest
-        root.furnish(tree, spec, built_at=built_at)
-        root.compile_python(tree)
-        self._step("root", f"unpacked, Python compiled; files of {built_at:%Y-%m-%d %H:%M:%SZ}")
+        run(["cp", "-a", "--reflink=auto", base.root, tree])
+        root.customise(tree, spec, built_at=built_at)
         squash = work / "root.squashfs"
         root.squash(tree, squash, built_at=built_at)
-        self._step("squashfs", _megabytes(squash))
+        self._step("root", f"{_megabytes(squash)}, of {built_at:%Y-%m-%d %H:%M:%SZ}")
 
-        parts = self._boot_parts(boot_packages, tree, squash)
-        boot = kernel.build(
-            parts, stub=work / "boot" / "usr/lib/systemd/boot/efi" / spec.arch.stub, arch=spec.arch, work=work
-        )
+        parts = self._boot_parts(base, tree, squash)
+        boot = kernel.build(parts, stub=base.stub, arch=spec.arch, work=work)
         if spec.signing:
             boot = kernel.sign(boot, spec.signing, work=work)
         self._step("boot file", f"{len(boot) / 1e6:.1f} MB, {'signed' if spec.signing else 'not signed'}")
@@ -122,39 +111,18 @@ class _Builder:
 
         (self._out / BOOT).write_bytes(boot)
         agent = installed_version("birthmark")
-        bill = sbom.write(
-            spec,
-            (*debian, *boot_packages),
-            python,
-            agent_version=agent,
-            agent_sha256=_tree_sha256(tree / root.SITE, ("birthmark_agent", "birthmark_wire")),
-            image_sha256=digest,
-            built_at=built_at,
-        )
+        bill = sbom.write(spec, base, agent_version=agent, image_sha256=digest, built_at=built_at)
         (self._out / BILL).write_bytes(bill)
         (self._out / MANIFEST).write_bytes(self._manifest(parts, boot, built_at, agent))
-        self._step("bill of materials", f"{len(debian) + len(boot_packages) + len(python)} packages")
+        self._step("bill of materials", f"{len(base.debian) + len(base.python)} packages")
         return digest
 
-    def _boot_parts(self, packages: Sequence[Package], tree: Path, squash: Path) -> kernel.BootParts:
-        boot = self._work / "boot"
-        boot.mkdir()
-        for package in packages:
-            package.extract(boot)
-        (modules,) = (boot / "lib/modules").iterdir()
-        (vmlinuz,) = (boot / "boot").glob("vmlinuz-*")
-        cmdline = (
-            f"console={self._spec.arch.console} quiet panic=10 birthmark.slot=a "
-            f"birthmark.root={_sha256(squash)}:{squash.stat().st_size}"
-        )
+    def _boot_parts(self, base: Base, tree: Path, squash: Path) -> kernel.BootParts:
+        checked = f"birthmark.root={_sha256(squash)}:{squash.stat().st_size}"
         return kernel.BootParts(
-            kernel=vmlinuz.read_bytes(),
-            initramfs=initramfs.build(
-                modules=modules,
-                busybox=(tree / "bin/busybox").read_bytes(),
-                init=(root.DEVICE_FILES / "initramfs-init").read_bytes(),
-            ),
-            cmdline=cmdline,
+            kernel=(base.folder / "kernel").read_bytes(),
+            initramfs=(base.folder / "initramfs").read_bytes(),
+            cmdline=f"console={self._spec.arch.console} quiet panic=10 birthmark.slot=a {checked}",
             os_release=(tree / "etc/os-release").read_bytes(),
         )
 
@@ -192,13 +160,6 @@ class _Builder:
         self._since = now
 
 
-def _boot_packages(archive: Archive, spec: ImageSpec) -> tuple[Package, ...]:
-    kernels = archive.depends(spec.arch.kernel, lambda name: name.startswith("linux-image-"))
-    if not kernels:
-        raise ImageFailed(f"{spec.arch.kernel} depends on no kernel")
-    return archive.alone((kernels[0], "systemd-boot-efi"))
-
-
 def _megabytes(file: Path) -> str:
     return f"{file.stat().st_size / 1e6:.1f} MB"
 
@@ -206,12 +167,3 @@ def _megabytes(file: Path) -> str:
 def _sha256(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _tree_sha256(folder: Path, names: Sequence[str]) -> str:
-    """One hash over the source files below these folders: as sha256sum lists them, sorted by path."""
-    files = sorted(
-        path for name in names for path in (folder / name).rglob("*") if path.is_file() and path.suffix != ".pyc"
-    )
-    lines = "".join(f"{_sha256(path)}  {path.relative_to(folder)}\n" for path in files)
-    return hashlib.sha256(lines.encode()).hexdigest()

@@ -5,10 +5,8 @@ Python files are compiled here: the device can't keep what it would compile.
 """
 
 import re
-import shutil
-import stat
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -22,7 +20,7 @@ from birthmark_server.factory.image.wheels import PYTHON, Wheel, tss2_library
 DEVICE_FILES: Final = Path(__file__).with_name("device")
 AGENT_UID: Final = 900
 _TSS_GID: Final = 901
-SITE: Final = "usr/lib/python3/dist-packages"
+_SITE: Final = "usr/lib/python3/dist-packages"
 _NOT_RUN: Final = re.compile(
     r"adduser|debconf|dpkg|passwd|tar|tpm-udev|udev|lib(pam|audit|semanage|sepol|udev|kmod|cap-ng|selinux|db5|blkid).*"
 )
@@ -65,43 +63,43 @@ def packages(archive: Archive) -> tuple[Package, ...]:
     return found
 
 
-def unpack(into: Path, debian: Sequence[Package], python: Sequence[Wheel]) -> datetime:
-    """Unpack all packages and the agent; return the time of the newest file in them, which is the image's."""
+def unpack(into: Path, debian: Sequence[Package], python: Sequence[Wheel]) -> int:
+    """Unpack all packages and the agent; return the time of the newest file in them, Unix seconds."""
     into.mkdir()
     for package in debian:
         package.extract(into, leave_out=_LEFT_OUT)
-    newest = max(path.lstat().st_mtime for path in _walk(into))
-    site = into / SITE
+    newest = max(path.lstat().st_mtime for path in into.rglob("*") if path.is_file() and not path.is_symlink())
+    site = into / _SITE
     site.mkdir(parents=True, exist_ok=True)
     for wheel in python:
         wheel.extract(site)
+    for name, source in agent_sources().items():
+        _write(site / name, source.read_text(encoding="utf-8"))
+    return int(newest)
+
+
+def agent_sources() -> dict[str, Path]:
+    """Return the agent's source files by their names below dist-packages."""
+    sources: dict[str, Path] = {}
     for name in ("birthmark_agent", "birthmark_wire"):
         found = find_spec(name)
         if found is None or found.origin is None:
             raise ImageFailed(f"{name} is not installed here")
-        shutil.copytree(Path(found.origin).parent, site / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return datetime.fromtimestamp(int(newest), UTC)
+        folder = Path(found.origin).parent
+        files = (*folder.rglob("*.py"), *folder.rglob("py.typed"))
+        sources |= {str(file.relative_to(folder.parent)): file for file in files}
+    return sources
 
 
-def furnish(root: Path, spec: ImageSpec, *, built_at: datetime) -> None:
-    """Write what makes these packages a device: users, programs, init, the agent's settings and what it trusts."""
+def furnish(root: Path) -> None:
+    """Write what makes these packages a device: users, programs, init."""
     for name in _EMPTY:
         (root / name).mkdir(parents=True, exist_ok=True)
     for program in (*(f"bin/{applet}" for applet in _APPLETS), "sbin/init"):
         _link(root / program, "/bin/busybox")
     _link(root / "etc/resolv.conf", "/run/resolv.conf")
-    hosts = (("localhost", "127.0.0.1"), *spec.hosts)
-    # The last one of a name wins: --host localhost=ADDRESS is for a test's network.
-    written = {
-        "etc/passwd": _USERS,
-        "etc/group": _GROUPS,
-        "etc/hosts": "".join(f"{address} {name}\n" for name, address in dict(hosts).items()),
-        "etc/os-release": _os_release(spec),
-        "etc/birthmark/agent.toml": _settings(spec, built_at),
-        "etc/birthmark/root.pem": spec.anchors.decode("ascii"),
-    }
-    for name, text in written.items():
-        _write(root / name, text)
+    _write(root / "etc/passwd", _USERS)
+    _write(root / "etc/group", _GROUPS)
     _write(root / "usr/bin/birthmark-agent", _AGENT, mode=0o755)
     for file in sorted(DEVICE_FILES.glob("device-*")):
         _write(root / "usr/lib/birthmark" / file.name, file.read_text(encoding="utf-8"), mode=0o755)
@@ -111,12 +109,25 @@ def furnish(root: Path, spec: ImageSpec, *, built_at: datetime) -> None:
             path.rmdir()
 
 
+def customise(root: Path, spec: ImageSpec, *, built_at: datetime) -> None:
+    """Write what the options say: the agent's settings, what it trusts, hosts, the image's name."""
+    hosts = (("localhost", "127.0.0.1"), *spec.hosts)  # the last one of a name wins
+    written = {
+        "etc/hosts": "".join(f"{address} {name}\n" for name, address in dict(hosts).items()),
+        "etc/os-release": _os_release(spec),
+        "etc/birthmark/agent.toml": _settings(spec, built_at),
+        "etc/birthmark/root.pem": spec.anchors.decode("ascii"),
+    }
+    for name, text in written.items():
+        _write(root / name, text)
+
+
 def compile_python(root: Path) -> None:
     """Compile all Python files in place. Without times in them: the file system that they go to is read-only."""
     version = run([_COMPILER, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).decode().strip()
     if version != PYTHON:
         raise ImageFailed(f"{_COMPILER} is Python {version}; want {PYTHON}, as the device has it, to compile its files")
-    folders = [root / f"usr/lib/python{PYTHON}", root / SITE]
+    folders = [root / f"usr/lib/python{PYTHON}", root / _SITE]
     options: list[str | Path] = ["-q", "-f", "--invalidation-mode", "unchecked-hash", "-s", root, "-p", "/"]
     run([_COMPILER, "-I", "-m", "compileall", *options, *folders], env={"PYTHONHASHSEED": "0"})
 
@@ -155,7 +166,3 @@ def _link(path: Path, to: str) -> None:
     if not path.is_symlink() and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(to)
-
-
-def _walk(root: Path) -> list[Path]:
-    return [path for path in root.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]

@@ -5,41 +5,31 @@ serial number comes from the image: the same image has the same bill.
 """
 
 import json
-from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import quote
 
+from birthmark_server.factory.image.base import Base
 from birthmark_server.factory.image.packages import Package
 from birthmark_server.factory.image.spec import ImageSpec
-from birthmark_server.factory.image.wheels import Wheel
 
 AGENT_NAME = "birthmark-agent"
 
 
-def write(
-    spec: ImageSpec,
-    debian: Sequence[Package],
-    python: Sequence[Wheel],
-    *,
-    agent_version: str,
-    agent_sha256: str,
-    image_sha256: str,
-    built_at: datetime,
-) -> bytes:
-    """Return the document. image_sha256: of device.img; agent_sha256: of the agent's own files, as build.py has it."""
+def write(spec: ImageSpec, base: Base, *, agent_version: str, image_sha256: str, built_at: datetime) -> bytes:
+    """Return the document. image_sha256: of device.img. The agent's hash is over its files, as base.py has it."""
     components: list[dict[str, object]] = [
         {
             "type": "application",
             "bom-ref": AGENT_NAME,
             "name": AGENT_NAME,
             "version": agent_version,
-            "hashes": _hashes(agent_sha256),
+            "hashes": _hashes(base.agent_sha256),
         },
         *(
             _component(f"pkg:pypi/{quote(one.name)}@{quote(one.version)}", one.name, one.version, one.sha256)
-            for one in python
+            for one in base.python
         ),
-        *(_component(_purl(one), one.name, one.version, one.sha256) for one in debian),
+        *(_component(_purl(one), one.name, one.version, one.sha256) for one in base.debian),
     ]
     image = {
         "type": "firmware",
