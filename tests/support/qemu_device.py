@@ -1,19 +1,22 @@
 """A Linux device that is no thing but a process: QEMU boots a flashed disk, with swtpm as its TPM.
 
     with QemuDevice(disk, tpm_state=..., ports=[server, broker]) as device:
+        device.start()
         device.wait_for("BIRTHMARK-IDENTITY ")
         device.say("BIRTHMARK-GO")
 
 Never KVM. Its network ends in this machine: nothing answers but 10.0.2.100, and there only the given ports, which are
-those of 127.0.0.1 here. The console is a Unix socket, and all that came of it is in a file too. Stopped by process id.
+those of 127.0.0.1 here. Its console is a Unix socket for one client (who must read it, or the device stands still), and
+all that comes of it is in a file too. Stopped by process id.
 """
 
 import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +66,6 @@ class QemuDevice:
         self._run = Path(tempfile.mkdtemp(prefix="qemu-", dir="/tmp"))
 
     def __enter__(self) -> "QemuDevice":
-        self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -94,7 +96,7 @@ class QemuDevice:
         )
         _wait_until(control.exists, "swtpm's socket")
         self._spawn(*self._command(control))
-        _wait_until(self._connect, "the console")
+        _wait_until(lambda: self.console.exists() or not self.running, "console")
 
     def stop(self) -> None:
         """Cut its power."""
@@ -103,7 +105,7 @@ class QemuDevice:
             process.wait()
         self._processes.clear()
         if self._console is not None:
-            self._console.close()
+            self._console.close()  # its thread ended with the device
             self._console = None
         for name in ("tpm", "console"):
             (self._run / name).unlink(missing_ok=True)
@@ -114,8 +116,11 @@ class QemuDevice:
         shutil.rmtree(self._run)
 
     def say(self, line: str) -> None:
-        """Send one line to the console."""
-        assert self._console is not None
+        """Send one line to the console, as its client from now on."""
+        if self._console is None:
+            self._console = socket.socket(socket.AF_UNIX)
+            self._console.connect(str(self.console))
+            threading.Thread(target=_drain, args=[self._console], daemon=True).start()
         self._console.sendall(line.encode() + b"\n")
 
     def wait_for(self, text: str, *, count: int = 1, timeout_s: float = BOOT_WITHIN_S) -> str:
@@ -136,17 +141,6 @@ class QemuDevice:
 
     def _complaint(self) -> str:
         return "".join(file.read_text(errors="replace") for file in self._run.glob("*.err"))
-
-    def _connect(self) -> bool:
-        console = socket.socket(socket.AF_UNIX)
-        try:
-            console.connect(str(self.console))
-        except OSError:
-            console.close()
-            assert self.running, self._complaint()
-            return False
-        self._console = console
-        return True
 
     def _spawn(self, *command: str) -> None:
         with (self._run / f"{Path(command[0]).name}.err").open("wb") as said:
@@ -195,8 +189,13 @@ class QemuDevice:
         return flash
 
 
-def _wait_until(done: "object", what: str, *, timeout_s: float = 60.0) -> None:
-    assert callable(done)
+def _drain(console: socket.socket) -> None:
+    with suppress(OSError):
+        while console.recv(65_536):
+            pass
+
+
+def _wait_until(done: Callable[[], bool], what: str, *, timeout_s: float = 60.0) -> None:
     until = time.monotonic() + timeout_s
     while not done():
         assert time.monotonic() < until, f"no {what}"
