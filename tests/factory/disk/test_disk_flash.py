@@ -99,7 +99,7 @@ def test_a_power_cut_at_any_write_leaves_a_disk_that_boots_nothing_until_all_is_
         monkeypatch.setattr(os, "pwrite", torn)
         with pytest.raises(Cut):
             flash(opened, disk, RECORD, ignore)
-        # Three writes wipe the tables, before anything else is touched; the last two bring them, after all was verified.
+        # Three writes wipe the tables before anything else is touched; the last two bring them, after all was verified.
         if 3 < cut < writes - 1:
             assert not has_table(disk), f"cut at write {cut} of {writes}"
     monkeypatch.setattr(os, "pwrite", real)
