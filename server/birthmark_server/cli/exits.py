@@ -15,6 +15,7 @@ from birthmark_server.cli.operator_proof import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
 from birthmark_server.factory import desk as factory
 from birthmark_server.factory.errors import FactoryError
+from birthmark_server.factory.image import errors as image
 from birthmark_server.factory.station import errors as station
 from birthmark_server.roles import RoleNotAllowed
 from birthmark_server.store import errors as store
@@ -76,6 +77,10 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (station.RecordNotWritten, Exit.IO),
     (station.LineStopped, Exit.UNAVAILABLE),
     (factory.ServerUnreachable, Exit.UNAVAILABLE),
+    (image.NoRoom, Exit.IO),
+    (image.ToolMissing, Exit.UNAVAILABLE),
+    (image.NoPackages, Exit.UNAVAILABLE),
+    (image.ImageFailed, Exit.UNAVAILABLE),
     (Malformed, Exit.DATA),
     (Busy, Exit.TRY_AGAIN),
     (AddressTaken, Exit.TRY_AGAIN),
