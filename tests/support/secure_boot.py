@@ -17,7 +17,13 @@ _OWNER = "0f6a1c3e-7c1d-4c53-9a4b-6d3e5a2b8c90"
 def firmware(folder: Path, keys: Path) -> Firmware:
     """Return firmware with the keys of a folder that `birthmark image keys` made. folder: for its variables."""
     variables = folder / "variables.fd"
-    command = [Path(sys.executable).with_name("virt-fw-vars"), "-i", _OVMF / "OVMF_VARS_4M.fd", "-o", variables]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("virt-fw-vars"),
+        "-i",
+        _OVMF / "OVMF_VARS_4M.fd",
+        "-o",
+        variables,
+    ]
     command += ["--set-pk", _OWNER, keys / "PK.pem", "--add-kek", _OWNER, keys / "KEK.pem"]
     command += ["--add-db", _OWNER, keys / "db.pem", "--secure-boot"]
     subprocess.run(command, check=True, capture_output=True)

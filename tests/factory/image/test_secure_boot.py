@@ -81,7 +81,16 @@ def test_the_boot_file_is_named_by_the_hash_that_is_signed(image: Path, signed: 
 def test_the_same_image_is_signed_or_not_with_the_same_hash(tmp_path: Path, image: Path, product: Path) -> None:
     unsigned = (image / BOOT).read_bytes()
     signed = tmp_path / "signed.efi"
-    command = ["sbsign", "--key", product / "db.key", "--cert", product / "db.pem", "--output", signed, image / BOOT]
+    command: list[str | Path] = [
+        "sbsign",
+        "--key",
+        product / "db.key",
+        "--cert",
+        product / "db.pem",
+        "--output",
+        signed,
+        image / BOOT,
+    ]
     subprocess.run(command, check=True, capture_output=True)
     assert authenticode_sha256(signed.read_bytes()) == authenticode_sha256(unsigned)
 
