@@ -58,9 +58,7 @@ class McuBoard:
 
     @classmethod
     @contextmanager
-    def running_in(
-        cls, folder: Path, *, tpm: Swtpm, slots: Mapping[int, Path] | None = None
-    ) -> "Iterator[McuBoard]":
+    def running_in(cls, folder: Path, *, tpm: Swtpm, slots: Mapping[int, Path] | None = None) -> "Iterator[McuBoard]":
         """Switch a board on until the end of the with block, and its TPM where that does not run yet.
 
         slots: images that are in its slots from the start, written there again at each reset.
