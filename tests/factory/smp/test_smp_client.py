@@ -32,9 +32,7 @@ def nothing(done: int, total: int) -> None:
     pass
 
 
-def test_a_blank_board_takes_an_image_and_boots_it(
-    board: McuBoard, signer: ImageSigner, tmp_path: Path
-) -> None:
+def test_a_blank_board_takes_an_image_and_boots_it(board: McuBoard, signer: ImageSigner, tmp_path: Path) -> None:
     image = read_image(signer.zephyr(tmp_path / "z.bin"), key=read_image_key(signer.public))
     steps: list[tuple[int, int]] = []
     with SmpBoard.open(board.address) as smp:

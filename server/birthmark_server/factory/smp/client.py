@@ -85,6 +85,10 @@ class SmpBoard:
         self._runner.close()
         self._line.close()
 
+    def interrupt(self) -> None:
+        """Have whatever is waited for raise CableGone. Any thread may; before close()."""
+        self._line.interrupt()
+
     def __enter__(self) -> "SmpBoard":
         return self
 

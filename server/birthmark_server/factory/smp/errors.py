@@ -99,6 +99,13 @@ class WrongFirmware(FactoryError):
     next_step: ClassVar[str] = _NEXT_ASIDE
 
 
+class OtherBoard(FactoryError):
+    """The board in the slot has the record of another unit."""
+
+    code = "other-board"
+    next_step: ClassVar[str] = "Put the right board into the slot: its serial number is in the message."
+
+
 class BoardLocked(FactoryError):
     """The board left factory mode, and its TPM is no longer to be had."""
 

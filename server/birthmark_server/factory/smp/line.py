@@ -33,10 +33,11 @@ _MOST_LINE_BYTES: Final = 4096
 
 
 class Line:
-    """One connection. Not thread-safe."""
+    """One connection. Not thread-safe, but for interrupt()."""
 
     def __init__(self, descriptor: int, address: str) -> None:
         self._descriptor = descriptor
+        self._interrupted = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._address = address
         self._unread = bytearray()
 
@@ -57,7 +58,12 @@ class Line:
         """Hang up. Fine to repeat."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
+            os.close(self._interrupted)
         self._descriptor = -1
+
+    def interrupt(self) -> None:
+        """Have whatever is waited for raise CableGone, at once and from now on. Any thread may; before close()."""
+        os.eventfd_write(self._interrupted, 1)
 
     def ask(self, message: bytes, *, limit_s: float) -> bytes:
         """Send an SMP message, header and CBOR; return the answer to it. Raise CableGone, BoardSilent."""
@@ -124,8 +130,12 @@ class Line:
             raise CableGone(f"{self._address}: the connection is closed")
         poll = select.poll()
         poll.register(self._descriptor, event)
+        poll.register(self._interrupted, select.POLLIN)
         left_s = until - time.monotonic()
-        if left_s <= 0 or not poll.poll(left_s * 1000):
+        ready = poll.poll(left_s * 1000) if left_s > 0 else []
+        if any(descriptor == self._interrupted for descriptor, _ in ready):
+            raise CableGone(f"{self._address}: let go of")
+        if not ready:
             raise BoardSilent(f"{self._address}: no answer in the time that it may take")
 
 
