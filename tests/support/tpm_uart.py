@@ -53,11 +53,8 @@ class Bridge:
         self._thread.join(20)
 
     def ask_tpm(self, command: bytes) -> bytes:
-        """Say one whole command to the TPM and return its whole response."""
-        with socket.socket(socket.AF_UNIX) as tpm:
-            tpm.connect(str(self._tpm))
-            tpm.sendall(command)
-            return receive(tpm)
+        """Return the TPM's own response."""
+        return ask_tpm(self._tpm, command)
 
     def _serve(self) -> None:
         with suppress(OSError, EOFError, ValueError):  # the board is switched off, or says what no TPM would take
@@ -66,6 +63,14 @@ class Bridge:
                 command = receive(self._board)
                 self.commands.append(HEADER.unpack(command[: HEADER.size])[2])
                 self._board.sendall(self.answer(command))
+
+
+def ask_tpm(path: Path, command: bytes) -> bytes:
+    """Say one whole command to the swtpm at `path` and return its whole response."""
+    with socket.socket(socket.AF_UNIX) as tpm:
+        tpm.connect(str(path))
+        tpm.sendall(command)
+        return receive(tpm)
 
 
 def receive(connection: socket.socket) -> bytes:

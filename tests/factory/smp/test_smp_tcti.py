@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from cryptography import x509
 
 from birthmark_agent.tpm.device import Tpm
 from birthmark_wire.tpm_templates import AK, BIRTH_KEY
-from factory.smp.ready import Ready
-from support.smp_peer import peer
+from support.smp_board import group64
+from support.smp_peer import HangUp, peer
+from support.tpm_stock import TpmStock
 
 pytestmark = pytest.mark.parts
 
@@ -34,21 +36,30 @@ def tool(address: str, *command: str, cwd: Path) -> str:
     return done.stdout
 
 
-# -- what goes well, with our firmware on a real board
+@pytest.fixture
+def address(tmp_path: Path, stock: TpmStock) -> Iterator[str]:
+    """Where a TPM can be had by our group."""
+    with stock.copy(0, tmp_path / "tpm").running() as tpm, group64(tpm) as (_, board):
+        yield board.address
 
 
-def test_tpm2_tools_read_the_ek_certificate_activate_a_credential_and_quote(ready: Ready, tmp_path: Path) -> None:
+# -- what goes well
+
+
+def test_tpm2_tools_read_the_ek_certificate_activate_a_credential_and_quote(
+    address: str, stock: TpmStock, tmp_path: Path
+) -> None:
     """The same commands as on any computer: no resource manager, so what is loaded is flushed after each."""
 
     def run(*command: str) -> str:
-        return tool(ready.address, *command, cwd=tmp_path)
+        return tool(address, *command, cwd=tmp_path)
 
     def flush() -> None:
         run("tpm2_flushcontext", "-t")
 
     run("tpm2_getekcertificate", "-o", "ek.der")
     issuer = x509.load_der_x509_certificate((tmp_path / "ek.der").read_bytes()).issuer
-    assert issuer == x509.load_pem_x509_certificate(ready.vendor.intermediate_pem.read_bytes()).subject
+    assert issuer == x509.load_pem_x509_certificate(stock.vendor.intermediate_pem.read_bytes()).subject
 
     run("tpm2_createek", "-c", "ek.ctx", "-G", "rsa", "-u", "ek.pub")
     flush()
@@ -67,11 +78,13 @@ def test_tpm2_tools_read_the_ek_certificate_activate_a_credential_and_quote(read
     flush()
     run("tpm2_quote", "-c", "ak.ctx", "-l", "sha256:0,7", "-q", "deadbeef", "-m", "q.msg", "-s", "q.sig", "-o", "q.pcr",
         "-g", "sha256")  # fmt: skip
-    run("tpm2_checkquote", "-u", "ak.pem", "-m", "q.msg", "-s", "q.sig", "-f", "q.pcr", "-g", "sha256", "-q", "deadbeef")
+    run(
+        "tpm2_checkquote", "-u", "ak.pem", "-m", "q.msg", "-s", "q.sig", "-f", "q.pcr", "-g", "sha256", "-q", "deadbeef"
+    )
 
 
-def test_the_agents_own_code_certifies_its_birth_key(ready: Ready) -> None:
-    with Tpm.open(f"cmd:{TCTI} {ready.address}") as tpm:
+def test_the_agents_own_code_certifies_its_birth_key(address: str) -> None:
+    with Tpm.open(f"cmd:{TCTI} {address}") as tpm:
         assert 0x01C00002 in dict(tpm.endorsement_certificates())
         with tpm.primary(AK) as ak, tpm.primary(BIRTH_KEY) as key:
             attest, _signature = tpm.certify(key, ak, b"q" * 32)
@@ -79,10 +92,10 @@ def test_the_agents_own_code_certifies_its_birth_key(ready: Ready) -> None:
         assert name in attest
 
 
-def test_what_a_killed_client_left_loaded_is_flushed_by_the_next(ready: Ready) -> None:
+def test_what_a_killed_client_left_loaded_is_flushed_by_the_next(address: str) -> None:
     """A bare TPM has three slots: after three clients that were killed it would be full."""
     for _ in range(4):
-        tpm = Tpm.open(f"cmd:{TCTI} {ready.address}")
+        tpm = Tpm.open(f"cmd:{TCTI} {address}")
         tpm.primary(AK)
         tpm.close()
 
@@ -107,8 +120,6 @@ def test_a_command_off_the_list_is_one_that_the_tpm_has_not() -> None:
 
 def test_a_board_that_hangs_up_is_asked_once() -> None:
     def hang_up(_: object) -> bytes:
-        from support.smp_peer import HangUp
-
         raise HangUp
 
     with peer(hang_up) as board:
