@@ -10,6 +10,8 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -43,6 +45,8 @@ class OperatorConnection:
     """One connection, opened at the first request and kept for the next."""
 
     def __init__(self, context: Context, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.answered_at: datetime | None = None
+        """The server's clock, by the Date of its last answer (RFC 9110 §6.6.1)."""
         self._where = context.server
         self._http = http.client.HTTPSConnection(
             context.host, context.port, context=tls_context(context), timeout=timeout_s
@@ -85,6 +89,7 @@ class OperatorConnection:
             self._http.request(method, path, body=body or None, headers=headers)
             response = self._http.getresponse()
             data = response.read(MOST_BYTES + 1)
+            self.answered_at = _date(response.headers.get("Date", ""))
         except (*_LOST, OSError) as error:
             self._http.close()
             if again and isinstance(error, _LOST):
@@ -136,6 +141,14 @@ def error_from(status: int, problem: bytes, retry_after: str) -> BirthmarkError:
     error = kind.__new__(kind)
     Exception.__init__(error, detail)
     return error
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _seconds(retry_after: str) -> int:
