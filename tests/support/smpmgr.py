@@ -3,7 +3,9 @@
     with serial_port(tmp_path / "tty", board.port) as port:
         smpmgr(port, "image", "state-read")
 
-It knows serial ports and no sockets, so socat makes one for it.
+It knows serial ports and no sockets, so socat makes one for it. It lives apart because its typer is older than ours.
+requirements/smpmgr.lock is what `pip-compile --generate-hashes` makes of smpmgr==0.19.1, without what only Bluetooth
+dongles and UDP need.
 """
 
 import fcntl

@@ -3,6 +3,7 @@
 The whole of it, with a board, is in test_smp_unit.py.
 """
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from birthmark_server.factory.smp import errors
 from birthmark_server.factory.smp.agent import AgentServer
 from birthmark_server.factory.smp.image import read_image_key
 from birthmark_server.factory.smp.target import SmpTarget
+from birthmark_server.tpm.public import parse_public
 from factory.smp.desk import StoreDesk
 from support.agent_site import MODEL, AgentSite, ek_sha256
 from support.mcu_image import ImageSigner
@@ -83,7 +85,7 @@ class Bench:
             serial=serial,
             folder=self.folder / f"unit-{serial}",
             key=read_image_key(signer.public),
-            server=AgentServer(f"https://localhost:{installation.port}", installation.pki.root_pem),
+            server=AgentServer(f"https://localhost:{installation.port}", installation.pki.root_pem, MODEL.ek_template),
             desk=StoreDesk(installation.store),
         )
         self.stack.callback(target.close)
@@ -97,10 +99,18 @@ def bench(site: AgentSite, tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_board_is_born_says_hello_over_the_broker_and_is_locked(bench: Bench, server: Server) -> None:
-    state, target, _tpm = bench.board("SM-1")
+    state, target, tpm = bench.board("SM-1")
+    seen_as = target.identify(limit=LIMIT)
+    assert hashlib.sha256(parse_public(seen_as.ek_public).spki()).hexdigest() == ek_sha256(tpm)
+    assert (seen_as.firmware, seen_as.mac) == ("firmware/1.2.0", "02:00:00:00:00:01")
+    csr = x509.load_der_x509_csr(seen_as.csr)
+    assert csr.is_signature_valid
+    assert csr.subject.rfc4514_string() == "2.5.4.5=SM-1"
     born = target.attest(limit=LIMIT)
     assert born.device_id == "dev-sm-1"
-    assert x509.load_der_x509_certificate(born.certificate).not_valid_after_utc.year == 9999
+    certificate = x509.load_der_x509_certificate(born.certificate)
+    assert certificate.not_valid_after_utc.year == 9999
+    assert certificate.public_key() == csr.public_key()
     seen = target.self_test(limit=LIMIT)
     assert (seen["device_id"], seen["broker"]) == ("dev-sm-1", f"localhost:{bench.site.broker.port}")
     assert target.lock() == {"mode": "locked", "firmware": "1.2.0", "tpm": "refused"}

@@ -83,14 +83,6 @@ class DeviceRefused(FactoryError):
     next_step: ClassVar[str] = _NEXT_ASIDE
 
 
-class ReadBackDiffers(FactoryError):
-    """What the board has is not what was written."""
-
-    code = "read-back"
-    fails = True
-    next_step: ClassVar[str] = "Flash the unit again; if it comes back, put the board aside: its flash is bad."
-
-
 class WrongFirmware(FactoryError):
     """What runs on the board is not what was flashed, or says that its own signature is bad."""
 

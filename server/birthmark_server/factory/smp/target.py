@@ -18,13 +18,16 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark_server.factory.desk import Desk
+from birthmark_server.errors import Misconfigured
+from birthmark_server.factory.desk import Desk, Standing
+from birthmark_server.factory.errors import ReadBackDiffers
 from birthmark_server.factory.smp import errors
 from birthmark_server.factory.smp.agent import AgentServer, BoardAgent
 from birthmark_server.factory.smp.client import SmpBoard
 from birthmark_server.factory.smp.group import BoardIdentity
-from birthmark_server.factory.smp.image import SLOT_BYTES, FirmwareImage, Version, read_image
+from birthmark_server.factory.smp.image import SLOT_BYTES, FirmwareImage, Version, read_image, read_image_key
 from birthmark_server.factory.smp.tpm_check import GET_RANDOM, check_tpm
+from birthmark_server.factory.station.targets import Place, TargetKind, register
 from birthmark_server.factory.target import Born, Flashed, Progress
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.factory import IDENTITY_MARK, DeviceIdentity, ProvisionRecord
@@ -37,7 +40,7 @@ class SmpTarget:
     """One board; used once. See factory.target.Target for what each method promises.
 
     folder: of this unit, for its agent. key: what firmware is signed by. desk: where the self-test asks what the server
-    has heard. close() may come from any thread, and whatever blocks then raises.
+    has heard; None for a target that is only flashed. close() may come from any thread; whatever blocks then raises.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class SmpTarget:
         folder: Path,
         key: ec.EllipticCurvePublicKey,
         server: AgentServer,
-        desk: Desk,
+        desk: Desk | None,
         slot_bytes: int = SLOT_BYTES,
     ) -> None:
         self._address = address
@@ -72,7 +75,7 @@ class SmpTarget:
             self._read_back(board, firmware)
             board.enrollment.provision(record.encode())
             if (found := board.enrollment.record()) != record.encode():
-                raise errors.ReadBackDiffers(f"the record reads back as {found[:80]!r}")
+                raise ReadBackDiffers(f"the record reads back as {found[:80]!r}")
         return Flashed(firmware.sha256, written, timedelta(seconds=time.monotonic() - began_s))
 
     def identify(self, *, limit: timedelta) -> DeviceIdentity:
@@ -81,7 +84,7 @@ class SmpTarget:
             if who.locked:
                 raise errors.BoardLocked(f"the board was locked before, as {who.serial or 'nobody'}")
             check_tpm(board.enrollment)
-        printed = self._agent.ask("identify", limit=limit)
+        printed = self._agent.ask("identify", "--console", "--serial", self._serial, limit=limit)
         for line in printed.splitlines():
             if line.startswith(IDENTITY_MARK):
                 try:
@@ -94,18 +97,18 @@ class SmpTarget:
 
     def attest(self, *, limit: timedelta) -> Born:
         self._agent.ask("enroll", "--json", limit=limit)
-        if (standing := self._desk.device(self._serial)) is None:
+        if (standing := self._standing()) is None:
             raise errors.AttestationRefused(f"the agent was enrolled, and the server knows no device {self._serial}")
         return Born(standing.device_id, standing.idevid)
 
     def self_test(self, *, limit: timedelta) -> Mapping[str, str]:
         until = time.monotonic() + limit.total_seconds()
-        before = self._desk.device(self._serial)
+        before = self._standing()
         self._agent.begin("run")
         try:
             while True:
                 self._agent.check_running()
-                standing = self._desk.device(self._serial)
+                standing = self._standing()
                 if standing and standing.last_seen_at and standing.last_seen_at != (before and before.last_seen_at):
                     break
                 if time.monotonic() > until:
@@ -163,9 +166,12 @@ class SmpTarget:
         active = [slot for slot in board.slots() if slot.active]
         if [slot.digest for slot in active] != [firmware.digest]:
             found = ", ".join(f"{slot.version} {slot.digest.hex()}" for slot in active) or "nothing"
-            raise errors.ReadBackDiffers(f"want {firmware.digest.hex()} in the slot that runs, the board has {found}")
+            raise ReadBackDiffers(f"want {firmware.digest.hex()} in the slot that runs, the board has {found}")
         if not active[0].confirmed:
             board.confirm(firmware.digest)
+
+    def _standing(self) -> Standing | None:
+        return None if self._desk is None else self._desk.device(self._serial)
 
     def _who(self, board: SmpBoard) -> BoardIdentity:
         """Ask who the board is. Raise WrongFirmware, or OtherBoard where it has another unit's record."""
@@ -207,3 +213,20 @@ class SmpTarget:
             finally:
                 with self._turn:
                     self._open = None
+
+
+def open_smp(place: Place) -> SmpTarget:
+    """Return the board in a slot. Raise Misconfigured, or ImageRefused where the signer's key can't be read."""
+    if place.station.image_key is None:
+        raise Misconfigured("image_key is missing: the PEM file with the public key that firmware is signed by")
+    return SmpTarget(
+        place.slot.target.removeprefix("smp:"),
+        serial=place.serial,
+        folder=place.folder / "agent",
+        key=read_image_key(place.station.image_key),
+        server=AgentServer(place.station.server, place.station.root, place.ek_template),
+        desk=place.desk,
+    )
+
+
+register("smp", TargetKind(open_smp, proves_itself_later=False))
