@@ -79,6 +79,9 @@ class StoreDesk:
         except Refused as refused:
             raise FactoryRefused(str(refused), server_code=refused.code) from None
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def device(self, serial: str) -> Standing | None:
         """From the store."""
         try:

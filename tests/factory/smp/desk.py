@@ -16,6 +16,9 @@ class StoreDesk:
 
     store: Store
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def device(self, serial: str) -> Standing | None:
         """What GET /v1/stations/devices/{serial} says."""
         device_id = f"dev-{serial.lower()}"

@@ -35,9 +35,7 @@ VIEW = LineView(
     10,
     (
         SlotView(1, "SN-0003", Phase.FLASH, 80.0, 90.0, done=50, total=200, state="working"),
-        SlotView(
-            2, outcome=Outcome.FAIL, last_serial="SN-0002", code="duplicate-device", detail="a twin", next_step="Do."
-        ),
+        SlotView(2, outcome=Outcome.FAIL, last_serial="SN-0002", code="twin-device", detail="a twin", next_step="Do."),
     ),
     made=2,
     first_pass=1,
