@@ -34,7 +34,7 @@ class StoreDesk:
     def workorder(self, name: str) -> WorkOrder:
         raise NotImplementedError
 
-    def take_serials(self, workorder: str, count: int) -> SerialBlock:
+    def take_serials(self, workorder: str, count: int, *, request: str) -> SerialBlock:
         raise NotImplementedError
 
     def bring_entry(self, jws: bytes) -> str:

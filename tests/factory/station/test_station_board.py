@@ -55,7 +55,7 @@ def test_the_board_shows_slots_and_figures() -> None:
     assert "SN-0003  flash" in text
     assert "━━━━━───────────────  25%" in text
     assert "0:10 / 0:20" in text
-    assert "SN-0002 FAIL duplicate-device" in text
+    assert "SN-0002 FAIL twin-device" in text
     assert "slot 2: a twin  Do." in text
 
 
