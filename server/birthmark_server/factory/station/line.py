@@ -159,26 +159,29 @@ class Line:
 
     # -- who does what
 
-    def next_task(self, slot: int) -> Task | None:
+    def next_task(self, slot: int, *, must_start: bool = False) -> Task | None:
         """Begin the next attempt in a slot: on what was asked for again, on what it was interrupted with, on a new one.
 
+        must_start: see plan.begin_with.
         None when nothing is left to do. Raise ServerUnreachable where serial numbers are wanted and none are at hand.
         """
         while True:
             with self._turn:
                 serial, again = self._next_serial(slot)
                 if serial:
-                    return self.begin(serial, slot, again=again)
+                    return self.begin(serial, slot, again=again, must_start=must_start)
                 if self._none_left:
                     return None
             self._take_block()
 
-    def begin(self, serial: str, slot: int, *, again: bool = False, start: Phase | None = None) -> Task:
+    def begin(
+        self, serial: str, slot: int, *, again: bool = False, start: Phase | None = None, must_start: bool = False
+    ) -> Task:
         """Begin an attempt. start: instead of where it stands."""
         with self._turn:
             unit = self.known.units.get(serial)
             unit = None if unit is not None and unit.is_free else unit
-            phase = start or begin_with(unit, image_sha256=self.order.image_sha256, again=again)
+            phase = start or begin_with(unit, image_sha256=self.order.image_sha256, again=again, must_start=must_start)
             known = self.known.units.get(serial)
             number = 1 if known is None else known.attempts + 1
             task = Task(serial, self.order.model, self.order.workorder, number, slot, phase, again)
