@@ -1,6 +1,5 @@
 """`birthmark factory run`: put a station's slots to work on a work order, and show how it goes."""
 
-import importlib
 import signal
 import sys
 import time
@@ -73,9 +72,9 @@ def run(
 
 def station_desk(here: Station) -> Desk:
     """Open the way to the server, in the station's own name."""
-    module = importlib.import_module("birthmark_server.cli.station_desk")
-    desk: Desk = module.open_desk(here.settings)
-    return desk
+    from birthmark_server.cli.station_desk import open_desk  # not for every command's start
+
+    return open_desk(here.settings)
 
 
 def open_runner(
