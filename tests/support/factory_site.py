@@ -15,7 +15,7 @@ from birthmark_agent import enrollment
 from birthmark_agent.csr import birth_names, build_request
 from birthmark_agent.http import HttpsConnection
 from birthmark_agent.tpm.device import Tpm
-from birthmark_server.factory.desk import FactoryRefused
+from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable
 from birthmark_server.factory.target import Born, Flashed, Progress
 from birthmark_wire.enrollment import Challenge, EnrollResult
 from birthmark_wire.factory import DeviceIdentity, ProvisionRecord
@@ -34,6 +34,12 @@ class HttpsProver:
 
     def prove(self, tpm: SoftwareTpm, record: ProvisionRecord) -> Born:
         """A whole enrollment, on a connection of its own."""
+        try:
+            return self._prove(tpm)
+        except (OSError, http.client.HTTPException) as error:
+            raise ServerUnreachable(f"localhost:{self.port}: {error}") from None
+
+    def _prove(self, tpm: SoftwareTpm) -> Born:
         root = x509.load_pem_x509_certificate(self.root_pem.read_bytes())
         anchor_sha256 = hashlib.sha256(root.public_bytes(Encoding.DER)).digest()
         context = ssl.create_default_context(cafile=str(self.root_pem))
