@@ -134,4 +134,4 @@ def test_a_device_that_is_in_another_slot_at_this_moment_is_a_twin() -> None:
     assert whose(known, "SN-2", ek_sha256="a", mac="") == IsOf("SN-1")
     verdict = whose(known, "SN-2", ek_sha256="a", mac="", busy={"SN-1"})
     assert isinstance(verdict, IsRefused)
-    assert verdict.why.code == "duplicate-device"
+    assert verdict.why.code == "twin-device"

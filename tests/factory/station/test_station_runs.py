@@ -288,7 +288,7 @@ def test_a_twin_in_another_slot_is_refused_and_quarantined(make_plant: Make) -> 
     plant.in_slot[2] = twin
     plant.run(2, feeding=False)
     (bad,) = [event for event in plant.events() if isinstance(event, Quarantined)]
-    assert bad.code == "duplicate-device"
+    assert bad.code == "twin-device"
     assert "which" in bad.reason
     assert len(plant.desk.births) == 1
 
@@ -304,7 +304,7 @@ def test_the_same_mac_with_another_ek_is_refused_and_quarantined(make_plant: Mak
     assert bad.ek_sha256 == thief.tpm.ek_sha256
     assert f"its MAC {thief.mac} is that of SN-0001" in bad.reason
     plant.run(feeding=False)
-    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "duplicate-device", "in-quarantine"]
+    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "twin-device", "in-quarantine"]
     plant.in_slot[1] = plant.device()
     plant.run(feeding=False)
     assert [unit.is_made for unit in plant.known().units.values()] == [True, True]

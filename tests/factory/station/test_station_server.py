@@ -141,3 +141,34 @@ def test_a_foreign_vendors_device_is_refused_with_the_servers_reason(line: Line2
     assert "ek-untrusted" in known.units["SN-0000"].quarantine
     assert sum(unit.is_made for unit in known.units.values()) == DEVICES - 1
     assert line.store.workorders.count("W1").born == DEVICES - 1
+
+
+# -- who badges in, as the server sees it
+
+
+def badge(line: Line2, name: str = "alice") -> Path:
+    leaf = line.site.infra(CertificateProfile.FACTORY, name)
+    path = line.folder / f"{name}.pem"
+    path.write_bytes(leaf.chain_pem + leaf.key_pem)
+    path.chmod(0o600)
+    (line.folder / STATION_FILE).write_text(
+        f'server = "https://localhost:{line.site.port}"\ncertificate = "station.pem"\nkey = "station.key"\n'
+        f'root = "{line.site.pki.root_pem}"\n'
+    )
+    return path
+
+
+def test_the_server_judges_who_badges_in_and_the_clock(line: Line2) -> None:
+    alice = badge(line)
+    assert not open_station(line.folder, alice, "W1", now=now()).online
+    with line.site.start():
+        here = open_station(line.folder, alice, "W1", now=now())
+        assert (here.online, here.operator.name, here.badge.name) == (True, "alice", "st-1")
+        with pytest.raises(ClockWrong, match=r"the server's .*: want them within 5 minutes"):
+            open_station(line.folder, alice, "W1", now=now() + timedelta(hours=2))
+        bob = badge(line, "bob")
+        line.store.revoke_infrastructure(
+            CertificateProfile.FACTORY, "bob", reason=RevocationReason.KEY_COMPROMISE, by="carol", at=now()
+        )
+        with pytest.raises(NotAtThisStation, match="the server will not have bob"):
+            open_station(line.folder, bob, "W1", now=now())
