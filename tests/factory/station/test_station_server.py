@@ -9,17 +9,21 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from birthmark_server.cli.factory_station import open_station
 from birthmark_server.cli.station_desk import StationDesk, open_desk
-from birthmark_server.domain import CertificateProfile
+from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.factory.station.attempt import Bench
+from birthmark_server.factory.station.errors import ClockWrong, NotAtThisStation
 from birthmark_server.factory.station.events import Event, UnitBorn
 from birthmark_server.factory.station.known import EntryStanding, Known
 from birthmark_server.factory.station.line import Line, Order
 from birthmark_server.factory.station.outbox import Outbox
 from birthmark_server.factory.station.record import RECORD_FILE, read_record
 from birthmark_server.factory.station.runner import Runner, Slot
-from birthmark_server.factory.station.settings import LimitSettings, StationSettings
+from birthmark_server.factory.station.settings import STATION_FILE, LimitSettings, StationSettings
 from birthmark_server.factory.station.signer import StationKey
 from birthmark_server.factory.station.stopping import Stopping
 from birthmark_server.factory.station.view import Slots
@@ -32,6 +36,7 @@ from support.server import MODEL, Installation, now
 from support.tpm_vendor import VendorCa
 
 pytestmark = pytest.mark.parts
+_REASON = RevocationReason.KEY_COMPROMISE
 
 DEVICES = 8
 IMAGE = b"an image"
@@ -167,8 +172,7 @@ def test_the_server_judges_who_badges_in_and_the_clock(line: Line2) -> None:
         with pytest.raises(ClockWrong, match=r"the server's .*: want them within 5 minutes"):
             open_station(line.folder, alice, "W1", now=now() + timedelta(hours=2))
         bob = badge(line, "bob")
-        line.store.revoke_infrastructure(
-            CertificateProfile.FACTORY, "bob", reason=RevocationReason.KEY_COMPROMISE, by="carol", at=now()
-        )
+        shown = x509.load_pem_x509_certificate(bob.read_bytes()).public_bytes(Encoding.DER)
+        line.store.revoke_certificate(sha256(shown).hexdigest(), reason=_REASON, at=now(), by="carol")
         with pytest.raises(NotAtThisStation, match="the server will not have bob"):
             open_station(line.folder, bob, "W1", now=now())
