@@ -191,7 +191,7 @@ def stopped_by_signals(stopping: Stopping) -> Iterator[Callable[[], None]]:
         if asked_s and not stopping.now and time.monotonic() - asked_s[0] > PATIENCE_S:
             stopping.break_off()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield look
     finally:

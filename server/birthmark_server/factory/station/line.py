@@ -27,7 +27,7 @@ from birthmark_server.factory.station.record import Record
 from birthmark_server.factory.values import Outcome, Phase, WorkOrder
 
 Watcher = Callable[[RecordLine], None]
-"""Told of each line as it is appended, one at a time; must be quick, and raise nothing."""
+"""Told of each line as it is appended, one at a time; must be quick. One that raises is not told again."""
 
 NONE_LEFT: Final = "serials-exhausted"
 """The server's code for a work order whose serial numbers are all given away."""
@@ -111,8 +111,11 @@ class Line:
 
     def _told(self, line: RecordLine) -> None:
         self.known.take(line)
-        for watcher in self.watchers:
-            watcher(line)
+        for watcher in list(self.watchers):
+            try:
+                watcher(line)
+            except Exception:  # noqa: BLE001 - who looks on stops no line: a board whose terminal is gone is told no more
+                self.watchers.remove(watcher)
 
     def append(self, event: Event) -> None:
         """Write it down; it is true from then on. Raise RecordNotWritten."""
