@@ -57,6 +57,8 @@ factory=(
     dpkg-dev          # BearSSL's source, for the firmware's signature check
     swupdate          # takes a signed update of the agent
     zbar-tools        # reads a label's QR code back
+    librsvg2-bin      # draws a label's SVG, as a printer's driver does
+    jose              # checks a manifest's signatures: a JOSE tool that nobody here wrote
 )
 
 say() {

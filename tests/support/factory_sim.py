@@ -228,6 +228,9 @@ class MemoryDesk:
         done()
         return block
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def bring_entry(self, jws_bytes: bytes) -> str:
         """Take an entry; the same again changes nothing."""
         done = self._answer("bring_entry")

@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -61,12 +61,13 @@ def run(
     if not here.online:
         say("the server does not answer: devices are flashed and signed for, and await their birth")
     desk = station_desk(here)
-    runner = open_runner(here, desk, workorder, count=slots, image=image, again=again or [])
-    try:
-        with stopped_by_signals(runner.bench.stopping) as look:
-            _work(runner, metrics, as_json=as_json, look=look)
-    finally:
-        runner.bench.line.close()
+    with closing(desk):
+        runner = open_runner(here, desk, workorder, count=slots, image=image, again=again or [])
+        try:
+            with stopped_by_signals(runner.bench.stopping) as look:
+                _work(runner, metrics, as_json=as_json, look=look)
+        finally:
+            runner.bench.line.close()
     _end(runner)
 
 

@@ -56,15 +56,25 @@ class OperatorConnection:
         """Hang up."""
         self._http.close()
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "", reads: bool = False) -> bytes:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        key: str = "",
+        reads: bool = False,
+        media_type: str = "application/json",
+    ) -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. reads: this POST changes nothing. With either, and for a GET, a lost connection is
-        tried once more, and a server that says "too many requests" is asked again when it says so.
+        key: an idempotency key. reads: this POST changes nothing, or nothing the second time. With either, and for a
+        GET, a lost connection is tried once more, and a server that says "too many requests" is asked again when it
+        says so.
         """
         headers = {"Accept": "application/json"}
         if body:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = media_type
         if key:
             headers["Idempotency-Key"] = key
         again = bool(key) or reads or method == "GET"

@@ -125,6 +125,33 @@ def test_the_power_may_go_again_and_again(make_plant: Make, cuts: list[tuple[int
     assert len(plant.devices) == 3
 
 
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_power_and_server_may_go_and_come_and_nothing_is_lost_or_there_twice(
+    make_plant: Make, runs: list[tuple[int, bool, bool]]
+) -> None:
+    plant = make_plant(3)
+    for cut, behind, down in runs:
+        steps = Steps(cut, behind)
+        plant.power(steps)
+        plant.desk.is_down = down
+        runner = plant.runner(later=True, watcher=stepping(steps))
+        with suppress(Cut):
+            runner.work_at(runner.slots[0])
+        runner.bench.line.close()
+    plant.desk.is_down = False
+    plant.power()
+    plant.run(later=True)
+    _courier(plant, later=True)
+    for device in plant.devices:  # those that left unborn boot, far away
+        if device.record is not None and device.record.serial not in plant.desk.births:
+            plant.desk.prove(device.tpm, device.record)
+    plant.desk.seen = set(plant.desk.births)
+    _courier(plant, later=True)
+    all_made(plant, 3)
+    assert len(plant.devices) == 3
+
+
 def test_an_error_is_tried_again_in_the_same_slot_with_the_same_serial_number(make_plant: Make) -> None:
     plant = make_plant(1)
     plant.in_slot[1] = device = plant.device()

@@ -82,7 +82,8 @@ class Runner:
                 thread.start()
             self._wait(threads, watch)
         finally:
-            self.bench.stopping.ask() if any(thread.is_alive() for thread in threads) else None
+            if any(thread.is_alive() for thread in threads):
+                self.bench.stopping.ask()
             for thread in threads:
                 thread.join()
             courier.stop()
