@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -51,17 +52,18 @@ _birthmark_agent() {
     local word="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" command="" i
     local options="--config --completion --version --help"
     for ((i = 1; i < COMP_CWORD; i++)); do
-        case "${COMP_WORDS[i]}" in enroll|run|status|renew|trace|doctor) command="${COMP_WORDS[i]}" ;; esac
+        case "${COMP_WORDS[i]}" in enroll|run|identify|status|renew|trace|doctor) command="${COMP_WORDS[i]}" ;; esac
     done
     case "$previous" in
         --config) COMPREPLY=($(compgen -f -- "$word")); return ;;
         --completion) COMPREPLY=($(compgen -W "bash" -- "$word")); return ;;
     esac
     case "$command" in
-        "") COMPREPLY=($(compgen -W "enroll run status renew trace doctor $options" -- "$word")) ;;
+        "") COMPREPLY=($(compgen -W "enroll run identify status renew trace doctor $options" -- "$word")) ;;
         enroll) COMPREPLY=($(compgen -W "--again --json --help" -- "$word")) ;;
         trace) COMPREPLY=($(compgen -W "--server --json --help" -- "$word")) ;;
-        run) COMPREPLY=($(compgen -W "--help" -- "$word")) ;;
+        run) COMPREPLY=($(compgen -W "--console --help" -- "$word")) ;;
+        identify) COMPREPLY=($(compgen -W "--console --serial --help" -- "$word")) ;;
         *) COMPREPLY=($(compgen -W "--json --help" -- "$word")) ;;
     esac
 }
@@ -188,12 +190,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     enroll.add_argument("--again", action="store_true", help="attest the TPM again even if an identity is there")
     _json_option(enroll)
-    add(
+    run = add(
         "run",
         _run,
         "stay connected and renew in time, until stopped",
         "Enrolls first where that is needed. SIGHUP renews at once, SIGTERM stops in order. For systemd: Type=notify.",
     )
+    run.add_argument("--console", action="store_true", help="say on standard output what becomes of this device")
+    identify = add(
+        "identify",
+        _identify,
+        "say who this device is, to the station that makes it",
+        "Prints one line of JSON: EK certificates, EK, AK, a request by the birth key, MAC. Asks nobody but the TPM.",
+    )
+    identify.add_argument("--serial", type=_serial, help="the serial number that the station gave it")
+    identify.add_argument("--console", action="store_true", help="mark the line, for a console with other lines")
     _json_option(
         add(
             "status",
@@ -230,6 +241,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _serial(text: str) -> str:
+    from birthmark_wire import ids
+    from birthmark_wire.errors import DecodeError
+
+    try:
+        return ids.printable_name(text, field="serial")
+    except DecodeError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -263,18 +284,31 @@ def _enroll(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from birthmark_agent.console import SILENT, Console
     from birthmark_agent.run import Agent
     from birthmark_agent.status import hold_lock
     from birthmark_agent.systemd import Notifier
 
     identities = _identities(arguments)
     with hold_lock(identities.settings.state):
-        agent = Agent(identities, notifier=Notifier())
+        console = Console(partial(print, flush=True)) if arguments.console else SILENT
+        agent = Agent(identities, notifier=Notifier(), console=console)
         signal.set_wakeup_fd(agent.wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         signal.signal(signal.SIGHUP, lambda *_: agent.request_renewal())
         agent.run()
+    return EX_OK
+
+
+def _identify(arguments: argparse.Namespace) -> int:
+    from birthmark_agent.identify import identify
+    from birthmark_wire.factory import IDENTITY_MARK
+
+    identities = _identities(arguments)
+    with identities.open_tpm() as tpm:
+        seen = identify(tpm, ek_template=identities.settings.ek_template, serial=arguments.serial or "")
+    print(IDENTITY_MARK if arguments.console else "", seen.encode().decode(), sep="")
     return EX_OK
 
 

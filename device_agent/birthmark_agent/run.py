@@ -24,6 +24,7 @@ from birthmark_agent.apart import meanwhile
 from birthmark_agent.applications import Applications
 from birthmark_agent.backoff import Backoff, Pace
 from birthmark_agent.clock import ClockState
+from birthmark_agent.console import SILENT, Console
 from birthmark_agent.due import RenewalClock
 from birthmark_agent.errors import AgentError, Misconfigured, StorageFailed
 from birthmark_agent.homecoming import Homecoming, leads_elsewhere
@@ -61,10 +62,11 @@ class RenewalFailed(AgentError):
 class Agent:
     """The long-running agent."""
 
-    def __init__(self, identities: Identities, *, notifier: Notifier) -> None:
+    def __init__(self, identities: Identities, *, notifier: Notifier, console: Console = SILENT) -> None:
         retry, renewal = identities.settings.retry, identities.settings.renewal
         self._identities = identities
         self._notifier = notifier
+        self._console = console
         self._homecoming = Homecoming(identities)
         self._board = StatusBoard(identities.settings.state)
         self._connecting = Backoff("connect", Pace(retry.first_s, retry.most_s, retry.floor_s), files=identities.files)
@@ -142,6 +144,8 @@ class Agent:
         if self._identities.clock.state() is ClockState.WRONG:
             self._identities.try_to_learn_time()
         slot = self._homecoming.find()
+        serial = slot.identity.serial_number
+        self._console.say("operational", device_id=slot.identity.device_id, serial_number=serial)
         try:
             life = Life(slot, self._connect(slot), promoted=slot.current)
         except AgentError as error:
@@ -226,6 +230,9 @@ class Agent:
         identity, session = life.slot.identity, life.session
         self._enter(Phase.CONNECTED, session_present=session.session_present)
         log.info("connected", broker=session.where, serial=identity.serial_number, session=session.session_present)
+        self._console.say(
+            "connected", device_id=session.device_id, serial_number=identity.serial_number, broker=session.where
+        )
         self._jobs.load(session.device_id)
         hello = Hello(AGENT, identity.serial_number, identity.not_after, *self._jobs.last)
         session.publish("hello", hello.encode())
@@ -350,6 +357,7 @@ class Agent:
     def _fail(self, error: AgentError) -> None:
         self._board.failed(error, self._now())
         log.failed("not-connected", error)
+        self._console.say("failed", code=error.code, reason=str(error))
         if self._skip_wait:
             self._skip_wait = False
             return

@@ -5,7 +5,7 @@
 
 Both are JSON; octets are unpadded base64url, TPM structures as in birthmark_wire.enrollment. A device with a console
 says its identity there, in one line behind IDENTITY_MARK, then what becomes of it, in one line of JSON behind
-STATE_MARK each; and it waits for the line GO before it asks the server for anything.
+STATE_MARK each; and it waits for the line GO before it asks the server for anything. LOCK ends its factory mode.
 
 Neither proves anything: the proof is the enrollment's. What a station has seen, it signs (birthmark_server.factory).
 """
@@ -22,6 +22,7 @@ PROVISION_FILE: Final = "device.json"
 IDENTITY_MARK: Final = "BIRTHMARK-IDENTITY "
 STATE_MARK: Final = "BIRTHMARK-STATE "
 GO: Final = "BIRTHMARK-GO"
+LOCK: Final = "BIRTHMARK-LOCK"
 _FORMAT: Final = "birthmark-factory/1"
 
 

@@ -1,9 +1,9 @@
 """May this device enroll, and under which name?
 
 In this order: an EK on the deny list is refused; an approved board swap admits the one TPM that it names; a device on
-record comes back as itself; a manifest entry admits and supplies serial number and model; a batch window admits what an
-authenticated station relays, and its claim supplies them. Everything else is refused: a vendor's chain proves "a TPM",
-never "our device".
+record comes back as itself; a manifest entry admits and supplies serial number and model, and the work order for which
+a station signed it; a batch window admits what an authenticated station relays, and its claim supplies them. Everything
+else is refused: a vendor's chain proves "a TPM", never "our device".
 
 What is decided here is asked again by the store, in the transaction that lets the device in. This is the early, cheap
 answer, before the proof: the EKs are as shown, not yet proven.
@@ -104,7 +104,7 @@ def admit(
         admitted = _on_record(facts.device)
     elif facts.manifest is not None:
         entry = facts.manifest
-        admitted = Admitted(entry.device_id, entry.serial, entry.model, "", entry.ek_sha256, epoch=0)
+        admitted = Admitted(entry.device_id, entry.serial, entry.model, entry.batch, entry.ek_sha256, epoch=0)
     elif claim is not None:
         return _through_batch(store, claim, now=now)
     else:

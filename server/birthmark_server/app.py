@@ -40,8 +40,10 @@ from birthmark_server.settings import BrokerSettings, RefusalSettings, Settings
 from birthmark_server.store.protocol import Store
 from birthmark_server.tracing import NO_TRACE, Tracer, open_tracer
 from birthmark_server.web.api.desk import Desk
+from birthmark_server.web.api.idempotency import AnswerBook
 from birthmark_server.web.api.routes import operator_routes
 from birthmark_server.web.api.store_desk import StoreDesk
+from birthmark_server.web.api.workorders.stations import StationRequests, station_routes
 from birthmark_server.web.broker_metrics import REFRESH as BROKER_REFRESH
 from birthmark_server.web.broker_metrics import BrokerGauges
 from birthmark_server.web.campaign_metrics import REFRESH as CAMPAIGN_REFRESH
@@ -79,6 +81,7 @@ def routes_of(
         return StoreDesk(
             services.store,
             campaigns=campaigns,
+            workorders=services.workorders,
             authority=lambda _keys: authority,
             broker=Messenger(settings, services.store, authority=lambda: authority, now=now, teller=teller),
             rollover=services.rollover,
@@ -99,6 +102,15 @@ def routes_of(
         *status_routes(troubles=services.crls.stale),
         *trust_routes(lambda: services.trust.current.jws if services.trust.current else None),
         *operator_routes(open_desk, services.store, now=now),
+        *station_routes(
+            StationRequests(
+                store=services.store,
+                workorders=services.workorders,
+                entries=services.entries,
+                answers=AnswerBook(services.store, now),
+                now=now,
+            )
+        ),
     ]
 
 

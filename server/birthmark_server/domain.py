@@ -5,7 +5,8 @@ SubjectPublicKeyInfo (DER), so `openssl pkey -pubin -outform DER | sha256sum` fi
 lower-case hex without leading zeros. Certificates are DER.
 
 Who did something is a name: an operator's, as their certificate says it; `local:USER` for a Unix user at the command
-line; `device:ID` for a device whose own enrollment had the effect; `service:NAME` for what the server does by itself.
+line; `device:ID` for a device whose own enrollment had the effect; `station:NAME` for a station by its own certificate;
+`service:NAME` for what the server does by itself.
 UNKNOWN is what was done before names were kept.
 """
 
@@ -96,7 +97,8 @@ class DeviceModel:
 
 @dataclass(frozen=True, slots=True)
 class ManifestEntry:
-    """One device that we expect. imported_by: the operator (or the signer of the manifest) who vouches for it."""
+    """One device that we expect. imported_by: the operator, or the station, who vouches for it. batch: the work order
+    that it is made for; empty without one."""
 
     ek_sha256: str
     serial: str
@@ -104,6 +106,7 @@ class ManifestEntry:
     device_id: str
     imported_by: str
     imported_at: datetime
+    batch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.ca import passphrase
 from birthmark_server.ca.authority import Authority
 from birthmark_server.enrollment import EnrollmentPolicy, EnrollmentService
+from birthmark_server.factory.entries import EntryService
 from birthmark_server.meters import Meters
 from birthmark_server.presence import assignment_of
 from birthmark_server.refusals import RefusalBook
@@ -26,6 +27,7 @@ from birthmark_server.store.campaign_protocol import CampaignStore
 from birthmark_server.store.job_protocol import JobStore
 from birthmark_server.store.open import open_store
 from birthmark_server.store.protocol import Store
+from birthmark_server.store.workorder_protocol import WorkOrderStore
 from birthmark_server.tracing import NO_TRACE, Tracer
 from birthmark_server.web.crl import CrlPublisher
 from birthmark_server.web.ocsp import OcspResponder
@@ -44,6 +46,8 @@ class Services:
     jobs: JobStore
     campaigns: CampaignStore
     authorities: AuthorityStore
+    workorders: WorkOrderStore
+    entries: EntryService
     record: RecordKeeper
     trust: TrustBook
     rollover: RolloverService
@@ -143,6 +147,8 @@ def open_services(settings: Settings, *, now: Callable[[], datetime] = utc_now, 
         jobs=store.jobs,
         campaigns=store.campaigns,
         authorities=store.authorities,
+        workorders=store.workorders,
+        entries=EntryService(store=store, workorders=store.workorders, authority=authority, refusals=refusals, now=now),
         record=record,
         trust=trust,
         rollover=RolloverService(

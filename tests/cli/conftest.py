@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from birthmark_server import cli
+from birthmark_server.broker.denyfile import DenyFile
+from birthmark_server.denials import open_deny_file
+from birthmark_server.settings import load
+from cli.on_record import put_on_record
 
 
 @dataclass(frozen=True)
@@ -54,3 +58,19 @@ def birthmark(installation: Path, capsys: pytest.CaptureFixture[str], monkeypatc
         return Ran(status, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def device(installation: Path) -> str:
+    """A device on record."""
+    return put_on_record(installation, 42)
+
+
+@pytest.fixture
+def deny_file(installation: Path) -> DenyFile:
+    """The gate's deny file, which the settings name."""
+    config = installation / "birthmark.toml"
+    config.write_text(config.read_text().replace('# deny_file = ""', 'deny_file = "deny"'))
+    file = open_deny_file(load(config).broker)
+    file.create()
+    return file

@@ -8,6 +8,7 @@ import pytest
 
 from birthmark_server import settings
 from birthmark_server.errors import Misconfigured
+from birthmark_server.settings.whole import fields
 
 
 def tables() -> dict[str, Any]:
@@ -18,7 +19,7 @@ def test_the_example_is_a_valid_file_and_names_every_key() -> None:
     text = settings.example()
     parsed = settings.parse(tomllib.loads(text), folder=Path("/etc/birthmark"))
     for section in settings.Settings.model_fields:
-        for key in settings._fields(section):
+        for key in fields(section):
             assert f"\n{key} = " in text or f"\n# {key} = " in text
     assert parsed.public_url == "https://enroll.example:8443"
 
@@ -26,7 +27,7 @@ def test_the_example_is_a_valid_file_and_names_every_key() -> None:
 def test_every_key_is_described() -> None:
     for section in settings.Settings.model_fields:
         assert settings.Settings.model_fields[section].annotation.__doc__, section
-        for key, field in settings._fields(section).items():
+        for key, field in fields(section).items():
             assert field.description, f"{section}.{key}"
 
 

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 import pytest
 
 from birthmark_agent import jobs
-from birthmark_agent.files import Files
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.identity import Identities
 from birthmark_agent.settings import load_settings
 from birthmark_wire.rotation import Ack, AckState
-from support.agent_here import FillableDisk, running
+from support.agent_here import on_fillable_disk, running
 from support.agent_site import AgentSite, WrongClock
 from support.rotation_peer import RotationPeer
 from support.server import Server
@@ -28,9 +27,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_full_disk_takes_no_command_until_there_is_room(site: AgentSite, server: Server) -> None:
     device = site.device("LATER-1")
-    settings = load_settings(device.config)
-    disk = FillableDisk(settings.state)
-    identities = Identities(settings, files=Files(disk))
+    disk, identities = on_fillable_disk(device)
     with RotationPeer.running(site) as peer:
         Homecoming(identities).find()
         with running(identities):

@@ -1,21 +1,16 @@
 """What goes wrong around a device, and that it goes on, or comes back by itself, when that is over."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from birthmark_agent.clock import ClockState
-from birthmark_agent.files import Files, PosixDisk
 from birthmark_agent.homecoming import Homecoming
 from birthmark_agent.identity import Identities
-from birthmark_agent.run import Agent
 from birthmark_agent.settings import load_settings
-from birthmark_agent.systemd import Notifier
+from support.agent_here import on_fillable_disk, running
 from support.agent_site import AgentSite, Device, WrongClock
 from support.server import Server
 
@@ -62,29 +57,6 @@ def test_a_tpm_that_goes_away_costs_no_connection(site: AgentSite, server: Serve
         device.cli("renew")
 
 
-class FillableDisk(PosixDisk):
-    """A disk that can be full."""
-
-    full = False
-
-    def create(self, name: str, data: bytes) -> None:
-        if self.full:
-            raise OSError(28, "No space left on device")
-        super().create(name, data)
-
-
-@contextmanager
-def running(identities: Identities) -> Iterator[Agent]:
-    agent = Agent(identities, notifier=Notifier({}))
-    thread = threading.Thread(target=agent.run)
-    thread.start()
-    try:
-        yield agent
-    finally:
-        agent.stop()
-        thread.join()
-
-
 def until(condition: object, *, timeout_s: float = 20) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():  # type: ignore[operator]
@@ -94,9 +66,7 @@ def until(condition: object, *, timeout_s: float = 20) -> None:
 
 def test_a_full_disk_asks_for_no_certificate_that_could_not_be_kept(site: AgentSite, server: Server) -> None:
     device = site.device("FAIL-6")
-    settings = load_settings(device.config)
-    disk = FillableDisk(settings.state)
-    identities = Identities(settings, files=Files(disk))
+    disk, identities = on_fillable_disk(device)
     first = Homecoming(identities).find()
     with site.control() as control, running(identities) as agent:
         control.wait_for(hello(device))

@@ -15,17 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from birthmark_agent import trust_updates
-from birthmark_agent.files import Files
 from birthmark_agent.homecoming import Homecoming
-from birthmark_agent.identity import Identities
-from birthmark_agent.settings import load_settings
 from birthmark_agent.trust import TRUST_FILE
 from birthmark_server.broker.trust_files import TrustSet
 from birthmark_server.ca.issuer import to_der
 from birthmark_server.domain import CertificateProfile
 from birthmark_wire.rotation import JobAnswer, JobRequest
 from birthmark_wire.trust import TRUST_CONTENT_TYPE, TRUST_PATH, TrustAck
-from support.agent_here import FillableDisk, running
+from support.agent_here import on_fillable_disk, running
 from support.agent_site import AgentSite, Device
 from support.new_root import NewRoot, Signed, bundle, like, root_like, sign_bundle
 from support.pki import Leaf
@@ -124,9 +121,7 @@ def test_a_full_disk_is_answered_and_the_next_push_taken(
     site: AgentSite, server: Server, new: NewRoot, signer: Leaf
 ) -> None:
     device = site.device("TRUST-3")
-    settings = load_settings(device.config)
-    disk = FillableDisk(settings.state)
-    identities = Identities(settings, files=Files(disk))
+    disk, identities = on_fillable_disk(device)
     with RotationPeer.running(site) as peer:
         Homecoming(identities).find()
         with running(identities):
@@ -146,9 +141,7 @@ def test_what_could_not_be_kept_is_tried_again_by_itself(
 ) -> None:
     monkeypatch.setattr(trust_updates, "_HELD_S", 0.3)
     device = site.device("TRUST-4")
-    settings = load_settings(device.config)
-    disk = FillableDisk(settings.state)
-    identities = Identities(settings, files=Files(disk))
+    disk, identities = on_fillable_disk(device)
     with RotationPeer.running(site) as peer:
         Homecoming(identities).find()
         with running(identities):

@@ -62,6 +62,15 @@ def job_for(core: Core, of: RotatingDevice, *, hours: float = 24) -> Job:
     return job
 
 
+def job_of(core: Core, job: Job) -> Job:
+    return core.services.jobs.get_job(job.job_id)
+
+
+def revoked(core: Core, of: RotatingDevice) -> set[str]:
+    """The serial numbers of the device's certificates that stand no more."""
+    return {one.serial_number for one in core.store.device_certificates(of.device_id) if one.revoked_at is not None}
+
+
 def tell(core: Core, of: RotatingDevice, said: Said, *, service: RotationService | None = None) -> list[Outgoing]:
     """Let the device say this; return what the service answers."""
     judge = service or core.services.rotation

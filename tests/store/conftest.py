@@ -5,6 +5,6 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"store.contract_{part}"
-        for part in ("setup", "admission", "births", "denials", "fleet", "life", "races", "restore")
+        for part in ("setup", "admission", "births", "denials", "fleet", "life", "races", "restore", "workorders")
     )
 )

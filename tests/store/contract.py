@@ -12,6 +12,7 @@ from store.contract_races import RaceContract
 from store.contract_restore import RestoreContract
 from store.contract_setup import SetupContract
 from store.contract_states import StateContract
+from store.contract_workorders import WorkOrderContract
 
 
 class StoreContract(
@@ -34,5 +35,6 @@ class StoreContract(
     RaceContract,
     RestoreContract,
     StateContract,
+    WorkOrderContract,
 ):
     """Needs two fixtures: `world`, an empty database, and `store`, the first opening of it, holding MODEL."""

@@ -164,7 +164,7 @@ class AuthorityContract:
         assert store.authorities.page_leaves(issuer, at=NOW) == [leaf]
         assert store.authorities.page_leaves(issuer, at=NOW, after=record.sha256) == []
         decide = moving("fleet-2027", AuthorityAct.STAGE)
-        with pytest.raises(LeavesStand, match="1 certificates of fleet-2027"):
+        with pytest.raises(LeavesStand, match="of fleet-2027 that stand, neither expired nor revoked: 1"):
             store.authorities.act(decide, at=NOW, by="alice", without_leaves=issuer)
         assert store.authorities.list_authorities() == []
         assert store.authorities.count_leaves(issuer, at=NOW + 2 * DAY) == 0

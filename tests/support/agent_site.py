@@ -79,7 +79,7 @@ class Device:
     def cli(self, *arguments: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run `birthmark-agent` to its end."""
         done = subprocess.run(
-            self._command(*arguments), capture_output=True, text=True, timeout=timeout_s, env=environment()
+            self.cli_command(*arguments), capture_output=True, text=True, timeout=timeout_s, env=environment()
         )
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
@@ -94,14 +94,15 @@ class Device:
         """Run `birthmark-agent run` until the end of the with block."""
         log = self.folder / f"run-{time.monotonic_ns()}.log"
         with log.open("wb") as stderr:
-            process = subprocess.Popen(self._command("run"), stderr=stderr, env=environment())
+            process = subprocess.Popen(self.cli_command("run"), stderr=stderr, env=environment())
         running = Running(self, process, log)
         try:
             yield running
         finally:
             running.stop()
 
-    def _command(self, *arguments: str) -> list[str]:
+    def cli_command(self, *arguments: str) -> list[str]:
+        """The words of one command."""
         return [sys.executable, "-c", AGENT, "--config", str(self.config), *arguments]
 
 

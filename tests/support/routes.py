@@ -6,6 +6,7 @@ from unittest.mock import sentinel
 from birthmark_server.meters import Meters
 from birthmark_server.web.api.openapi import openapi_route
 from birthmark_server.web.api.routes import operator_routes
+from birthmark_server.web.api.workorders.stations import StationRequests, station_routes
 from birthmark_server.web.doors import Route
 from birthmark_server.web.enroll import enrollment_routes
 from birthmark_server.web.est import est_routes
@@ -20,6 +21,18 @@ def epoch() -> datetime:
     return datetime(2026, 1, 1, tzinfo=UTC)
 
 
+def of_stations() -> list[Route]:
+    """Those that stations may ask."""
+    requests = StationRequests(
+        store=sentinel.store,
+        workorders=sentinel.workorders,
+        entries=sentinel.entries,
+        answers=sentinel.answers,
+        now=epoch,
+    )
+    return station_routes(requests)
+
+
 def every_route() -> list[Route]:
     """The routes, in the order in which the server declares them."""
     routes = [
@@ -32,6 +45,7 @@ def every_route() -> list[Route]:
         ),
         *status_routes(troubles=tuple),
         *operator_routes(sentinel.open_desk, sentinel.store, now=epoch),
+        *of_stations(),
         *trust_routes(bytes),
         *time_routes(TimeSigner((b"",), sentinel.key), now=epoch),
         metrics_route(Meters(), FleetGauges(sentinel.store, live=None, now=epoch)),

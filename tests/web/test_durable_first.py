@@ -72,6 +72,7 @@ def serve(
         return StoreDesk(
             store,
             campaigns=campaigns,
+            workorders=store.workorders,
             authority=no_authority,
             broker=broker,
             rollover=rollover,

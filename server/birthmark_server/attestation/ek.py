@@ -207,6 +207,13 @@ def _certificate_of(shown: _Shown, template: TpmPublic) -> Certificate | None:
     return fitting[0] if fitting else None
 
 
+def _kinds(shown: _Shown) -> list[str]:
+    """Say what was shown, for people: the templates that its keys fit."""
+    keys = [certificate.key for certificate in shown.certificates]
+    keys += [shown.area.key] if shown.area else []
+    return [name for name, template in _TEMPLATES.items() if any(map(template.fits, keys))]
+
+
 def _rebuild(shown: _Shown, template: TpmPublic, certificate: Certificate | None) -> _PublicArea:
     """Return the EK's public area: the template with the proven key. What the device shows may only agree with it."""
     area = shown.area
@@ -214,7 +221,8 @@ def _rebuild(shown: _Shown, template: TpmPublic, certificate: Certificate | None
         area = None  # another of the TPM's EKs: reported, not used
     source = certificate or area
     if source is None:
-        raise EkMissing("neither an EK certificate nor an EK public area of the model's template was shown")
+        wanted = next(name for name, each in _TEMPLATES.items() if each == template)
+        raise EkMissing(f"want an EK of the model's template {wanted}; shown: {', '.join(_kinds(shown)) or 'none'}")
     public = template.with_key(source.key)
     if area is not None and area.key_sha256 != source.key_sha256:
         raise EkKeyMismatch("the EK public area is not the key in the EK certificate")

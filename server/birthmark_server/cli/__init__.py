@@ -26,7 +26,9 @@ from birthmark_server.cli import (
     database,
     device,
     doctor,
+    factory,
     group,
+    image,
     init,
     journal,
     manifest,
@@ -35,8 +37,10 @@ from birthmark_server.cli import (
     refusal,
     root,
     serve,
+    station,
     status,
     tpm_roots,
+    workorder,
 )
 from birthmark_server.cli.exits import Exit, exit_for, on_disk
 from birthmark_server.cli.output import say
@@ -109,7 +113,7 @@ def application() -> typer.Typer:
 
 
 def _commands(app: typer.Typer) -> None:
-    setting_up, running, looking, people = "Set up", "Run", "Devices", "Operators"
+    setting_up, running, looking, making, people = "Set up", "Run", "Devices", "Factory", "Operators"
     app.add_typer(root.app, name="root", rich_help_panel=setting_up)
     app.command(rich_help_panel=setting_up)(init.init)
     app.add_typer(tpm_roots.app, name="tpm-roots", rich_help_panel=setting_up)
@@ -130,6 +134,10 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(group.app, name="group", rich_help_panel=looking)
     app.add_typer(refusal.app, name="refusal", rich_help_panel=looking)
     app.command(rich_help_panel=looking)(status.status)
+    app.add_typer(workorder.app, name="workorder", rich_help_panel=making)
+    app.add_typer(station.app, name="station", rich_help_panel=making)
+    app.add_typer(factory.app, name="factory", rich_help_panel=making)
+    app.add_typer(image.app, name="image", rich_help_panel=making)
     app.add_typer(operator.app, name="operator", rich_help_panel=people)
     app.add_typer(context.app, name="context", rich_help_panel=people)
 

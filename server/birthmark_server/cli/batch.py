@@ -59,7 +59,7 @@ def open_batch(
         name=ids.printable_name(name, field="batch"),
         model=ids.printable_name(model, field="model"),
         quota=quota,
-        open_for_s=_seconds(duration),
+        open_for_s=span_s(duration),
     )
     with workplace(context).desk(operator) as desk:
         batch = desk.open_batch(new)
@@ -92,7 +92,8 @@ def list_batches(context: typer.Context, limit: Limit = 1000, as_json: Json = Fa
     show(batches, _COLUMNS, as_json=as_json, empty="no batches yet; open one with: birthmark batch open NAME")
 
 
-def _seconds(duration: str) -> int:
+def span_s(duration: str) -> int:
+    """Return how many seconds `--for` says; raise BadParameter."""
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", duration)
     if not match:
         raise typer.BadParameter(f"want a number and m, h or d, as in 90m or 8h; got {duration!r}", param_hint="--for")

@@ -13,6 +13,10 @@ from birthmark_server.ca import errors as ca
 from birthmark_server.cli.https import ServerFailed, ServerUnreachable
 from birthmark_server.cli.operator_proof import NotAnOperator
 from birthmark_server.errors import AddressTaken, BirthmarkError, Busy, Malformed, Misconfigured, Refused
+from birthmark_server.factory import desk as factory
+from birthmark_server.factory.errors import FactoryError
+from birthmark_server.factory.image import errors as image
+from birthmark_server.factory.station import errors as station
 from birthmark_server.roles import RoleNotAllowed
 from birthmark_server.store import errors as store
 from birthmark_server.web import errors as web
@@ -68,11 +72,21 @@ _EXITS: Final[tuple[tuple[type[BaseException], Exit], ...]] = (
     (ca.PolicyMissing, Exit.NO_PERMISSION),
     (ca.RequestRefused, Exit.DATA),
     (ca.CeremonyRefused, Exit.CANT_CREATE),
+    (station.NotAtThisStation, Exit.NO_PERMISSION),
+    (station.RecordInUse, Exit.TRY_AGAIN),
+    (station.RecordNotWritten, Exit.IO),
+    (station.LineStopped, Exit.UNAVAILABLE),
+    (factory.ServerUnreachable, Exit.UNAVAILABLE),
+    (image.NoRoom, Exit.IO),
+    (image.ToolMissing, Exit.UNAVAILABLE),
+    (image.NoPackages, Exit.UNAVAILABLE),
+    (image.ImageFailed, Exit.UNAVAILABLE),
     (Malformed, Exit.DATA),
     (Busy, Exit.TRY_AGAIN),
     (AddressTaken, Exit.TRY_AGAIN),
     (Misconfigured, Exit.CONFIGURATION),
     (Refused, Exit.NO),
+    (FactoryError, Exit.NO),
     (BirthmarkError, Exit.SOFTWARE),
     (FileNotFoundError, Exit.NO_INPUT),
     (FileExistsError, Exit.CANT_CREATE),

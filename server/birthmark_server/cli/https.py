@@ -10,6 +10,8 @@ import os
 import ssl
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -43,6 +45,8 @@ class OperatorConnection:
     """One connection, opened at the first request and kept for the next."""
 
     def __init__(self, context: Context, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.answered_at: datetime | None = None
+        """The server's clock, by the Date of its last answer (RFC 9110 §6.6.1)."""
         self._where = context.server
         self._http = http.client.HTTPSConnection(
             context.host, context.port, context=tls_context(context), timeout=timeout_s
@@ -52,15 +56,25 @@ class OperatorConnection:
         """Hang up."""
         self._http.close()
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "", reads: bool = False) -> bytes:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        key: str = "",
+        reads: bool = False,
+        media_type: str = "application/json",
+    ) -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. reads: this POST changes nothing. With either, and for a GET, a lost connection is
-        tried once more, and a server that says "too many requests" is asked again when it says so.
+        key: an idempotency key. reads: this POST changes nothing, or nothing the second time. With either, and for a
+        GET, a lost connection is tried once more, and a server that says "too many requests" is asked again when it
+        says so.
         """
         headers = {"Accept": "application/json"}
         if body:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = media_type
         if key:
             headers["Idempotency-Key"] = key
         again = bool(key) or reads or method == "GET"
@@ -85,6 +99,7 @@ class OperatorConnection:
             self._http.request(method, path, body=body or None, headers=headers)
             response = self._http.getresponse()
             data = response.read(MOST_BYTES + 1)
+            self.answered_at = _date(response.headers.get("Date", ""))
         except (*_LOST, OSError) as error:
             self._http.close()
             if again and isinstance(error, _LOST):
@@ -136,6 +151,14 @@ def error_from(status: int, problem: bytes, retry_after: str) -> BirthmarkError:
     error = kind.__new__(kind)
     Exception.__init__(error, detail)
     return error
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _seconds(retry_after: str) -> int:

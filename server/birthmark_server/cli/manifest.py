@@ -83,3 +83,18 @@ def list_manifest(context: typer.Context, limit: Limit = 1000, as_json: Json = F
     with workplace(context).desk() as desk:
         entries = list(parts(lambda after, size: desk.manifest(after=after, limit=size), limit=limit))
     show(entries, _COLUMNS, as_json=as_json, empty="no manifest yet; import one: birthmark manifest import FILE.csv")
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    serial: Annotated[str, typer.Argument(help="The serial number, as in the manifest.")],
+    operator: OperatorFile = None,
+) -> None:
+    """Take one line off the manifest: a device that was listed with a wrong EK, say, and was not born yet.
+
+    Example:  birthmark manifest remove SN-000042
+    """
+    with workplace(context).desk(operator) as desk:
+        line = desk.remove_line(serial)
+    say(f"{line.serial} ({line.model}) is not expected any more; import it again as it should be")

@@ -59,8 +59,7 @@ def prove_operator(path: Path, *, authority: Authority, store: Store, now: datet
     """
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    key, certificate = _read(path)
-    _prove_possession(key, certificate)
+    _, certificate, _ = read_operator(path)
     leaf = authority.verify_leaf(certificate.public_bytes(Encoding.DER), now=now)
     if leaf.profile not in ROLE_OF:
         raise NotAnOperator(f"{path}: want an operator's certificate, got that of a {leaf.profile} named {leaf.name}")
@@ -72,17 +71,25 @@ def prove_operator(path: Path, *, authority: Authority, store: Store, now: datet
     return OperatorCertificate(leaf.name, leaf.sha256, ROLE_OF[leaf.profile])
 
 
-def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+def read_operator(
+    path: Path,
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, tuple[x509.Certificate, ...]]:
+    """Return the key, the certificate that it is proven to belong to, and what stands above it in the file. Raise
+    OperatorFileUnreadable, NotAnOperator, or KeyUnusable."""
     data = read_private(path)
+    above: tuple[x509.Certificate, ...] = ()
     try:
         if b"-----BEGIN" in data:
-            certificate: x509.Certificate | None = x509.load_pem_x509_certificate(data)
+            certificate: x509.Certificate | None
+            certificate, *others = x509.load_pem_x509_certificates(data)
+            above = tuple(others)
             encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----" in data
             key = load_pem_private_key(data, _ask_passphrase(path) if encrypted else None)
         elif not data.startswith(_DER_SEQUENCE):  # before anyone is asked for a passphrase
             raise OperatorFileUnreadable(f"{path}: want a certificate and its key, PEM or PKCS #12")
         else:
-            loaded, certificate, _ = pkcs12.load_key_and_certificates(data, _ask_passphrase(path))
+            loaded, certificate, more = pkcs12.load_key_and_certificates(data, _ask_passphrase(path))
+            above = tuple(more)
             if loaded is None:
                 raise OperatorFileUnreadable(f"{path}: holds no private key")
             key = loaded
@@ -90,7 +97,8 @@ def _read(path: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
         raise OperatorFileUnreadable(f"{path}: want a certificate and its key (PEM or PKCS #12): {error}") from None
     if certificate is None or not isinstance(key, ec.EllipticCurvePrivateKey):
         raise OperatorFileUnreadable(f"{path}: want a certificate and its elliptic curve key")
-    return key, certificate
+    _prove_possession(key, certificate)
+    return key, certificate, above
 
 
 def _ask_passphrase(path: Path) -> bytes:

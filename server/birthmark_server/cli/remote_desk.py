@@ -4,6 +4,7 @@ from birthmark_server.cli.https import OperatorConnection
 from birthmark_server.cli.remote_authorities import RemoteAuthorities
 from birthmark_server.cli.remote_campaigns import RemoteCampaigns
 from birthmark_server.cli.remote_requests import RemoteRequests, segment
+from birthmark_server.cli.remote_workorders import RemoteWorkOrders
 from birthmark_server.web.api import bodies, queries, views
 
 
@@ -14,6 +15,7 @@ class RemoteDesk(RemoteRequests):
         super().__init__(connection)
         self.campaigns = RemoteCampaigns(connection)
         self.authorities = RemoteAuthorities(connection)
+        self.workorders = RemoteWorkOrders(connection)
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
@@ -76,6 +78,9 @@ class RemoteDesk(RemoteRequests):
 
     def import_manifest(self, manifest: bodies.NewManifest) -> views.Imported:
         return self._create("/v1/manifest", views.Imported, manifest)
+
+    def remove_line(self, serial: str) -> views.ManifestView:
+        return self._remove(f"/v1/manifest/{segment(serial)}", views.ManifestView)
 
     def batches(self, *, after: str = "", limit: int = 100) -> views.BatchPage:
         return self._list("/v1/batches", views.BatchPage, after, limit)

@@ -23,6 +23,10 @@ class RemoteRequests:
     def _delete(self, path: str) -> None:
         self._connection.ask("DELETE", path)
 
+    def _remove(self, path: str, answer: type[M]) -> M:
+        """A DELETE that says what was removed."""
+        return _read(answer, self._connection.ask("DELETE", path))
+
     def _list(self, path: str, answer: type[M], after: str, limit: int, query: BaseModel | None = None) -> M:
         values = {} if query is None else query.model_dump(mode="json", exclude_defaults=True)
         values |= {"limit": limit, **({"cursor": after} if after else {})}

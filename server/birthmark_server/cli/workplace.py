@@ -125,6 +125,7 @@ class Workplace:
                 seed=lambda: secrets.randbits(64),
                 outside=OutsideChecks(settings.rotation.check_origins),
             ),
+            workorders=store.workorders,
             authority=partial(open_authority, settings, store.authorities),
             broker=Messenger(
                 settings, store, authority=partial(open_authority, settings, store.authorities, False), now=now

@@ -15,7 +15,7 @@ from birthmark_server.factory.values import SerialBlock, WorkOrder
 class ServerUnreachable(FactoryError):
     """No answer came from the server."""
 
-    code = "server-unreachable"
+    code = "server-silent"
     next_step: ClassVar[str] = "Go on: the station records devices as awaiting birth, and brings them when it answers."
 
 
@@ -47,8 +47,10 @@ class Desk(Protocol):
 
     def workorder(self, name: str) -> WorkOrder: ...
 
-    def take_serials(self, workorder: str, count: int) -> SerialBlock:
-        """Take the next places of the work order for this station, fewer where fewer are left; at least one."""
+    def take_serials(self, workorder: str, count: int, *, request: str) -> SerialBlock:
+        """Take the next places of the work order for this station, fewer where fewer are left; at least one. request:
+        a name of its own for each request (1 to 128 printable characters); the same one again, within a day, is given
+        the same block: so none is lost with an answer that did not arrive."""
 
     def bring_entry(self, jws: bytes) -> str:
         """Bring a signed entry (entry.py): from now on the server expects that device. Return its device id. The same
@@ -56,3 +58,6 @@ class Desk(Protocol):
 
     def device(self, serial: str) -> Standing | None:
         """Where the device of that serial number is; None while it was not born."""
+
+    def close(self) -> None:
+        """Hang up; nobody asks any more."""

@@ -15,3 +15,11 @@ class FactoryError(BirthmarkError):
     code = "factory"
     fails: ClassVar[bool] = False
     next_step: ClassVar[str] = "Try again; if it comes back, put the device aside and call the line's engineer."
+
+
+class ReadBackDiffers(FactoryError):
+    """What was read back is not what was written."""
+
+    code = "read-back-differs"
+    fails = True
+    next_step: ClassVar[str] = "Put the device aside: its storage does not keep what it is given."

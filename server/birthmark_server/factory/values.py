@@ -3,13 +3,17 @@
     WorkOrder -> a serial number -> one unit -> its attempts, each phase by phase -> born, labelled, on the manifest
 
 A unit is what a serial number stands for on this work order; an attempt is one try to make it, in one slot; the
-outcomes are OpenHTF's.
+outcomes are OpenHTF's. Work orders and blocks of serial numbers are the server's words too: they stand in
+birthmark_server/workorders.py.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
+
+from birthmark_server.workorders import SerialBlock as SerialBlock
+from birthmark_server.workorders import WorkOrder as WorkOrder
 
 
 class Phase(StrEnum):
@@ -36,33 +40,6 @@ class Outcome(StrEnum):
     """It could not be found out: station, server or cable. Trying again may help."""
     ABORTED = "ABORTED"
     """Somebody or a power cut ended it midway."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkOrder:
-    """So many devices of one model. name: printable, at most 64. serials: see serials.py. by: who made it."""
-
-    name: str
-    model: str
-    quantity: int
-    serials: str
-    created_by: str
-    created_at: datetime
-    closes_at: datetime
-    closed_at: datetime | None = None
-    closed_by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SerialBlock:
-    """Places of a work order's serial numbers that one station was given and nobody else ever is: from `first` on,
-    `count` of them. Places begin with 0."""
-
-    workorder: str
-    station: str
-    first: int
-    count: int
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,30 @@ class UnknownCampaign(NotFound):
     code = "unknown-campaign"
 
 
+class UnknownWorkOrder(NotFound):
+    """No work order of that name."""
+
+    code = "unknown-workorder"
+
+
+class UnknownUnit(NotFound):
+    """No station's entry names that serial number."""
+
+    code = "unknown-unit"
+
+
+class UnknownLine(NotFound):
+    """The manifest has no line of that serial number."""
+
+    code = "unknown-line"
+
+
+class UnknownStation(NotFound):
+    """No station of that name has a certificate that stands."""
+
+    code = "unknown-station"
+
+
 class NonceUnknown(NotFound):
     """The EST nonce is not there, was used, has expired, or belongs to another device."""
 
@@ -153,6 +177,36 @@ class IllegalMove(Conflict):
     code = "illegal-move"
 
 
+class DuplicateSerial(Conflict):
+    """The serial number, or the device id that follows from it, is another TPM's."""
+
+    code = "duplicate-serial"
+
+
+class DuplicateEk(Conflict):
+    """This TPM has another serial number."""
+
+    code = "duplicate-ek"
+
+
+class DuplicateMac(Conflict):
+    """The MAC address is another device's."""
+
+    code = "duplicate-mac"
+
+
+class EntryWithdrawn(Conflict):
+    """The very same entry was brought before, and the manifest's line that it made was removed."""
+
+    code = "entry-withdrawn"
+
+
+class BornAlready(Conflict):
+    """The device of this manifest line is on record: it is expected no longer, it is there."""
+
+    code = "born-already"
+
+
 class LeavesStand(Conflict):
     """Certificates of this authority stand yet: it can't be retired."""
 
@@ -203,6 +257,36 @@ class QuotaExhausted(StoreRefused):
     """The batch has admitted as many devices as it may."""
 
     code = "quota-exhausted"
+
+
+class WorkOrderClosed(StoreRefused):
+    """The work order is closed, or its time is over."""
+
+    code = "workorder-closed"
+
+
+class SerialsExhausted(StoreRefused):
+    """All serial numbers of the work order are given out."""
+
+    code = "serials-exhausted"
+
+
+class SerialNotGiven(StoreRefused):
+    """This station was not given that serial number."""
+
+    code = "serial-not-given"
+
+
+class ForeignModel(StoreRefused):
+    """The work order is for devices of another model."""
+
+    code = "foreign-model"
+
+
+class EntryOutOfTime(StoreRefused):
+    """By the station's clock, the entry was signed before its serial number was given out, or in the future."""
+
+    code = "entry-out-of-time"
 
 
 # -- not now

@@ -1,7 +1,8 @@
 """What the journal tells, as values, and the JSON that stands for them.
 
 What a restored backup must not forget is told: certificates, revocations, where each device stands, CRL numbers, and
-what operators did: models, manifest entries, batches, denials, board swaps, acts on authorities. A device is told
+what operators did: models, manifest entries, batches, denials, board swaps, acts on authorities; and work orders with
+the serial numbers that stations were given of them and what they signed. A device is told
 whole, with its epoch, so that the highest epoch is the truth in whatever order entries are read. That holds while there
 is one history. After a restore without some journal there are two, which give the same epochs to different things; so a
 device's revocation is told as itself too, and only the readmission that lifts this very one takes it back. A board swap
@@ -32,6 +33,7 @@ from birthmark_server.domain import (
     ManifestEntry,
     RevocationReason,
 )
+from birthmark_server.workorders import SerialBlock, StationEntry, WorkOrder
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,26 @@ class BatchClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class ManifestRemoved:
+    """One line of the manifest was removed: that of this EK and serial number which was imported at that time."""
+
+    ek_sha256: str
+    serial: str
+    imported_at: datetime
+    at: datetime
+    by: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class WorkOrderEnded:
+    """A work order was closed before its time."""
+
+    name: str
+    at: datetime
+    by: str = UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
 class CrlNumberUsed:
     """A CRL number was given out: it may not be given again (RFC 5280 §5.2.3)."""
 
@@ -94,6 +116,11 @@ Entry: TypeAlias = (
     | DenyEntry
     | DeviceModel
     | ManifestEntry
+    | ManifestRemoved
+    | WorkOrder
+    | WorkOrderEnded
+    | SerialBlock
+    | StationEntry
     | BoardSwap
     | Batch
     | BatchClosed
@@ -112,6 +139,11 @@ _KINDS: Final[dict[str, type[Entry]]] = {
     "denied": DenyEntry,
     "model": DeviceModel,
     "manifest": ManifestEntry,
+    "manifest-removed": ManifestRemoved,
+    "workorder": WorkOrder,
+    "workorder-ended": WorkOrderEnded,
+    "serial-block": SerialBlock,
+    "station-entry": StationEntry,
     "swap": BoardSwap,
     "batch": Batch,
     "batch-closed": BatchClosed,
@@ -120,7 +152,7 @@ _KINDS: Final[dict[str, type[Entry]]] = {
     "authority-act": AuthorityHappening,
     "trust-bundle": BundleRecord,
 }
-_KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by", "state", "note"})
+_KEPT_LATER: Final = frozenset({"by", "issued_by", "revoked_by", "state", "note", "batch"})
 _NAMES: Final[dict[type[Any], str]] = {entry_class: kind for kind, entry_class in _KINDS.items()}
 
 _Convert: TypeAlias = Callable[[Any], Any]

@@ -104,8 +104,12 @@ class Store(FleetStore, Protocol):
     def list_manifest(self, *, after: str = "", limit: int = 100) -> list[ManifestEntry]:
         """Ordered by serial; `after` is the last serial of the page before."""
 
+    def remove_line(self, serial: str, *, at: datetime, by: str) -> ManifestEntry:
+        """Take the line of this serial number off the manifest, and end what was begun by it; what a station signed of
+        it is withdrawn. Return it as it was. Raise UnknownLine; BornAlready once a device was born by it."""
+
     def open_batch(self, batch: Batch) -> None:
-        """Raise AlreadyExists, UnknownModel."""
+        """Raise AlreadyExists (a work order of that name counts), UnknownModel."""
 
     def close_batch(self, name: str, *, at: datetime, by: str) -> Batch:
         """Raise UnknownBatch. Closing a closed one changes nothing."""

@@ -81,12 +81,13 @@ def manifest_values(entry: ManifestEntry) -> dict[str, Value]:
         "device_id": entry.device_id,
         "imported_by": entry.imported_by,
         "imported_at_us": to_us(entry.imported_at),
+        "batch": entry.batch,
     }
 
 
 def manifest_from(row: Row) -> ManifestEntry:
-    ek_sha256, serial, model, device_id, imported_by, imported_at = row
-    return ManifestEntry(ek_sha256, serial, model, device_id, imported_by, from_us(imported_at))
+    ek_sha256, serial, model, device_id, imported_by, imported_at, batch = row
+    return ManifestEntry(ek_sha256, serial, model, device_id, imported_by, from_us(imported_at), batch)
 
 
 def batch_values(batch: Batch) -> dict[str, Value]:

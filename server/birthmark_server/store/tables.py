@@ -77,6 +77,7 @@ class Manifest(Row, table=True):
     device_id: str = Field(unique=True)
     imported_by: str
     imported_at_us: int = Field(sa_type=BigInteger)
+    batch: str = Field(sa_column=Column("batch", String, nullable=False, server_default=""))
 
 
 class Batches(Row, table=True):

@@ -13,8 +13,8 @@ JSON_MIME: Final = "application/json"
 class Contract:
     """query, body: what is read; None where nothing is. answer: None for an answer without a body (204).
 
-    summary: one sentence. status: of success. creates: takes an Idempotency-Key. most_body_bytes,
-    alone: as in doors.Route.
+    summary: one sentence. status: of success. creates: takes an Idempotency-Key. raw_body: the media type of a body
+    that is no JSON. most_body_bytes, alone: as in doors.Route.
     """
 
     summary: str
@@ -25,3 +25,4 @@ class Contract:
     creates: bool = False
     most_body_bytes: int = 0
     alone: bool = False
+    raw_body: str = ""

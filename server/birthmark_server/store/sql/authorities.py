@@ -103,7 +103,7 @@ def act(tx: Transaction, decide: Decide, at: datetime, by: str, without_leaves: 
     following = max(latest.version if latest else 0, _highest(tx, at)) + 1
     decision = decide(list_authorities(tx), following)
     if without_leaves and (left := count_leaves(tx, without_leaves, at)):
-        raise LeavesStand(f"{left} certificates of {decision.name} stand: neither expired nor revoked")
+        raise LeavesStand(f"certificates of {decision.name} that stand, neither expired nor revoked: {left}")
     version = _give_out(tx, decision, latest, following, at)
     done = AuthorityHappening(
         revision=revision(tx) + 1,

@@ -36,6 +36,7 @@ from birthmark_server.store.sql.devices import (
 )
 from birthmark_server.store.sql.endorsements import claim, drop_endorsements, kept_claims, take_endorsements
 from birthmark_server.store.sql.events import add_evidence
+from birthmark_server.store.sql.manifest import names_batch
 from birthmark_server.store.sql.setup import get_batch
 from birthmark_server.store.sql.swaps import use_swap
 from birthmark_server.store.sql.trust import forget_trust
@@ -74,7 +75,7 @@ def commit_birth(tx: Transaction, birth: Birth) -> None:
     device = _put_on_record(tx, birth) if is_new else _bring_home(tx, birth)
     if not is_new:
         forget_trust(tx, device.device_id)
-    shown, by_batch = (birth.device.ek_sha256, *birth.device.other_ek_sha256), is_new and bool(device.batch)
+    shown, by_batch = (birth.device.ek_sha256, *birth.device.other_ek_sha256), _is_by_batch(tx, device, is_new=is_new)
     denied = denied_match(tx, device.device_id, device.serial, shown, claims=shown[:1] if by_batch else ())
     if denied is not None:
         raise DeniedDevice(f"device {device.device_id} is denied: {denied.reason}")
@@ -177,6 +178,11 @@ def _count_rekey(birth: Birth, rekeyed_at_us: int | None) -> int:
                 retry_after_s=int(wait.total_seconds()) + 1,
             )
     return to_us(birth.at)
+
+
+def _is_by_batch(tx: Transaction, device: Device, *, is_new: bool) -> bool:
+    """Whether a batch window lets it in. A work order is its batch too, but then the manifest expects it by its EK."""
+    return is_new and bool(device.batch) and not names_batch(tx, device.ek_sha256, device.batch)
 
 
 def _count_in_batch(tx: Transaction, birth: Birth) -> None:

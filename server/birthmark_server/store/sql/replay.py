@@ -29,12 +29,27 @@ from birthmark_server.store.journal_entries import (
     CrlNumberUsed,
     DeviceRevoked,
     Entry,
+    ManifestRemoved,
     RevocationLifted,
+    WorkOrderEnded,
 )
-from birthmark_server.store.sql import authorities, certificates, crl, denials, devices, revocation, setup, swaps
+from birthmark_server.store.sql import (
+    authorities,
+    certificates,
+    crl,
+    denials,
+    devices,
+    manifest,
+    revocation,
+    setup,
+    station_entries,
+    swaps,
+    workorders,
+)
 from birthmark_server.store.sql.births import count_again
 from birthmark_server.store.sql.late_certificates import revoke_late
 from birthmark_server.store.sql.settlement import settle
+from birthmark_server.workorders import SerialBlock, StationEntry, WorkOrder
 
 _log = logging.getLogger(__name__)
 
@@ -95,12 +110,22 @@ def _apply(tx: Transaction, entry: Entry) -> bool | None:
             return False if revocation.revocation_is_known(tx, entry) else None
         case DenyEntry():
             return denials.put_denial(tx, entry)
+        case ManifestRemoved():
+            return manifest.remove_again(tx, entry)
+        case WorkOrder():
+            return workorders.put_workorder(tx, entry)
+        case WorkOrderEnded():
+            return workorders.close_again(tx, entry)
+        case SerialBlock():
+            return workorders.put_block(tx, entry)
+        case StationEntry():
+            return station_entries.put_entry(tx, entry)
         case BoardSwap():
             return swaps.put_swap(tx, entry)
         case DeviceModel():
             return setup.put_model(tx, entry)
         case ManifestEntry():
-            return setup.put_manifest_entry(tx, entry)
+            return manifest.put_manifest_entry(tx, entry)
         case Batch():
             return setup.put_batch(tx, entry)
         case BatchClosed():

@@ -1,56 +1,37 @@
-"""What operators set up: device models, the manifest, batches."""
+"""What operators set up: device models, batches."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, func, select, update
 
-from birthmark_server.domain import Batch, DeviceModel, ManifestEntry
+from birthmark_server.domain import Batch, DeviceModel
 from birthmark_server.store.database import Transaction
-from birthmark_server.store.errors import AlreadyExists, ManifestConflict, UnknownBatch, UnknownModel
+from birthmark_server.store.errors import AlreadyExists, UnknownBatch, UnknownModel
 from birthmark_server.store.journal_entries import BatchClosed
 from birthmark_server.store.rows import (
     batch_from,
     batch_values,
-    manifest_from,
-    manifest_values,
     model_from,
     model_values,
     to_us,
 )
 from birthmark_server.store.statement import Statement, insert_all
-from birthmark_server.store.tables import Batches, Devices, Manifest, Models, table_of
+from birthmark_server.store.tables import Batches, Devices, Models, table_of
+from birthmark_server.store.workorder_tables import WorkOrders
 
 _log = logging.getLogger(__name__)
 
 _MODELS: Final = table_of(Models)
-_MANIFEST: Final = table_of(Manifest)
 _BATCHES: Final = table_of(Batches)
 _DEVICES: Final = table_of(Devices)
+_ORDERS: Final = table_of(WorkOrders)
 
 _INSERT_MODEL: Final = insert_all(_MODELS)
 _GET_MODEL: Final = Statement(select(_MODELS).where(_MODELS.c.name == bindparam("key")))
 _LIST_MODELS: Final = Statement(select(_MODELS).order_by(_MODELS.c.name))
-
-_INSERT_MANIFEST: Final = insert_all(_MANIFEST)
-_SIMILAR_MANIFEST: Final = Statement(
-    select(_MANIFEST).where(
-        or_(
-            _MANIFEST.c.ek_sha256 == bindparam("ek"),
-            _MANIFEST.c.serial == bindparam("number"),
-            _MANIFEST.c.device_id == bindparam("device"),
-        )
-    )
-)
-_LIST_MANIFEST: Final = Statement(
-    select(_MANIFEST)
-    .where(_MANIFEST.c.serial > bindparam("after"))
-    .order_by(_MANIFEST.c.serial)
-    .limit(bindparam("most"))
-)
 
 _INSERT_BATCH: Final = insert_all(_BATCHES)
 _GET_BATCH: Final = Statement(select(_BATCHES).where(_BATCHES.c.name == bindparam("key")))
@@ -60,6 +41,7 @@ _CLOSE_BATCH: Final = Statement(
     .where(_BATCHES.c.name == bindparam("key"), _BATCHES.c.closed_at_us.is_(None))
     .values(closed_at_us=bindparam("now"), closed_by=bindparam("who"))
 )
+_IS_ORDER: Final = Statement(select(_ORDERS.c.name).where(_ORDERS.c.name == bindparam("key")))
 _BORN_IN_BATCH: Final = Statement(select(func.count()).where(_DEVICES.c.batch == bindparam("key")))
 
 
@@ -99,45 +81,24 @@ def get_model(tx: Transaction, name: str) -> DeviceModel:
     return model_from(row)
 
 
+def model_is_known(tx: Transaction, name: str) -> bool:
+    return tx.row(_GET_MODEL, key=name) is not None
+
+
 def list_models(tx: Transaction) -> list[DeviceModel]:
     return [model_from(row) for row in tx.rows(_LIST_MODELS)]
 
 
-def import_manifest(tx: Transaction, entries: Sequence[ManifestEntry]) -> int:
-    for name in {entry.model for entry in entries}:
-        get_model(tx, name)
-    return sum(_import_one(tx, entry) for entry in entries)
-
-
-def _import_one(tx: Transaction, entry: ManifestEntry) -> bool:
-    if tx.run(_INSERT_MANIFEST, **manifest_values(entry)):
-        tx.tell(entry)
-        return True
-    _require_same(tx, entry)
-    return False
-
-
-def _require_same(tx: Transaction, entry: ManifestEntry) -> None:
-    similar = tx.rows(_SIMILAR_MANIFEST, ek=entry.ek_sha256, number=entry.serial, device=entry.device_id)
-    for known in map(manifest_from, similar):
-        if _identity(known) != _identity(entry):
-            raise ManifestConflict(f"{_told(entry)} conflicts with {_told(known)}, imported by {known.imported_by}")
-
-
-def _identity(entry: ManifestEntry) -> tuple[str, str, str, str]:
-    return entry.ek_sha256, entry.serial, entry.model, entry.device_id
-
-
-def _told(entry: ManifestEntry) -> str:
-    return f"device {entry.device_id} (serial {entry.serial}, model {entry.model}, EK {entry.ek_sha256})"
-
-
-def list_manifest(tx: Transaction, after: str, limit: int) -> list[ManifestEntry]:
-    return [manifest_from(row) for row in tx.rows(_LIST_MANIFEST, after=after, most=limit)]
+def batch_lock(name: str) -> str:
+    """Return what to lock before a batch or a work order of that name is made: there is one of the two."""
+    return f"batch {name}"
 
 
 def open_batch(tx: Transaction, batch: Batch) -> None:
+    tx.lock_name(batch_lock(batch.name))
     get_model(tx, batch.model)
+    if tx.row(_IS_ORDER, key=batch.name) is not None:
+        raise AlreadyExists(f"there is a work order {batch.name}: devices name both in the same place")
     if tx.run(_INSERT_BATCH, **batch_values(batch)) == 0:
         raise AlreadyExists(f"batch {batch.name} was opened before")
     tx.tell(batch)
@@ -172,19 +133,6 @@ def put_model(tx: Transaction, model: DeviceModel) -> bool:
         _log.error(
             "replay: left out: a model %s that differs: %s", model.name, _differences(_demands(known), _demands(model))
         )
-    return False
-
-
-def put_manifest_entry(tx: Transaction, entry: ManifestEntry) -> bool | None:
-    """Return whether it was not there, or None if its model is not."""
-    if tx.row(_GET_MODEL, key=entry.model) is None:
-        return None
-    if tx.run(_INSERT_MANIFEST, **manifest_values(entry)):
-        return True
-    try:
-        _require_same(tx, entry)
-    except ManifestConflict as error:
-        _log.error("replay: left out: %s", error)
     return False
 
 

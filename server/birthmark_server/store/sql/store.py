@@ -45,6 +45,7 @@ from birthmark_server.store.sql import (
     groups,
     idempotency,
     issuance,
+    manifest,
     revocation,
     setup,
     status,
@@ -54,6 +55,7 @@ from birthmark_server.store.sql.authority_store import SqlAuthorities
 from birthmark_server.store.sql.campaign_store import SqlCampaigns
 from birthmark_server.store.sql.job_store import SqlJobs
 from birthmark_server.store.sql.replay import replay
+from birthmark_server.store.sql.workorder_store import SqlWorkOrders
 
 
 class SqlStore(Store):
@@ -64,6 +66,7 @@ class SqlStore(Store):
         self.jobs = SqlJobs(database)
         self.campaigns = SqlCampaigns(database)
         self.authorities = SqlAuthorities(database)
+        self.workorders = SqlWorkOrders(database)
         self._read = database.read
         self._write = database.write
 
@@ -78,10 +81,13 @@ class SqlStore(Store):
         return self._read(setup.list_models)
 
     def import_manifest(self, entries: Sequence[ManifestEntry]) -> int:
-        return self._write(setup.import_manifest, entries)
+        return self._write(manifest.import_manifest, entries)
 
     def list_manifest(self, *, after: str = "", limit: int = 100) -> list[ManifestEntry]:
-        return self._read(setup.list_manifest, after, limit)
+        return self._read(manifest.list_manifest, after, limit)
+
+    def remove_line(self, serial: str, *, at: datetime, by: str) -> ManifestEntry:
+        return self._write(manifest.remove_line, serial, at, by)
 
     def open_batch(self, batch: Batch) -> None:
         self._write(setup.open_batch, batch)

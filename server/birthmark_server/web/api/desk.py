@@ -13,6 +13,7 @@ from typing import Protocol
 from birthmark_server.web.api import bodies, queries, views
 from birthmark_server.web.api.authority_desk import AuthorityDesk
 from birthmark_server.web.api.campaigns.desk import CampaignDesk
+from birthmark_server.web.api.workorders.desk import WorkOrderDesk
 
 
 class Desk(Protocol):
@@ -23,6 +24,9 @@ class Desk(Protocol):
 
     @property
     def authorities(self) -> AuthorityDesk: ...
+
+    @property
+    def workorders(self) -> WorkOrderDesk: ...
 
     # -- devices
     def devices(self, query: queries.DeviceQuery, *, after: str = "", limit: int = 100) -> views.DevicePage:
@@ -83,6 +87,9 @@ class Desk(Protocol):
 
     def import_manifest(self, manifest: bodies.NewManifest) -> views.Imported:
         """All or nothing. Raise ManifestConflict, UnknownModel."""
+
+    def remove_line(self, serial: str) -> views.ManifestView:
+        """Take a device off the manifest that was not born. Raise UnknownLine, BornAlready."""
 
     def batches(self, *, after: str = "", limit: int = 100) -> views.BatchPage: ...
 

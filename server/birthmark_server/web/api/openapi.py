@@ -119,6 +119,9 @@ def _operation(route: Route, names: Names) -> dict[str, Any]:
     if contract is not None and contract.body is not None:
         body = {"schema": names[contract.body, "validation"]}
         operation["requestBody"] = {"required": True, "content": {JSON_MIME: body}}
+    if contract is not None and contract.raw_body:
+        raw = {contract.raw_body: {"schema": {"type": "string"}}}
+        operation["requestBody"] = {"required": True, "content": raw}
     if contract is not None and contract.answer is not None:
         success["content"] = {JSON_MIME: {"schema": names[contract.answer, "serialization"]}}
     nothing = contract is not None and contract.answer is None

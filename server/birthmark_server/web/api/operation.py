@@ -62,7 +62,7 @@ class Operations:
 
         def handle(call: Call, caller: Caller) -> Answer:
             who, role = _operator(caller)
-            argument = _argument(call.argument)
+            argument = read_argument(call.argument)
             query = read_query(contract.query, call.query)
             body = read_body(contract.body, call)
             after, limit = _place(path, query)
@@ -92,7 +92,8 @@ def _operator(caller: Caller) -> tuple[str, Role]:
     return common_name(caller.certificate.subject), ROLE_OF[caller.certificate.profile]
 
 
-def _argument(raw: str) -> str:
+def read_argument(raw: str) -> str:
+    """Return what stands for `{id}`; raise DecodeError."""
     try:
         return unquote(raw, errors="strict")
     except UnicodeDecodeError:

@@ -1,23 +1,16 @@
-"""Who is an operator: certificates of the Infra CA, one policy for each role (ADR 0026).
-
-A certificate is on record before it is given away: one that nobody remembers could not be revoked.
-"""
+"""Who is an operator: certificates of the Infra CA, one policy for each role (ADR 0026)."""
 
 from collections.abc import Iterator
 from datetime import datetime
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from birthmark_server.ca.authority import Authority
-from birthmark_server.ca.record import common_name, to_record
-from birthmark_server.ca.requests import InfraRequest
+from birthmark_server.ca.record import common_name
 from birthmark_server.domain import CertificateRecord, RevocationReason
-from birthmark_server.errors import Malformed
 from birthmark_server.roles import OPERATOR_PROFILES, PROFILE_OF, ROLE_OF
 from birthmark_server.store.errors import UnknownOperator
 from birthmark_server.store.protocol import Store
 from birthmark_server.web.api import bodies, views
+from birthmark_server.web.api.requests import certify_request
 
 
 def all_operators(store: Store) -> list[views.OperatorView]:
@@ -28,28 +21,11 @@ def all_operators(store: Store) -> list[views.OperatorView]:
 def certify(
     authority: Authority, store: Store, operator: bodies.NewOperator, *, by: str, now: datetime
 ) -> views.IssuedOperator:
-    """Have the Infra CA certify the key of a request, and put the certificate on record.
-
-    Raises Malformed for a request that is none, or is not signed by its own key; ProfileViolation for a key or a name
-    that no certificate may have, and where the Infra CA is from before there were roles. Nothing else of the request is
-    believed.
-    """
-    try:
-        request = x509.load_pem_x509_csr(operator.csr.encode("ascii"))
-        proven, key = request.is_signature_valid, request.public_key()
-    except (ValueError, TypeError, x509.InvalidVersion) as error:
-        raise Malformed(f"want a PKCS #10 request in PEM: {error}") from None
-    if not proven:
-        raise Malformed("the request is not signed by the key that is in it")
-    profile = PROFILE_OF[operator.role]
-    asked = InfraRequest(profile=profile, public_key=key, name=operator.name)
-    infra = authority.infra
-    certificate = infra.issue(infra.prepare(asked, now=now))
-    record = to_record(certificate, issuer=infra, profile=profile, issued_at=now)
-    store.add_infrastructure_certificate(record, by=by)
-    chain = certificate.public_bytes(Encoding.PEM) + authority.chain_pem(infra)
-    known = store.certificate_by_sha256(record.sha256)
-    return views.IssuedOperator(operator=_view(known[0] if known else record), chain=chain.decode())
+    """As certify_request(), with the role's profile: ProfileViolation too where the Infra CA is from before roles."""
+    certified = certify_request(
+        authority, store, operator.csr, profile=PROFILE_OF[operator.role], name=operator.name, by=by, now=now
+    )
+    return views.IssuedOperator(operator=_view(certified.record), chain=certified.chain_pem.decode())
 
 
 def revoke(store: Store, name: str, *, reason: RevocationReason, by: str, now: datetime) -> views.OperatorCut:

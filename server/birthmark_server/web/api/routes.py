@@ -12,6 +12,7 @@ from birthmark_server.web.api.campaigns.routes import CAMPAIGNS
 from birthmark_server.web.api.idempotency import AnswerBook
 from birthmark_server.web.api.operation import Entry, OpenDesk, Operations
 from birthmark_server.web.api.queries import PageQuery
+from birthmark_server.web.api.workorders.routes import WORKORDERS
 from birthmark_server.web.contract import Contract
 from birthmark_server.web.doors import Route
 
@@ -151,6 +152,13 @@ ADMISSION: Final[tuple[Entry, ...]] = (
         lambda asked: asked.desk.import_manifest(asked.body),
     ),
     (
+        "DELETE", "/v1/manifest/{id}", ADMITTING,
+        Contract(
+            "Take a device off the manifest, by its serial number, that was not born.", answer=views.ManifestView
+        ),
+        lambda asked: asked.desk.remove_line(asked.argument),
+    ),
+    (
         "GET", "/v1/batches", READING,
         Contract("List batch windows.", query=PageQuery, answer=views.BatchPage),
         lambda asked: asked.desk.batches(after=asked.after, limit=asked.limit),
@@ -219,7 +227,7 @@ PEOPLE: Final[tuple[Entry, ...]] = (
 )  # fmt: skip
 
 
-OPERATIONS: Final = (*DEVICES, *CERTIFICATES, *ADMISSION, *CAMPAIGNS, *PEOPLE, *AUTHORITIES)
+OPERATIONS: Final = (*DEVICES, *CERTIFICATES, *ADMISSION, *WORKORDERS, *CAMPAIGNS, *PEOPLE, *AUTHORITIES)
 """All of them, as docs/api.md lists them. What is `alone` is durable before anybody hears of it: the desk tells the
 broker of what it cuts off or lets back, and enrollments remember what a model demands."""
 

@@ -21,11 +21,13 @@ from birthmark_server.roles import ADMITTING, STEERING, VOUCHING, Role, require
 from birthmark_server.rollover.service import RolloverService
 from birthmark_server.rotation.campaigning import CampaignService
 from birthmark_server.store.protocol import Store
+from birthmark_server.store.workorder_protocol import WorkOrderStore
 from birthmark_server.web.api import bodies, lists, operators, queries, seen, views
 from birthmark_server.web.api.authority_desk import StoreAuthorityDesk
 from birthmark_server.web.api.campaigns.store_desk import StoreCampaignDesk
 from birthmark_server.web.api.certificates import find_certificate
 from birthmark_server.web.api.status import status_of
+from birthmark_server.web.api.workorders.store_desk import StoreWorkOrderDesk
 
 SWAP_WINDOW: Final = timedelta(hours=24)
 """How long after its approval the new board may come (design: within 24 hours)."""
@@ -53,6 +55,7 @@ class StoreDesk:
         store: Store,
         *,
         campaigns: CampaignService,
+        workorders: WorkOrderStore,
         authority: Callable[[bool], Authority],
         broker: Broker,
         rollover: RolloverService,
@@ -69,6 +72,7 @@ class StoreDesk:
         self._now = now
         self._started_at = started_at
         self.authorities = StoreAuthorityDesk(rollover, by=by, role=role)
+        self.workorders = StoreWorkOrderDesk(workorders, store, authority=authority, by=by, role=role, now=now)
         self.campaigns = StoreCampaignDesk(campaigns, store, authority=authority, by=by, role=role, now=now)
 
     # -- devices
@@ -214,6 +218,11 @@ class StoreDesk:
         lists.check_once(entries)
         new = self._store.import_manifest(entries)
         return views.Imported(lines=len(entries), new=new, imported_by=self._by)
+
+    def remove_line(self, serial: str) -> views.ManifestView:
+        self._require(ADMITTING, "removing lines of the manifest")
+        removed = self._store.remove_line(serial, at=self._now(), by=self._by)
+        return views.ManifestView.model_validate(removed)
 
     def batches(self, *, after: str = "", limit: int = 100) -> views.BatchPage:
         return lists.batches(self._store, after, limit)

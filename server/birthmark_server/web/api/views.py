@@ -197,6 +197,7 @@ class ManifestView(View):
     device_id: str
     imported_by: str
     imported_at: Moment
+    batch: Annotated[str, Field(description="The work order that it is made for; empty without one.")]
 
 
 class Imported(View):

@@ -1,0 +1,58 @@
+"""The device's own record on its data partition: a FAT file system that nobody mounts (mtools).
+
+The partition is a place within the disk, so a partition table is not needed to write it.
+"""
+
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from birthmark_server.factory.disk.errors import DiskGone, ImageUnusable, ToolMissing
+from birthmark_server.factory.disk.gpt import NoTable, Partition, find_partition
+from birthmark_server.factory.errors import ReadBackDiffers
+from birthmark_wire.errors import DecodeError
+from birthmark_wire.factory import PROVISION_FILE, ProvisionRecord
+
+PARTITION: Final = "provision"
+_TIMEOUT_S: Final = 60
+
+
+def provision_partition(image: Path) -> Partition:
+    """Return where an image keeps the record; raise ImageUnusable."""
+    try:
+        with image.open("rb") as file:
+            return find_partition(file, PARTITION)
+    except NoTable as error:
+        raise ImageUnusable(f"{image}: {error}") from None
+    except OSError as error:
+        raise ImageUnusable(f"{image}: {error.strerror}") from error
+
+
+def write_record(disk: Path, partition: Partition, record: ProvisionRecord) -> None:
+    """Put the record there, in place of one that is there."""
+    _mtools(
+        "mcopy", "-o", "-D", "o", "-i", f"{disk}@@{partition.start}", "-", f"::{PROVISION_FILE}", data=record.encode()
+    )
+
+
+def read_record(disk: Path, partition: Partition) -> ProvisionRecord:
+    """Read it back; raise ReadBackDiffers where there is none that can be read."""
+    said = _mtools("mtype", "-i", f"{disk}@@{partition.start}", f"::{PROVISION_FILE}")
+    try:
+        return ProvisionRecord.decode(said)
+    except DecodeError as error:
+        raise ReadBackDiffers(f"{PROVISION_FILE} on {disk}: {error}") from None
+
+
+def _mtools(*command: str, data: bytes = b"") -> bytes:
+    try:
+        done = subprocess.run(command, input=data, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except FileNotFoundError:
+        raise ToolMissing(f"{command[0]} is not installed: apt-get install mtools") from None
+    except subprocess.TimeoutExpired:
+        raise DiskGone(f"{command[0]} did not end within {_TIMEOUT_S} s") from None
+    if done.returncode != 0:
+        raise DiskGone(
+            f"{command[0]} ended with {done.returncode}: {done.stderr.decode(errors='replace').strip()[:300]}"
+        )
+    return done.stdout

@@ -1,0 +1,1 @@
+"""Work orders and stations: what operators do, and what stations ask."""
