@@ -17,7 +17,8 @@ CLOCK_SKEW: Final = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class WorkOrder:
-    """So many devices of one model. name: printable, at most 64. serials: see factory/serials.py. Whoever made it."""
+    """So many devices of one model. name: printable, at most 64. serials: see factory/serials.py.
+    ek_template: which of a TPM's EKs identifies a device of the model; empty where nobody looked."""
 
     name: str
     model: str
@@ -28,6 +29,7 @@ class WorkOrder:
     closes_at: datetime
     closed_at: datetime | None = None
     closed_by: str = ""
+    ek_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)

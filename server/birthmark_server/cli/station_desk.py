@@ -74,6 +74,7 @@ class HttpDesk:
             closes_at=view.closes_at,
             closed_at=view.closed_at,
             closed_by=view.closed_by,
+            ek_template=view.ek_template,
         )
 
     def take_serials(self, workorder: str, count: int, *, request: str) -> SerialBlock:

@@ -30,7 +30,6 @@ from birthmark_server.factory.entry import Entry
 from birthmark_server.factory.errors import FactoryError
 from birthmark_server.factory.station.errors import (
     BornAsAnother,
-    IdentityGarbled,
     LineStopped,
     PhaseTooLong,
     RecordNotWritten,
@@ -39,6 +38,7 @@ from birthmark_server.factory.station.errors import (
     WrongDevice,
 )
 from birthmark_server.factory.station.events import EntrySigned, PhaseEnded, Quarantined, UnitBorn
+from birthmark_server.factory.station.identity import read_identity
 from birthmark_server.factory.station.known import EntryStanding, KnownUnit
 from birthmark_server.factory.station.line import Line, Task
 from birthmark_server.factory.station.outbox import Outbox
@@ -49,7 +49,6 @@ from birthmark_server.factory.station.view import Slots
 from birthmark_server.factory.station.words import words
 from birthmark_server.factory.target import Born, Target
 from birthmark_server.factory.values import PHASES, Outcome, Phase, PhaseResult
-from birthmark_server.tpm.public import parse_public
 from birthmark_wire.encoding import b64, printable
 from birthmark_wire.factory import DeviceIdentity, ProvisionRecord
 
@@ -258,7 +257,7 @@ class Attempt:
 
     def _identify(self) -> Facts:
         identity = self.target.identify(limit=self.limits[Phase.IDENTIFY])
-        ek_sha256, ak_sha256 = _hashes(identity)
+        ek_sha256, ak_sha256 = read_identity(identity, self.bench.line.order.ek_template)
         line, task = self.bench.line, self.task
         facts = {"ek_sha256": ek_sha256, "mac": identity.mac, "firmware": identity.firmware}
         facts |= {"ak_public": b64(identity.ak_public)}
@@ -319,20 +318,6 @@ def _outcome(error: FactoryError) -> Outcome:
     if isinstance(error, Stopped):
         return Outcome.ABORTED
     return Outcome.FAIL if error.fails else Outcome.ERROR
-
-
-def _hashes(identity: DeviceIdentity) -> tuple[str, str]:
-    """Return the EK's hash (of its SubjectPublicKeyInfo) and the AK's (of its TPMT_PUBLIC); raise IdentityGarbled."""
-    try:
-        ek = parse_public(identity.ek_public)
-        parse_public(identity.ak_public)
-        request = x509.load_der_x509_csr(identity.csr)
-        request_is_signed = request.is_signature_valid
-    except (BirthmarkError, ValueError) as error:
-        raise IdentityGarbled(f"the device says of itself what can't be read: {words(error)}") from None
-    if not request_is_signed:
-        raise IdentityGarbled("the device's request for a certificate is not signed by the key in it")
-    return sha256(ek.spki()).hexdigest(), sha256(identity.ak_public).hexdigest()
 
 
 def check_born(born: Born, *, serial: str, device_id: str) -> None:

@@ -57,6 +57,14 @@ class SlotFault(FactoryError):
     next_step: ClassVar[str] = "Try again; if it comes back, keep the record and call Birthmark's maintainers."
 
 
+class OtherModel(FactoryError):
+    """The device's TPM has no EK of the kind that identifies a device of this model."""
+
+    code = "other-model"
+    fails = True
+    next_step: ClassVar[str] = "Put the device aside: its TPM is not the model's; or ask who made the model (--ek)."
+
+
 class IdentityGarbled(FactoryError):
     """What the device says of itself can't be read, or contradicts itself."""
 

@@ -51,6 +51,7 @@ class OrderLearned:
     model: str
     quantity: int
     serials: str
+    ek_template: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ class Task:
 class Order:
     """What is being made. serial_of: a place's serial number. image_sha256: of what is flashed. tries: how often a slot
     tries a device that errs. again: serial numbers to do again, or first. block: how many serial numbers to take at
-    once. addressed: a device is found by its serial number, so any slot may go on with it."""
+    once. addressed: a device is found by its serial number, so any slot may go on with it.
+    ek_template: as WorkOrder has it."""
 
     workorder: str
     model: str
@@ -62,10 +63,17 @@ class Order:
     again: Sequence[str] = ()
     block: int = 10
     addressed: bool = False
+    ek_template: str = ""
 
     def of(self, learned: OrderLearned, serial_of: Callable[[int], str]) -> "Order":
         """Return it for this work order."""
-        return replace(self, model=learned.model, quantity=learned.quantity, serial_of=serial_of)
+        return replace(
+            self,
+            model=learned.model,
+            quantity=learned.quantity,
+            serial_of=serial_of,
+            ek_template=learned.ek_template,
+        )
 
 
 @dataclass(slots=True)
@@ -284,4 +292,4 @@ class Line:
 
 def learned(order: WorkOrder) -> OrderLearned:
     """Return what is kept of a work order."""
-    return OrderLearned(order.name, order.model, order.quantity, order.serials)
+    return OrderLearned(order.name, order.model, order.quantity, order.serials, order.ek_template)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from birthmark_server.factory.serials import SerialPool, next_pool, overlapping
 from birthmark_server.store.errors import Conflict
+from birthmark_server.store.protocol import Store
 from birthmark_server.store.workorder_protocol import WorkOrderStore
 from birthmark_server.web.api.workorders import views
 from birthmark_server.workorders import WorkOrder
@@ -35,12 +36,13 @@ def with_serials(order: WorkOrder, known: Sequence[WorkOrder]) -> WorkOrder:
     return replace(order, serials=pool.text)
 
 
-def view_of(store: WorkOrderStore, order: WorkOrder) -> views.WorkOrderView:
+def view_of(store: Store, workorders: WorkOrderStore, order: WorkOrder) -> views.WorkOrderView:
     """Return a work order with how far it is."""
-    count = store.count(order.name)
+    count = workorders.count(order.name)
     return views.WorkOrderView(
         name=order.name,
         model=order.model,
+        ek_template=store.get_model(order.model).ek_template,
         quantity=order.quantity,
         serials=order.serials,
         created_by=order.created_by,

@@ -50,7 +50,8 @@ class StationRequests:
 
     def workorder(self, call: Call, _caller: Caller) -> Answer:
         read_query(None, call.query)
-        return _answer(WORKORDER, view_of(self.workorders, self.workorders.get(read_argument(call.argument))))
+        order = self.workorders.get(read_argument(call.argument))
+        return _answer(WORKORDER, view_of(self.store, self.workorders, order))
 
     def serials(self, call: Call, caller: Caller) -> Answer:
         name, wanted = read_argument(call.argument), read_body(bodies.SerialsWanted, call)

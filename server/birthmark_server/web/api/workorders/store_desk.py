@@ -97,7 +97,7 @@ class StoreWorkOrderDesk:
         return views.StationCut(name=name, certificates=len(standing), by=self._by)
 
     def _view(self, order: WorkOrder) -> views.WorkOrderView:
-        return view_of(self._workorders, order)
+        return view_of(self._store, self._workorders, order)
 
     def _stations(self) -> Iterator[CertificateRecord]:
         after = ""

@@ -14,6 +14,7 @@ class WorkOrderView(View):
 
     name: str
     model: str
+    ek_template: Annotated[str, Field(description="Which of a TPM's EKs identifies a device of this model.")]
     quantity: int
     serials: Annotated[str, Field(description="The pattern of its serial numbers, with the number of the first.")]
     created_by: str
