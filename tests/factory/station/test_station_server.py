@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark_server.cli.factory_station import open_station
-from birthmark_server.cli.station_desk import StationDesk, open_desk
+from birthmark_server.cli.station_desk import open_desk
 from birthmark_server.domain import CertificateProfile, RevocationReason
 from birthmark_server.factory.station.attempt import Bench
 from birthmark_server.factory.station.errors import ClockWrong, NotAtThisStation
@@ -68,7 +68,7 @@ class Line2:
         settings = StationSettings(
             server=f"https://localhost:{self.site.port}", certificate=certificate, key=key, root=self.site.pki.root_pem
         )
-        desk: StationDesk = open_desk(settings)
+        desk = open_desk(settings)
         order = Order("W1", MODEL.name, DEVICES, "SN-{:04}".format, IMAGE_SHA256, "alice", again=again, addressed=True)
         line = Line.open(self.folder / RECORD_FILE, order, desk, station="st-1", now=now, known=Known())
         if callable(watch):
