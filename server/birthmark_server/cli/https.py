@@ -26,7 +26,9 @@ MOST_BYTES: Final = 256 << 20
 MOST_WAITS: Final = 30
 LONGEST_WAIT_S: Final = 5
 PROBLEM_MIME: Final = "application/problem+json"
-_LOST: Final = (http.client.HTTPException, ConnectionError, TimeoutError)
+_CUT_OFF: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""TLS that ended without an alert: the server went away, and refused nothing."""
+_LOST: Final = (http.client.HTTPException, ConnectionError, TimeoutError, *_CUT_OFF)
 
 
 class ServerUnreachable(BirthmarkError):
@@ -184,6 +186,8 @@ def _descendants(parent: type[BirthmarkError]) -> Iterator[type[BirthmarkError]]
 def _told(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate does not lead to the pinned root: {error.verify_message}"
+    if isinstance(error, _CUT_OFF):
+        return "the connection was cut off"
     if isinstance(error, ssl.SSLError):
         reason = (error.reason or str(error)).lower().replace("_", " ")
         return f"TLS failed: {reason}; is your certificate this installation's, and in time?"

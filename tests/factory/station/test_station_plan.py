@@ -126,6 +126,15 @@ def test_what_is_in_quarantine_goes_nowhere(known: Known, serial: str) -> None:
     assert verdict.why.code == "in-quarantine"
 
 
+def test_a_device_that_took_another_ones_mac_meanwhile_is_refused() -> None:
+    known = Known()
+    known.units = {name: KnownUnit(name, "W1", "model-a") for name in ("SN-1", "SN-2")}
+    known.by_ek, known.by_mac = {"a": "SN-1"}, {"m": "SN-2"}
+    verdict = whose(known, "SN-1", ek_sha256="a", mac="m")
+    assert isinstance(verdict, IsRefused)
+    assert "the MAC of SN-1 is now m, that of SN-2" in str(verdict.why)
+
+
 def test_a_device_that_is_in_another_slot_at_this_moment_is_a_twin() -> None:
     known = Known()
     known.units = {name: KnownUnit(name, "W1", "model-a") for name in ("SN-1", "SN-2")}

@@ -144,11 +144,11 @@ def whose(
     if reason := known.bad_ek.get(ek_sha256) or (known.bad_mac.get(mac) if mac else None):
         return IsRefused(InQuarantine(f"the device with EK {ek_sha256} is in quarantine: {reason}"))
     twin = known.by_ek.get(ek_sha256)
+    neighbour = known.by_mac.get(mac) if mac else None
     if twin == serial:
-        return _same_mac(known.units[serial], ek_sha256, mac)
+        return _same(known.units[serial], ek_sha256, mac, neighbour)
     if twin is not None:
         return _another(known.units[twin], ek_sha256, mac, busy)
-    neighbour = known.by_mac.get(mac) if mac else None
     if neighbour is not None and neighbour != serial:
         message = f"its MAC {mac} is that of {neighbour}, its EK {ek_sha256} is not: want a MAC of its own"
         return IsRefused(DuplicateDevice(message), ek_sha256=ek_sha256)
@@ -161,7 +161,10 @@ def whose(
     return TakesNew()
 
 
-def _same_mac(unit: KnownUnit, ek_sha256: str, mac: str) -> Whose:
+def _same(unit: KnownUnit, ek_sha256: str, mac: str, neighbour: str | None) -> Whose:
+    """The EK is the unit's own; its MAC may have changed meanwhile. neighbour: whose MAC it is."""
+    if neighbour not in (None, unit.serial):
+        return IsRefused(DuplicateDevice(f"the MAC of {unit.serial} is now {mac}, that of {neighbour}: want its own"))
     if mac and unit.mac and mac != unit.mac:
         message = f"EK {ek_sha256} is that of {unit.serial}, whose MAC is {unit.mac}; this device's is {mac}"
         return IsRefused(DuplicateDevice(message), mac=mac)
