@@ -8,6 +8,8 @@ Rules:
 - What `work` returns and raises is defined in light modules: the parent imports them to read the answer.
 - What else `work` changes in memory is lost. The parent alone writes to the disk.
 - The child dies with its parent, and takes no signal meant for it: an agent that is killed leaves no half of itself.
+  SIGTERM is not ignored but does nothing: what is ignored stays so in every program that the work starts, and
+  libtss2-tcti-cmd ends its program by SIGTERM, then waits for it.
 - Whoever has something to serve says so (`meanwhile`): then a connected agent's messages go on while the child works.
 """
 
@@ -26,7 +28,7 @@ from birthmark_agent.errors import AgentError
 _T = TypeVar("_T")
 
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
-_ends_with_us: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+_ignored: Final = (signal.SIGHUP, signal.SIGINT)
 
 _apart = False
 _serve: Callable[[int], None] | None = None
@@ -101,8 +103,10 @@ def _be_the_child(work: Callable[[], object], parent: int, writes: int) -> NoRet
     _apart = True
     status = 1
     with suppress(BaseException):
-        for number in _ends_with_us:
+        for number in _ignored:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        signal.siginterrupt(signal.SIGTERM, False)
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == parent:  # else it died before the line above
             with os.fdopen(writes, "wb") as pipe:

@@ -34,6 +34,17 @@ def test_work_within_work_stays_in_the_same_child() -> None:
     assert outer == inner != os.getpid()
 
 
+def test_a_program_that_the_work_starts_can_be_ended_in_order() -> None:
+    """As libtss2 ends the program of a `cmd:` TCTI; without it the agent waited for ever."""
+
+    def start_and_end() -> int:
+        with subprocess.Popen(["sleep", "60"]) as program:
+            program.terminate()
+            return program.wait(10)
+
+    assert apart(start_and_end) == -signal.SIGTERM
+
+
 @pytest.mark.parametrize(
     "error",
     [

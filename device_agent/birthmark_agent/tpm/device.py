@@ -34,7 +34,7 @@ _PERSISTENT: Final = 0x81000000
 _LOADED_SESSIONS: Final = 0x02000000
 _EK_HANDLES: Final = range(0x81010000, 0x81010100)
 
-_EXCLUSIVE_TCTIS: Final = ("device", "swtpm", "mssim")
+_EXCLUSIVE_TCTIS: Final = ("cmd", "device", "swtpm", "mssim")
 
 _STORAGE_NEEDS: Final = (
     (templates.FIXED_TPM, "fixedTPM"),
@@ -67,8 +67,9 @@ class Tpm:
     def open(cls, tcti: str) -> "Tpm":
         """Connect. tcti: as tpm2-tools take it. Raise TpmUnavailable.
 
-        Where this client is the TPM's only one (a device node, an emulator), keys and sessions that an earlier client
-        left loaded when it was killed are flushed: on a bare TPM they would fill its three slots for ever.
+        Where this client is the TPM's only one (a device node, an emulator, a board behind a command), keys and
+        sessions that an earlier client left loaded when it was killed are flushed: on a bare TPM they would fill its
+        three slots for ever.
         """
         esapi = Esapi(tcti)
         try:
