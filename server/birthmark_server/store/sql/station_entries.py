@@ -30,7 +30,7 @@ from birthmark_server.store.sql.denials import denied_match
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
 from birthmark_server.store.sql.endorsements import EKS
 from birthmark_server.store.sql.manifest import import_manifest
-from birthmark_server.store.sql.workorders import blocks, get, require_open
+from birthmark_server.store.sql.workorders import block_with, get, require_open
 from birthmark_server.store.statement import Row, Statement, insert_all
 from birthmark_server.store.tables import table_of
 from birthmark_server.store.workorder_rows import entry_from, entry_values
@@ -113,14 +113,16 @@ def admit(tx: Transaction, entry: StationEntry) -> StationEntry:
 
 
 def _block_of(tx: Transaction, entry: StationEntry) -> SerialBlock:
-    for block in blocks(tx, entry.workorder):
-        if block.first <= entry.place < block.first + block.count:
-            if block.station == entry.station:
-                return block
-            raise SerialNotGiven(
-                f"serial number {entry.serial} was given to station {block.station}, not to {entry.station}"
-            )
-    raise SerialNotGiven(f"serial number {entry.serial} of work order {entry.workorder} was given to no station yet")
+    block = block_with(tx, entry.workorder, entry.place)
+    if block is None:
+        raise SerialNotGiven(
+            f"serial number {entry.serial} of work order {entry.workorder} was given to no station yet"
+        )
+    if block.station != entry.station:
+        raise SerialNotGiven(
+            f"serial number {entry.serial} was given to station {block.station}, not to {entry.station}"
+        )
+    return block
 
 
 def _require_time(order: WorkOrder, block: SerialBlock, entry: StationEntry) -> None:

@@ -55,6 +55,12 @@ _GIVEN: Final = Statement(
     select(func.coalesce(func.max(_BLOCKS.c.first + _BLOCKS.c.count), 0)).where(_BLOCKS.c.workorder == bindparam("key"))
 )
 _BLOCKS_OF: Final = Statement(select(_BLOCKS).where(_BLOCKS.c.workorder == bindparam("key")).order_by(_BLOCKS.c.first))
+_BLOCK_WITH: Final = Statement(
+    select(_BLOCKS)
+    .where(_BLOCKS.c.workorder == bindparam("key"), _BLOCKS.c.first <= bindparam("place"))
+    .order_by(_BLOCKS.c.first.desc())
+    .limit(1)
+)
 _COUNT_ENTRIES: Final = Statement(
     select(func.count()).where(_ENTRIES.c.workorder == bindparam("key"), _ENTRIES.c.withdrawn_at_us.is_(None))
 )
@@ -124,6 +130,13 @@ def require_open(order: WorkOrder, at: datetime) -> None:
 
 def blocks(tx: Transaction, name: str) -> list[SerialBlock]:
     return [block_from(row) for row in tx.rows(_BLOCKS_OF, key=name)]
+
+
+def block_with(tx: Transaction, name: str, place: int) -> SerialBlock | None:
+    """The block that has this place; None where no station was given it."""
+    row = tx.row(_BLOCK_WITH, key=name, place=place)
+    block = None if row is None else block_from(row)
+    return block if block is not None and place < block.first + block.count else None
 
 
 # -- replay: what is there stands, and what contradicts it comes from another history and is left out
