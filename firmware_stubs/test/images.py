@@ -1,7 +1,7 @@
 """images.py FOLDER: images for the C tests, signed by imgtool; prints a header with the key and each image as an array.
 
-    good 1.2.0, newer 1.3.0, older 1.1.0, counted 1.3.0 with security counter 7, foreign 9.9.9 by another key,
-    unsigned 9.9.9, tampered 1.3.0 with one bit changed.
+good 1.2.0, newer 1.3.0, older 1.1.0, counted 1.3.0 with security counter 7, foreign 9.9.9 by another key,
+unsigned 9.9.9, tampered 1.3.0 with one bit changed.
 """
 
 import subprocess

@@ -1,8 +1,8 @@
 """Our firmware, built once for all tests and workers: firmware_stubs/Makefile in a folder of the tests' own.
 
-    build = Firmware.in_folder(shared)
-    build.image("1.2.0")           # for MCUboot, signed with the build's key
-    build.make("test")
+build = Firmware.in_folder(shared)
+build.image("1.2.0")           # for MCUboot, signed with the build's key
+build.make("test")
 """
 
 import fcntl
