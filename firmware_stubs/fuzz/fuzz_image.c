@@ -17,6 +17,23 @@ static bool read_memory(void *context, size_t offset, uint8_t *out, size_t lengt
     return true;
 }
 
+/* Whether one of the images that our key signed has that hash. */
+static bool is_ours(const uint8_t hash[IMAGE_HASH_BYTES])
+{
+    struct memory ours[] = {{good, sizeof good}, {newer, sizeof newer}, {older, sizeof older}, {counted, sizeof counted}};
+
+    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+        const struct image_source source = {.context = &ours[i], .size = ours[i].size, .read = read_memory};
+        struct image image;
+
+        CHECK(image_read(&source, &image) == IMAGE_OK);
+        if (memcmp(image.hash, hash, IMAGE_HASH_BYTES) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -27,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (image_verify(&source, test_key, &image) == IMAGE_OK) {
         CHECK(image.total <= size);
-        CHECK(image.total == sizeof good || image.total == sizeof counted);
+        CHECK(is_ours(image.hash));
     }
     return 0;
 }
