@@ -188,6 +188,8 @@ void frame_write(const uint8_t *packet, size_t length, frame_put *put, void *con
 {
     const uint16_t crc = frame_crc16(packet, length);
     const size_t total = LENGTH_BYTES + length + CRC_BYTES;
+    const uint8_t head[LENGTH_BYTES] = {(uint8_t)((length + CRC_BYTES) >> 8), (uint8_t)(length + CRC_BYTES)};
+    const uint8_t tail[CRC_BYTES] = {(uint8_t)(crc >> 8), (uint8_t)crc};
 
     if (length > PACKET_MAX) {
         return;
@@ -197,13 +199,9 @@ void frame_write(const uint8_t *packet, size_t length, frame_put *put, void *con
         size_t filled = 0;
 
         for (; filled < LINE_BYTES && done < total; done++) {
-            const size_t at = done - LENGTH_BYTES; /* meaningful from the third byte on */
-
-            if (done < LENGTH_BYTES) {
-                line[filled++] = (uint8_t)((length + CRC_BYTES) >> (8U * (1U - done)));
-            } else {
-                line[filled++] = at < length ? packet[at] : (uint8_t)(crc >> (8U * (1U - (at - length))));
-            }
+            line[filled++] = done < LENGTH_BYTES            ? head[done]
+                             : done < LENGTH_BYTES + length ? packet[done - LENGTH_BYTES]
+                                                            : tail[done - LENGTH_BYTES - length];
         }
         put(context, done == filled ? first_marker : next_marker, sizeof first_marker);
         put_base64(line, filled, put, context);
