@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from birthmark_server.factory.disk.blockmap import BlockMap, Extent, read_block_map
-from birthmark_server.factory.disk.errors import DiskFull, DiskGone, ImageUnusable
+from birthmark_server.factory.disk.errors import DiskFull, DiskGone, ImageUnusable, NotADisk
 from birthmark_server.factory.disk.guard import open_disk
-from birthmark_server.factory.disk.provision import provision_partition, read_record, write_record
+from birthmark_server.factory.disk.provision import need_tools, provision_partition, read_record, write_record
 from birthmark_server.factory.errors import ReadBackDiffers
 from birthmark_server.factory.target import Flashed, Progress
 from birthmark_wire.factory import ProvisionRecord
@@ -71,6 +71,9 @@ def flash(image: Image, disk: Path, record: ProvisionRecord, progress: Progress)
     """
     began = time.monotonic()
     place = provision_partition(image.path)
+    need_tools()
+    if disk.exists() and disk.samefile(image.path):
+        raise NotADisk(f"{disk} is the image itself")
     with open_disk(disk, needs=image.block_map.image_size) as target, _told(disk):
         flashing = _Flashing(image, target, progress)
         flashing.wipe()
