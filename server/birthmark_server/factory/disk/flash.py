@@ -102,6 +102,7 @@ class _Flashing:
         self._tell = progress
         self._done, self._all = 0, 2 * image.block_map.mapped
         self._held: dict[int, bytes] = {}
+        self._buffer = memoryview(bytearray(_CHUNK))
         end = image.block_map.image_size
         self._edges = ((0, _EDGE), (max(_EDGE, end - _EDGE), end))
 
@@ -119,10 +120,10 @@ class _Flashing:
             for extent in self._image.block_map.extents:
                 digest = hashlib.sha256()
                 for start, length in self._cut(extent):
-                    data = os.pread(source.fileno(), length, start)
+                    data = self._read(source, start, length)
                     hashed = beside.submit(digest.update, data)
                     if self._is_edge(start):
-                        self._held[start] = data
+                        self._held[start] = bytes(data)
                     else:
                         self._put(start, data)
                         self._count(len(data))
@@ -140,7 +141,7 @@ class _Flashing:
             digest = hashlib.sha256()
             for start, length in self._cut(extent):
                 held = self._held.get(start)
-                digest.update(os.pread(self._disk.fileno(), length, start) if held is None else held)
+                digest.update(self._read(self._disk, start, length) if held is None else held)
                 self._count(length if held is None else 0)
             if digest.hexdigest() != extent.sha256:
                 raise ReadBackDiffers(f"{_place(extent)} are not what was written")
@@ -169,7 +170,11 @@ class _Flashing:
     def _is_edge(self, start: int) -> bool:
         return any(first <= start < last for first, last in self._edges)
 
-    def _put(self, start: int, data: bytes) -> None:
+    def _read(self, source: BinaryIO, start: int, length: int) -> memoryview:
+        """Return what is there, until the next call: one buffer, since fresh memory costs as much as a copy."""
+        return self._buffer[: os.preadv(source.fileno(), [self._buffer[:length]], start)]
+
+    def _put(self, start: int, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             written = os.pwrite(self._disk.fileno(), view, start)
