@@ -3,28 +3,31 @@
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from rich.console import Console
 
+from benchmark.factory_flash import FlashRate, measure_flash
 from benchmark.factory_killed import Killed, make_killed
 from benchmark.factory_pace import Pace, measure_paces
 from benchmark.progress import saying
 from benchmark.report import Line, fill
 
-PARTS: Final = ("killed", "pace")
+PARTS: Final = ("killed", "pace", "flash")
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """devices: of the work order whose station is killed. pace: slots, and devices made with them."""
+    """devices: of the work order whose station is killed. pace: slots, and devices made with them. flash: MiB of the
+    image, and turns."""
 
     devices: int = 1_000
     pace: tuple[tuple[int, int], ...] = ((1, 12), (4, 24), (16, 48))
+    flash: tuple[int, int] = (256, 7)
 
 
-QUICK: Final = Size(40, ((1, 2), (4, 4)))
+QUICK: Final = Size(40, ((1, 2), (4, 4)), (16, 1))
 """Everything once, for whoever wants to know whether it runs: no figure of it means anything."""
 
 
@@ -34,6 +37,7 @@ class FactoryFigures:
 
     killed: Killed | None = None
     pace: list[Pace] = field(default_factory=list)
+    flash: FlashRate | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that --json prints: a key for each part that was run."""
@@ -49,6 +53,8 @@ class FactoryFigures:
             }
         if self.pace:
             told["pace"] = {str(pace.slots): round(pace.per_minute, 1) for pace in self.pace}
+        if self.flash is not None:
+            told["flash"] = {name: round(figure, 3) for name, figure in asdict(self.flash).items()}
         return told
 
 
@@ -67,6 +73,15 @@ def lines(figures: FactoryFigures) -> list[Line]:
         Line(f"pace: {pace.slots} slots, {pace.devices} devices, each an swtpm", pace.per_minute, "/min", places=0)
         for pace in figures.pace
     ]
+    if (rate := figures.flash) is not None:
+        told += [
+            Line("flash: writing, over dd", rate.over_dd, "x", least=0.9),
+            Line("flash: writing, over bmaptool copy", rate.over_bmaptool, "x", least=0.9),
+            Line("flash: writing", rate.writing / 1e6, "MB/s", places=0),
+            Line("flash: dd", rate.dd / 1e6, "MB/s", places=0),
+            Line("flash: bmaptool copy", rate.bmaptool / 1e6, "MB/s", places=0),
+            Line("flash: written, read back and compared", rate.whole / 1e6, "MB/s", places=0),
+        ]
     return told
 
 
@@ -100,4 +115,7 @@ def measure(parts: Sequence[str], size: Size) -> FactoryFigures:
     if "pace" in parts:
         with saying("pace") as say:
             figures.pace = measure_paces(size.pace, say)
+    if "flash" in parts:
+        with saying("flash") as say:
+            figures.flash = measure_flash(*size.flash, say)
     return figures

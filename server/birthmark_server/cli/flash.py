@@ -1,6 +1,7 @@
 """`birthmark flash`: one device, without a station: for the bench, and for a board that came back."""
 
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 from rich import progress as bars
 from rich.console import Console
 
-from birthmark_server.cli.output import Json, end_drawing, print_json, say
+from birthmark_server.cli.output import Json, print_json, say
 from birthmark_server.factory.station.settings import SlotSettings, StationSettings
 from birthmark_server.factory.station.targets import Place, open_target
 from birthmark_server.factory.target import Flashed, Progress
@@ -53,20 +54,35 @@ def flash(
             flashed = _with_a_bar(lambda progress: device.flash(image, record, progress), serial)
         finally:
             device.close()
-    if as_json:
-        print_json({"serial": serial, "image_sha256": flashed.image_sha256, "written": flashed.written})
-        return
     took_s = flashed.took.total_seconds()
+    if as_json:
+        told = {"serial": serial, "image_sha256": flashed.image_sha256, "written": flashed.written}
+        print_json(told | {"took_s": round(took_s, 3)})
+        return
     did = f"{flashed.written} bytes" if flashed.written else "nothing to write, it has this image already"
     say(f"{serial}: {image.name} ({flashed.image_sha256[:16]}) is on {target}, read back: {did}, {took_s:.1f} s")
 
 
 def _with_a_bar(work: Callable[[Progress], Flashed], name: str) -> Flashed:
+    """Do it with a bar on a terminal, with rate and time left; elsewhere with a line for each tenth."""
     console = Console(stderr=True)
+    if not console.is_terminal:
+        return work(_lines(name))
     columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.DownloadColumn())
     more = (bars.TransferSpeedColumn(), bars.TimeRemainingColumn())
     with bars.Progress(*columns, *more, console=console) as bar:
         task = bar.add_task(name, total=None)
-        flashed = work(lambda done, total: bar.update(task, completed=done, total=total))
-    end_drawing(console)
-    return flashed
+        return work(lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _lines(name: str) -> Progress:
+    began, said = time.monotonic(), 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        if total and (tenths := done * 10 // total) > said:
+            said = tenths
+            rate = done / 1e6 / max(time.monotonic() - began, 1e-6)
+            say(f"{name}: {10 * tenths}%, {done / 1e6:.1f} of {total / 1e6:.1f} MB, {rate:.1f} MB/s")
+
+    return tell

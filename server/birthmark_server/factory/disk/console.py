@@ -7,6 +7,7 @@ baud. What comes is somebody's words: only lines with our marks are read as anyt
 import os
 import select
 import socket
+import termios
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,9 +16,9 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from birthmark_server.factory.disk.errors import ConsoleGarbled, ConsoleGone, ConsoleSilent
+from birthmark_server.factory.serial_port import open_serial
 from birthmark_wire.encoding import printable
 
-BAUD: Final = 115_200
 LONGEST_LINE: Final = 65_536
 _MOST_BYTES: Final = 16 << 20
 _TAIL: Final = 3
@@ -56,7 +57,7 @@ class Console:
         while True:
             try:
                 return cls(_wire(address), log, address)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, termios.error) as error:
                 if time.monotonic() >= until:
                     raise ConsoleGone(f"console {address}: {error}") from error
             time.sleep(_RETRY_S)
@@ -74,7 +75,7 @@ class Console:
         try:
             self._wire.send(f"{word}\n".encode())
         except OSError as error:
-            raise ConsoleGone(f"console {self._address}: {error.strerror}") from error
+            raise ConsoleGone(f"console {self._address}: {error}") from error  # a time-out has no strerror
 
     def lines(self, limit: timedelta, wanted: str) -> Iterator[str]:
         """Yield line after line until the limit; then raise ConsoleSilent, saying what was wanted."""
@@ -110,10 +111,9 @@ class Console:
         self._log.flush()
         self._bytes += len(data)
         self._waiting += data
-        if self._bytes > _MOST_BYTES or len(self._waiting) > LONGEST_LINE:
-            raise ConsoleGarbled(
-                f"console {self._address}: {self._bytes:,} bytes, the last line {len(self._waiting):,}"
-            )
+        last = len(self._waiting) - (self._waiting.rfind(b"\n") + 1)  # before it, whole lines that nobody read yet
+        if self._bytes > _MOST_BYTES or last > LONGEST_LINE:
+            raise ConsoleGarbled(f"console {self._address}: {self._bytes:,} bytes, the last line {last:,}")
 
     def _noted(self, line: bytes) -> str:
         text = line.decode("utf-8", "replace").rstrip("\r")
@@ -169,18 +169,17 @@ class _Socket:
 
 class _Serial:
     def __init__(self, path: str) -> None:
-        import serial  # pyserial comes with the extra `factory`
-
-        self._port = serial.Serial(path, BAUD, timeout=0, write_timeout=5)
+        self._descriptor = open_serial(path)
 
     def fileno(self) -> int:
-        return int(self._port.fileno())
+        return self._descriptor
 
     def receive(self) -> bytes:
-        return os.read(self.fileno(), 65_536)
+        return os.read(self._descriptor, 65_536)
 
     def send(self, data: bytes) -> None:
-        self._port.write(data)
+        os.write(self._descriptor, data)
 
     def close(self) -> None:
-        self._port.close()
+        os.close(self._descriptor)
+        self._descriptor = -1

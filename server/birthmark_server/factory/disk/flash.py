@@ -12,6 +12,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from birthmark_server.factory.disk.blockmap import BlockMap, Extent, read_block_map
-from birthmark_server.factory.disk.errors import DiskFull, DiskGone, ImageUnusable
+from birthmark_server.factory.disk.errors import DiskFull, DiskGone, ImageUnusable, NotADisk
 from birthmark_server.factory.disk.guard import open_disk
-from birthmark_server.factory.disk.provision import provision_partition, read_record, write_record
+from birthmark_server.factory.disk.provision import need_tools, provision_partition, read_record, write_record
 from birthmark_server.factory.errors import ReadBackDiffers
 from birthmark_server.factory.target import Flashed, Progress
 from birthmark_wire.factory import ProvisionRecord
@@ -71,6 +72,9 @@ def flash(image: Image, disk: Path, record: ProvisionRecord, progress: Progress)
     """
     began = time.monotonic()
     place = provision_partition(image.path)
+    need_tools()
+    if disk.exists() and disk.samefile(image.path):
+        raise NotADisk(f"{disk} is the image itself")
     with open_disk(disk, needs=image.block_map.image_size) as target, _told(disk):
         flashing = _Flashing(image, target, progress)
         flashing.wipe()
@@ -98,6 +102,7 @@ class _Flashing:
         self._tell = progress
         self._done, self._all = 0, 2 * image.block_map.mapped
         self._held: dict[int, bytes] = {}
+        self._buffer = memoryview(bytearray(_CHUNK))
         end = image.block_map.image_size
         self._edges = ((0, _EDGE), (max(_EDGE, end - _EDGE), end))
 
@@ -110,17 +115,19 @@ class _Flashing:
 
     def write(self) -> None:
         """Write everything but the edges. Raise ImageUnusable where the image is not what its block map says."""
-        with self._image.path.open("rb", buffering=0) as source:
+        # Hashing has a thread of its own: a disk of some 1 GB/s would wait for it.
+        with self._image.path.open("rb", buffering=0) as source, ThreadPoolExecutor(1) as beside:
             for extent in self._image.block_map.extents:
                 digest = hashlib.sha256()
                 for start, length in self._cut(extent):
-                    data = os.pread(source.fileno(), length, start)
-                    digest.update(data)
+                    data = self._read(source, start, length)
+                    hashed = beside.submit(digest.update, data)
                     if self._is_edge(start):
-                        self._held[start] = data
+                        self._held[start] = bytes(data)
                     else:
                         self._put(start, data)
                         self._count(len(data))
+                    hashed.result()
                 if digest.hexdigest() != extent.sha256:
                     raise ImageUnusable(
                         f"{self._image.path}, {_place(extent)}: SHA-256 {digest.hexdigest()}, "
@@ -134,7 +141,7 @@ class _Flashing:
             digest = hashlib.sha256()
             for start, length in self._cut(extent):
                 held = self._held.get(start)
-                digest.update(os.pread(self._disk.fileno(), length, start) if held is None else held)
+                digest.update(self._read(self._disk, start, length) if held is None else held)
                 self._count(length if held is None else 0)
             if digest.hexdigest() != extent.sha256:
                 raise ReadBackDiffers(f"{_place(extent)} are not what was written")
@@ -163,7 +170,11 @@ class _Flashing:
     def _is_edge(self, start: int) -> bool:
         return any(first <= start < last for first, last in self._edges)
 
-    def _put(self, start: int, data: bytes) -> None:
+    def _read(self, source: BinaryIO, start: int, length: int) -> memoryview:
+        """Return what is there, until the next call: one buffer, since fresh memory costs as much as a copy."""
+        return self._buffer[: os.preadv(source.fileno(), [self._buffer[:length]], start)]
+
+    def _put(self, start: int, data: bytes | memoryview) -> None:
         view = memoryview(data)
         while view:
             written = os.pwrite(self._disk.fileno(), view, start)

@@ -18,6 +18,7 @@ from birthmark_server.factory.disk.errors import PowerFailed
 _AT_ONCE_S: Final = 0.3
 _END_S: Final = 10.0
 _COMMAND_S: Final = 60.0
+_LOOK_S: Final = 0.05
 
 
 class Power:
@@ -45,8 +46,11 @@ class Power:
     def off(self) -> None:
         """Switch off; never raises: the device may be off by itself."""
         if self._off:
-            with suppress(PowerFailed, subprocess.TimeoutExpired):
-                self._start(self._off).wait(_COMMAND_S)
+            with suppress(PowerFailed):
+                command = self._start(self._off)
+                if not _ended(command, _COMMAND_S):
+                    _end(command)
+                command.wait()
         if self._running is not None:
             _end(self._running)
             self._running = None
@@ -55,12 +59,7 @@ class Power:
         """Wait until what power_on started has ended by itself; True at once where that can't be seen."""
         if self._running is None:
             return True
-        until = time.monotonic() + limit_s
-        while self._running.poll() is None:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.05)
-        return True
+        return _ended(self._running, limit_s)
 
     def _start(self, command: list[str]) -> "subprocess.Popen[bytes]":
         try:
@@ -80,14 +79,19 @@ class Power:
         return self._log.read_text(errors="replace").strip()[-300:]
 
 
+def _ended(process: "subprocess.Popen[bytes]", limit_s: float) -> bool:
+    """Wait until it has ended; False after the limit. It stays a zombie: its number is nobody else's meanwhile."""
+    until = time.monotonic() + limit_s
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(_END_S)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-        break
+    """End it and what it started: politely, then those of its group that are left."""
+    os.killpg(process.pid, signal.SIGTERM)
+    _ended(process, _END_S)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -3,6 +3,7 @@
 The partition is a place within the disk, so a partition table is not needed to write it.
 """
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,13 @@ from birthmark_wire.factory import PROVISION_FILE, ProvisionRecord
 
 PARTITION: Final = "provision"
 _TIMEOUT_S: Final = 60
+
+
+def need_tools() -> None:
+    """Raise ToolMissing, before anything is written, rather than when the record's turn comes."""
+    for tool in ("mcopy", "mtype"):
+        if shutil.which(tool) is None:
+            raise ToolMissing(f"{tool} is not installed: apt-get install mtools")
 
 
 def provision_partition(image: Path) -> Partition:
@@ -47,8 +55,6 @@ def read_record(disk: Path, partition: Partition) -> ProvisionRecord:
 def _mtools(*command: str, data: bytes = b"") -> bytes:
     try:
         done = subprocess.run(command, input=data, capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except FileNotFoundError:
-        raise ToolMissing(f"{command[0]} is not installed: apt-get install mtools") from None
     except subprocess.TimeoutExpired:
         raise DiskGone(f"{command[0]} did not end within {_TIMEOUT_S} s") from None
     if done.returncode != 0:

@@ -24,7 +24,8 @@ from birthmark_wire.encoding import read_json
 from birthmark_wire.errors import DecodeError
 from birthmark_wire.factory import GO, IDENTITY_MARK, LOCK, STATE_MARK, DeviceIdentity, ProvisionRecord
 
-_CONSOLE_PATIENCE: Final = timedelta(seconds=10)
+_CONSOLE_PATIENCE: Final = timedelta(seconds=30)
+"""An emulator's console, or a USB adapter's, comes some time after the power."""
 _LOCK_LIMIT: Final = timedelta(seconds=60)
 _LOOK_S: Final = 0.5
 _PANICS: Final = ("Kernel panic", "birthmark-boot: ")
@@ -60,14 +61,14 @@ class DiskTarget:
         self._power.off()
         self._power.on()
         address, log = self._place.slot.console, self._place.folder / "console.log"
-        self._console = Console.open(address, log, patience=_CONSOLE_PATIENCE)
+        self._console = Console.open(address, log, patience=min(limit, _CONSOLE_PATIENCE))
         for line in self._lines(limit, IDENTITY_MARK.strip()):
             if line.startswith(IDENTITY_MARK):
                 try:
                     return DeviceIdentity.decode(line.removeprefix(IDENTITY_MARK).encode())
                 except DecodeError as error:
                     raise ConsoleGarbled(f"the device's identity can't be read: {error}") from None
-            self._state(line)
+            self._unless_failed(self._state(line))
         raise AssertionError("the lines end by an error")
 
     def attest(self, *, limit: timedelta) -> Born:
@@ -121,9 +122,13 @@ class DiskTarget:
             said = self._state(line)
             if said.get("state") == wanted:
                 return said
-            if said.get("state") == "failed" and said.get("code", "") not in _PATIENT:
-                raise DeviceFailed(f"{said.get('code') or 'the device'}: {said.get('reason', '')}")
+            self._unless_failed(said)
         raise AssertionError("the lines end by an error")
+
+    def _unless_failed(self, said: Mapping[str, str]) -> None:
+        """Raise DeviceFailed where the device does not get on by itself."""
+        if said.get("state") == "failed" and said.get("code", "") not in _PATIENT:
+            raise DeviceFailed(f"{said.get('code') or 'the device'}: {said.get('reason', '')}")
 
     def _lines(self, limit: timedelta, wanted: str) -> Iterator[str]:
         for line in self._said().lines(limit, wanted):

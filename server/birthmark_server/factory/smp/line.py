@@ -9,8 +9,6 @@ over. So is a message that answers an earlier request, which came too late: each
     /dev/NAME        a serial port, taken for this process alone
 """
 
-import errno
-import fcntl
 import os
 import select
 import socket
@@ -24,6 +22,7 @@ from typing import Final
 from smp.exceptions import SMPDecodeError
 from smp.packet import CONTINUE_DELIMITER, START_DELIMITER, decode, encode
 
+from birthmark_server.factory.serial_port import open_serial
 from birthmark_server.factory.smp.errors import BadAddress, BoardSilent, CableGone
 
 HEADER_BYTES: Final = 8
@@ -156,27 +155,8 @@ def _open(address: str) -> int:
             connection.close()
             raise
     elif address.startswith("/"):
-        return _open_serial(address)
+        return open_serial(address)
     else:
         raise BadAddress(f"want /dev/NAME, tcp:HOST:PORT or unix:PATH, got {address!r}")
     connection.setblocking(False)
     return connection.detach()
-
-
-def _open_serial(path: str) -> int:
-    """Open a serial port raw, 115200 baud, eight bits, no parity, and for nobody else meanwhile."""
-    descriptor = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(errno.EBUSY, "another process has the port") from None
-        speed, control = termios.B115200, termios.tcgetattr(descriptor)[6]
-        control[termios.VMIN], control[termios.VTIME] = 1, 0
-        flags = termios.CS8 | termios.CREAD | termios.CLOCAL
-        termios.tcsetattr(descriptor, termios.TCSANOW, [0, 0, flags, 0, speed, speed, control])
-        termios.tcflush(descriptor, termios.TCIOFLUSH)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
