@@ -39,7 +39,7 @@ def build(
         str,
         typer.Option(
             metavar="PACKAGE",
-            help="Debian's kernel package: linux-image-amd64 for a real board. [default: for virtual machines]",
+            help="Debian's package of the kernel; for a real board linux-image-amd64. [default: for virtual machines]",
             show_default=False,
         ),
     ] = "",

@@ -20,8 +20,8 @@ _WANTED: Final = (
     "nvme", "ahci", "sd_mod", "mmc_block", "sdhci_pci", "sdhci_acpi", "xhci_pci", "uas", "usb_storage",
     "squashfs", "crc32c_generic", "ext4", "vfat", "nls_cp437", "nls_ascii", "tpm_tis", "tpm_crb",
 )  # fmt: skip
-"""Modules that a device may need: disk, network, TPM; nothing on it loads others.
-Those that a kernel does not have, it does not need."""
+"""Modules that a device may need: disk, network, TPM; nothing on it loads others. Those that a kernel
+does not have, it does not need."""
 _DEPENDS: Final = re.compile(rb"\0depends=([^\0]*)\0")
 _FOLDERS: Final = ("bin", "dev", "modules", "proc", "root", "sys")
 
