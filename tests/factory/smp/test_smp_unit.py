@@ -216,3 +216,13 @@ def test_smpmgr_updates_our_firmware(running: McuBoard, newer: Firmware, tmp_pat
     with SmpBoard.open(running.address) as smp:
         (active,) = [slot for slot in smp.slots() if slot.active]
         assert (active.version, active.digest) == (Version(1, 3, 0), image.digest)
+
+
+def test_birthmark_flash_flashes_a_blank_board(ours: Firmware, stock: TpmStock, tmp_path: Path) -> None:
+    with McuBoard.running_in(tmp_path / "board", tpm=stock.copy(0, tmp_path / "tpm")) as board:
+        command = [str(BIN / "birthmark"), "flash", f"smp:{board.address}", "--image", str(ours.image)]
+        command += ["--image-key", str(ours.signer.public), "--serial", "MC-4", "--model", MODEL.name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0, done.stderr
+        digest = read_image(ours.image, key=read_image_key(ours.signer.public)).sha256
+        assert f"MC-4: app.signed.bin ({digest[:16]}) is on smp:{board.address}, read back" in done.stderr
