@@ -104,6 +104,10 @@ class JsonObject:
         items = self._list(name, most)
         return tuple(self._text_value(value, f"{name}[{i}]", max_chars) for i, value in enumerate(items))
 
+    def optional_texts(self, name: str, *, most: int, max_chars: int = 8192) -> tuple[str, ...]:
+        """Return the member `name`, an array of at most `most` strings; empty where it is absent."""
+        return self.texts(name, most=most, max_chars=max_chars) if name in self._members else ()
+
     def _octets_value(self, value: object, field: str, low: int, high: int) -> bytes:
         if not isinstance(value, str):
             raise DecodeError(f"want a base64url string, got {_kind(value)}", field=field)

@@ -58,19 +58,36 @@ def decode(data: bytes, *, message_type: str, most: int = MAX_JWS_BYTES) -> Sign
     header = read_json(unb64(header_text, field="header"))
     _want(header.text("alg"), ALGORITHM, field="alg")
     _want(header.text("typ"), message_type, field="typ")
-    chain = tuple(_read_x5c(text, place) for place, text in enumerate(header.texts("x5c", most=_MOST_CERTIFICATES)))
+    texts = header.texts("x5c", most=_MOST_CERTIFICATES)
+    chain = tuple(read_x5c(text, field=f"x5c[{place}]") for place, text in enumerate(texts))
     header.done()
     if not chain:
         raise DecodeError("want the signer's certificate, got an empty array", field="x5c")
-    raw = unb64(signature_text, field="signature")
-    if len(raw) != 2 * COORDINATE_BYTES:
-        raise DecodeError(f"want {2 * COORDINATE_BYTES} bytes, got {len(raw)}", field="signature")
+    signature = to_der(unb64(signature_text, field="signature"))
     return SignedMessage(
         payload=unb64(payload_text, field="payload"),
         chain=chain,
         signed=f"{header_text}.{payload_text}".encode("ascii"),
-        signature=_der_of(raw),
+        signature=signature,
     )
+
+
+def to_der(raw: bytes) -> bytes:
+    """Return a JWS's signature, R || S, as an ECDSA-Sig-Value; raise DecodeError for another length."""
+    if len(raw) != 2 * COORDINATE_BYTES:
+        raise DecodeError(f"want {2 * COORDINATE_BYTES} bytes, got {len(raw)}", field="signature")
+    return _der_of(raw)
+
+
+def read_x5c(text: str, *, field: str = "x5c") -> bytes:
+    """Return a certificate, DER, as a member of `x5c` has it: base64 with padding (RFC 7515 §4.1.6)."""
+    try:
+        der = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError) as error:
+        raise DecodeError(f"want base64 of a certificate: {error}", field=field) from None
+    if _x5c(der) != text:
+        raise DecodeError("want base64 in its one canonical form", field=field)
+    return der
 
 
 def _want(seen: str, wanted: str, *, field: str) -> None:
@@ -81,16 +98,6 @@ def _want(seen: str, wanted: str, *, field: str) -> None:
 def _x5c(der: bytes) -> str:
     """Return a certificate as `x5c` has it: base64 with padding, not base64url (RFC 7515 §4.1.6)."""
     return base64.b64encode(der).decode("ascii")
-
-
-def _read_x5c(text: str, place: int) -> bytes:
-    try:
-        der = base64.b64decode(text.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError) as error:
-        raise DecodeError(f"want base64 of a certificate: {error}", field=f"x5c[{place}]") from None
-    if _x5c(der) != text:
-        raise DecodeError("want base64 in its one canonical form", field=f"x5c[{place}]")
-    return der
 
 
 def _der_of(raw: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final, get_args
 
 from rich.console import Console
 
-from benchmark import device_cost, growth, of_fleet, server_cost
+from benchmark import device_cost, growth, of_factory, of_fleet, server_cost
 from benchmark.progress import saying
 from benchmark.report import Figures, RenewFront, table
 from support.front import Program
@@ -21,10 +21,12 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that everything is stopped
     if sys.argv[1:2] == ["fleet"]:
         return of_fleet.main(sys.argv[2:])
+    if sys.argv[1:2] == ["factory"]:
+        return of_factory.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description="What the server and the agent cost here, on real parts. Without a section: all of them. "
-        "`scripts/bench fleet` is a bench of its own: see scripts/bench fleet --help.",
+        "`scripts/bench fleet` and `scripts/bench factory` are benches of their own: see their --help.",
         epilog="docs/benchmarks.md says what each figure is, what it is to be, and what it was where.",
     )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of: {', '.join(SECTIONS)}")

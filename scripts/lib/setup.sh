@@ -43,9 +43,12 @@ running=(
 )
 # What a factory line works with, beside the above: for `setup --factory`. Some 400 MB.
 factory=(
-    mmdebstrap squashfs-tools genimage mtools dosfstools cpio busybox-static # a device's image, from Debian packages
-    binutils systemd-boot-efi sbsigntool # a unified kernel image, signed for Secure Boot
-    binutils-aarch64-linux-gnu # the same for arm64
+    squashfs-tools genimage mtools dosfstools # a device's image, from Debian packages
+    binutils sbsigntool # a unified kernel image, signed for Secure Boot
+    faketime          # the time in that signature
+    cpio              # reads our initial RAM file system, in a test
+    binutils-aarch64-linux-gnu gcc-aarch64-linux-gnu # the same for arm64, and the agent's one compiled package
+    e2fsprogs         # the partition for the agent's state
     bmap-tools gdisk  # flashing that nobody here wrote, to compare with
     qemu-system-x86 ovmf # boots what was flashed: a PC with UEFI
     qemu-system-arm qemu-efi-aarch64 # an arm64 board, and the microcontroller's
@@ -54,6 +57,8 @@ factory=(
     dpkg-dev          # BearSSL's source, for the firmware's signature check
     swupdate          # takes a signed update of the agent
     zbar-tools        # reads a label's QR code back
+    librsvg2-bin      # draws a label's SVG, as a printer's driver does
+    jose              # checks a manifest's signatures: a JOSE tool that nobody here wrote
 )
 
 say() {

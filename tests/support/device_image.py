@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from birthmark_server.factory.disk.flash import flash, open_image
 from birthmark_server.factory.image import build
 from birthmark_server.factory.image.spec import ImageSpec, read_spec
-from birthmark_wire.factory import PROVISION_FILE, ProvisionRecord
+from birthmark_wire.factory import ProvisionRecord
 from support.agent_site import MODEL, AgentSite
 from support.qemu_device import HOST
 
@@ -35,23 +36,12 @@ def build_image(spec: ImageSpec, out: Path, *, cache: Path = CACHE) -> Path:
     return build.build(spec, out, cache=cache, told=lambda *_: None).folder
 
 
-def flash(image: Path, disk: Path, record: ProvisionRecord) -> Path:
-    """Write an image to a file that stands for a blank disk, with the device's record; return that file."""
-    subprocess.run(["cp", "--sparse=always", image / build.IMAGE, disk], check=True)
-    write_record(disk, record.encode())
+def flash_device(image: Path, disk: Path, record: ProvisionRecord) -> Path:
+    """Write an image, as the station does, to a file that stands for a blank disk; return that file."""
+    with disk.open("wb") as blank:
+        blank.truncate((image / build.IMAGE).stat().st_size)
+    flash(open_image(image), disk, record, lambda _done, _all: None)
     return disk
-
-
-def write_record(disk: Path, data: bytes) -> None:
-    """Put device.json onto a disk's provision partition."""
-    command = ["mcopy", "-o", "-i", f"{disk}@@{partition_start(disk, 4)}", "-", f"::{PROVISION_FILE}"]
-    subprocess.run(command, input=data, check=True)
-
-
-def read_record(disk: Path) -> ProvisionRecord:
-    """Read device.json back."""
-    command = ["mtype", "-i", f"{disk}@@{partition_start(disk, 4)}", f"::{PROVISION_FILE}"]
-    return ProvisionRecord.decode(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
 def partition_start(disk: Path, number: int) -> int:

@@ -228,6 +228,9 @@ class MemoryDesk:
         done()
         return block
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def bring_entry(self, jws_bytes: bytes) -> str:
         """Take an entry; the same again changes nothing."""
         done = self._answer("bring_entry")
@@ -261,13 +264,16 @@ class MemoryDesk:
             entry = self.by_serial.get(record.serial)
             if entry is None or entry.ek_sha256 != tpm.ek_sha256:
                 raise FactoryRefused("no manifest names this endorsement key", server_code="ek-not-listed")
-            born = self.births.setdefault(record.serial, Born(device_id(record.serial), self._certify(record.serial)))
+            born = self.births.setdefault(
+                record.serial, Born(device_id(record.serial), self._certify(record.serial, tpm))
+            )
         done()
         return born
 
-    def _certify(self, serial: str) -> bytes:
+    def _certify(self, serial: str, tpm: SoftwareTpm) -> bytes:
         name = x509.Name([x509.NameAttribute(NameOID.SERIAL_NUMBER, serial)])
-        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(self._key.public_key())
+        key = tpm.birth_key.private.public_key()
+        builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key)
         builder = builder.serial_number(x509.random_serial_number()).not_valid_before(NOW)
         made = builder.not_valid_after(NOW + timedelta(days=1)).sign(self._key, hashes.SHA256())
         return made.public_bytes(Encoding.DER)

@@ -38,8 +38,10 @@ from birthmark_server.cli import (
     refusal,
     root,
     serve,
+    station,
     status,
     tpm_roots,
+    workorder,
 )
 from birthmark_server.cli.exits import Exit, exit_for, on_disk
 from birthmark_server.cli.output import say
@@ -134,6 +136,8 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(group.app, name="group", rich_help_panel=looking)
     app.add_typer(refusal.app, name="refusal", rich_help_panel=looking)
     app.command(rich_help_panel=looking)(status.status)
+    app.add_typer(workorder.app, name="workorder", rich_help_panel=making)
+    app.add_typer(station.app, name="station", rich_help_panel=making)
     app.add_typer(factory.app, name="factory", rich_help_panel=making)
     app.add_typer(image.app, name="image", rich_help_panel=making)
     app.command(rich_help_panel=making)(flash.flash)

@@ -1,11 +1,16 @@
-"""`birthmark factory`: make what a work order asks for, and see how far it is."""
+"""`birthmark factory`: make what a work order asks for, see how far it is, and what left the line."""
 
 import typer
 
+from birthmark_server.cli.factory_manifest import manifest, verify
 from birthmark_server.cli.factory_run import run
 from birthmark_server.cli.factory_status import status
 
-app = typer.Typer(no_args_is_help=True, help="The factory line: make the devices of a work order at this station.")
+_HELP = "The factory line: make the devices of a work order at this station; then manifest, labels and report."
+
+app = typer.Typer(no_args_is_help=True, help=_HELP)
 
 app.command()(run)
 app.command()(status)
+app.command()(manifest)
+app.command()(verify)

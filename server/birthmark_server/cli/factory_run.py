@@ -1,11 +1,10 @@
 """`birthmark factory run`: put a station's slots to work on a work order, and show how it goes."""
 
-import importlib
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -61,20 +60,21 @@ def run(
     if not here.online:
         say("the server does not answer: devices are flashed and signed for, and await their birth")
     desk = station_desk(here)
-    runner = open_runner(here, desk, workorder, count=slots, image=image, again=again or [])
-    try:
-        with stopped_by_signals(runner.bench.stopping) as look:
-            _work(runner, metrics, as_json=as_json, look=look)
-    finally:
-        runner.bench.line.close()
+    with closing(desk):
+        runner = open_runner(here, desk, workorder, count=slots, image=image, again=again or [])
+        try:
+            with stopped_by_signals(runner.bench.stopping) as look:
+                _work(runner, metrics, as_json=as_json, look=look)
+        finally:
+            runner.bench.line.close()
     _end(runner)
 
 
 def station_desk(here: Station) -> Desk:
     """Open the way to the server, in the station's own name."""
-    module = importlib.import_module("birthmark_server.cli.station_desk")
-    desk: Desk = module.open_desk(here.settings)
-    return desk
+    from birthmark_server.cli.station_desk import open_desk  # not for every command's start
+
+    return open_desk(here.settings)
 
 
 def open_runner(
@@ -191,7 +191,7 @@ def stopped_by_signals(stopping: Stopping) -> Iterator[Callable[[], None]]:
         if asked_s and not stopping.now and time.monotonic() - asked_s[0] > PATIENCE_S:
             stopping.break_off()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield look
     finally:

@@ -56,15 +56,25 @@ class OperatorConnection:
         """Hang up."""
         self._http.close()
 
-    def ask(self, method: str, path: str, body: bytes = b"", *, key: str = "", reads: bool = False) -> bytes:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        *,
+        key: str = "",
+        reads: bool = False,
+        media_type: str = "application/json",
+    ) -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. reads: this POST changes nothing. With either, and for a GET, a lost connection is
-        tried once more, and a server that says "too many requests" is asked again when it says so.
+        key: an idempotency key. reads: this POST changes nothing, or nothing more when it is sent again. With either,
+        and for a GET, a lost connection is tried once more, and a server that says "too many requests" is asked again
+        when it says so.
         """
         headers = {"Accept": "application/json"}
         if body:
-            headers["Content-Type"] = "application/json"
+            headers["Content-Type"] = media_type
         if key:
             headers["Idempotency-Key"] = key
         again = bool(key) or reads or method == "GET"
@@ -157,7 +167,9 @@ def _seconds(retry_after: str) -> int:
 
 def _kinds() -> dict[str, type[BirthmarkError]]:
     # Their modules must be loaded to be found: what the desk raises, and what stands before it.
+    import birthmark_server.factory.entries
     import birthmark_server.store.errors
+    import birthmark_server.web.api.workorders.orders
     import birthmark_server.web.problems  # noqa: F401
 
     return {kind.code: kind for kind in _descendants(BirthmarkError) if "code" in vars(kind)}

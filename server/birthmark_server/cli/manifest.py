@@ -21,6 +21,7 @@ _COLUMNS = (
     Column[ManifestView]("model", lambda entry: entry.model),
     Column[ManifestView]("device", lambda entry: entry.device_id),
     Column[ManifestView]("EK", lambda entry: entry.ek_sha256, "dim"),
+    Column[ManifestView]("work order", lambda entry: entry.batch or "-"),
     Column[ManifestView]("imported by", lambda entry: entry.imported_by),
     Column[ManifestView]("at", lambda entry: entry.imported_at, "dim"),
 )
@@ -83,3 +84,20 @@ def list_manifest(context: typer.Context, limit: Limit = 1000, as_json: Json = F
     with workplace(context).desk() as desk:
         entries = list(parts(lambda after, size: desk.manifest(after=after, limit=size), limit=limit))
     show(entries, _COLUMNS, as_json=as_json, empty="no manifest yet; import one: birthmark manifest import FILE.csv")
+
+
+@app.command()
+def remove(
+    context: typer.Context,
+    serial: Annotated[str, typer.Argument(help="The serial number on the line.")],
+    operator: OperatorFile = None,
+) -> None:
+    """Take a device off the manifest that was not born, as one whose line has the wrong EK (refused as other-ek).
+
+    Its serial number and its EK are free again; what it has begun is ended. A line that a station signed is withdrawn.
+
+    Example:  birthmark manifest remove SN-000042 --operator alice.pem
+    """
+    with workplace(context).desk(operator) as desk:
+        line = desk.remove_line(serial)
+    say(f"serial number {line.serial} (model {line.model}, EK {line.ek_sha256}) is no longer expected")

@@ -58,3 +58,6 @@ class Desk(Protocol):
 
     def device(self, serial: str) -> Standing | None:
         """Where the device of that serial number is; None while it was not born."""
+
+    def close(self) -> None:
+        """Hang up; nobody asks any more."""

@@ -11,7 +11,7 @@ from birthmark_server.factory.image.build import BOOT
 from birthmark_server.factory.image.kernel import authenticode_sha256, sections
 from birthmark_wire.factory import ProvisionRecord
 from support.agent_site import AgentSite
-from support.device_image import build_image, flash, spec_for
+from support.device_image import build_image, flash_device, spec_for
 from support.qemu_device import QemuDevice
 from support.secure_boot import firmware
 from support.server import now
@@ -36,7 +36,7 @@ def signed(site: AgentSite, product: Path) -> Path:
 
 def device(folder: Path, site: AgentSite, image: Path, product: Path, tpm: Swtpm) -> QemuDevice:
     """A flashed device whose firmware knows the product's keys."""
-    disk = flash(image, folder / "disk.img", ProvisionRecord("SN-1", "emulated", "WO-1", "station-1"))
+    disk = flash_device(image, folder / "disk.img", ProvisionRecord("SN-1", "emulated", "WO-1", "station-1"))
     ports = [site.installation.port, site.broker.port]
     return QemuDevice(disk, tpm.state, firmware=firmware(folder, product), ports=ports)
 

@@ -1,5 +1,6 @@
 """Runs of a station with devices in software: what comes of each, and what of the others."""
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable
 from birthmark_server.factory.errors import FactoryError
 from birthmark_server.factory.station.courier import Courier
-from birthmark_server.factory.station.errors import LineStopped
+from birthmark_server.factory.station.errors import LineStopped, RecordNotWritten
 from birthmark_server.factory.station.events import AttemptBegun, AttemptEnded, Event, PhaseEnded, Quarantined
 from birthmark_server.factory.station.known import EntryStanding
 from birthmark_server.factory.target import Target
@@ -121,6 +122,33 @@ def test_the_power_may_go_again_and_again(make_plant: Make, cuts: list[tuple[int
         runner.bench.line.close()
     plant.power()
     plant.run()
+    all_made(plant, 3)
+    assert len(plant.devices) == 3
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(runs=st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans()), min_size=1, max_size=6))
+def test_power_and_server_may_go_and_come_and_nothing_is_lost_or_there_twice(
+    make_plant: Make, runs: list[tuple[int, bool, bool]]
+) -> None:
+    plant = make_plant(3)
+    for cut, behind, down in runs:
+        steps = Steps(cut, behind)
+        plant.power(steps)
+        plant.desk.is_down = down
+        runner = plant.runner(later=True, watcher=stepping(steps))
+        with suppress(Cut):
+            runner.work_at(runner.slots[0])
+        runner.bench.line.close()
+    plant.desk.is_down = False
+    plant.power()
+    plant.run(later=True)
+    _courier(plant, later=True)
+    for device in plant.devices:  # those that left unborn boot, far away
+        if device.record is not None and device.record.serial not in plant.desk.births:
+            plant.desk.prove(device.tpm, device.record)
+    plant.desk.seen = set(plant.desk.births)
+    _courier(plant, later=True)
     all_made(plant, 3)
     assert len(plant.devices) == 3
 
@@ -251,6 +279,44 @@ def test_a_line_that_is_stopped_twice_lets_go_of_what_hangs(make_plant: Make) ->
     assert (results[-1].outcome, results[-1].code) == (Outcome.ABORTED, "stopped")
 
 
+def test_a_disk_that_is_full_midway_stops_all_slots_and_half_a_line_stays_nowhere(
+    make_plant: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = make_plant(6)
+    whole, calls = os.pwrite, iter(range(1000))
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if next(calls) < 20:
+            return whole(descriptor, data, at)
+        if len(data) > 40:
+            return whole(descriptor, data[:40], at)  # what there was room for
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("birthmark_server.factory.station.record.os.pwrite", full)
+    with pytest.raises(RecordNotWritten, match="No space left on device; line 2"):
+        plant.run(2)
+    monkeypatch.undo()
+    assert len(plant.events()) in (20, 21)
+    plant.power()
+    plant.run(2)
+    all_made(plant, 6)
+
+
+def test_who_looks_on_stops_no_line(make_plant: Make) -> None:
+    plant = make_plant(2)
+    told: list[Event] = []
+
+    def pipe(event: Event) -> None:
+        told.append(event)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    runner = plant.runner(watcher=pipe)
+    runner.run()
+    runner.bench.line.close()
+    all_made(plant, 2)
+    assert len(told) == 1
+
+
 # -- duplicates
 
 
@@ -261,7 +327,7 @@ def test_a_twin_in_another_slot_is_refused_and_quarantined(make_plant: Make) -> 
     plant.in_slot[2] = twin
     plant.run(2, feeding=False)
     (bad,) = [event for event in plant.events() if isinstance(event, Quarantined)]
-    assert bad.code == "duplicate-device"
+    assert bad.code == "twin-device"
     assert "which" in bad.reason
     assert len(plant.desk.births) == 1
 
@@ -277,7 +343,7 @@ def test_the_same_mac_with_another_ek_is_refused_and_quarantined(make_plant: Mak
     assert bad.ek_sha256 == thief.tpm.ek_sha256
     assert f"its MAC {thief.mac} is that of SN-0001" in bad.reason
     plant.run(feeding=False)
-    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "duplicate-device", "in-quarantine"]
+    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "twin-device", "in-quarantine"]
     plant.in_slot[1] = plant.device()
     plant.run(feeding=False)
     assert [unit.is_made for unit in plant.known().units.values()] == [True, True]

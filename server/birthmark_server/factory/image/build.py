@@ -59,7 +59,7 @@ def build(spec: ImageSpec, out: Path, *, cache: Path, told: Told, built_at: date
     began = time.monotonic()
     need({**_TOOLS, **dict.fromkeys((spec.arch.compiler, spec.arch.objcopy), spec.arch.tool_package)})
     if spec.signing:
-        need({"sbsign": "sbsigntool", "sbverify": "sbsigntool"})
+        need({"sbsign": "sbsigntool", "sbverify": "sbsigntool", "faketime": "faketime"})
     if out.exists():
         raise WrongOption(f"--out: {out} is there already; nothing was overwritten")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ class _Builder:
     def run(self) -> str:
         """Build; return the image's hash."""
         spec, work = self._spec, self._work
-        base = prepare(spec.arch, self._cache, self._step)
+        base = prepare(spec.arch, spec.kernel, self._cache, self._step)
         built_at = self._built_at or base.newest
         tree = work / "root"
         run(["cp", "-a", "--reflink=auto", base.root, tree])
@@ -100,7 +100,7 @@ class _Builder:
         parts = self._boot_parts(base, tree, squash)
         boot = kernel.build(parts, stub=base.stub, arch=spec.arch, work=work)
         if spec.signing:
-            boot = kernel.sign(boot, spec.signing, work=work)
+            boot = kernel.sign(boot, spec.signing, at=built_at, work=work)
         self._step("boot file", f"{len(boot) / 1e6:.1f} MB, {'signed' if spec.signing else 'not signed'}")
 
         image = self._out / IMAGE

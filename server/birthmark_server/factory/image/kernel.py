@@ -7,6 +7,7 @@ another file, that the firmware refuses. Unsigned it boots where Secure Boot is 
 import hashlib
 import struct
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -51,11 +52,22 @@ def build(parts: BootParts, *, stub: Path, arch: Arch, work: Path) -> bytes:
     return _timeless(out.read_bytes())
 
 
-def sign(boot: bytes, signing: Signing, *, work: Path) -> bytes:
-    """Return the boot file with a signature (Authenticode) by our key."""
+def sign(boot: bytes, signing: Signing, *, at: datetime, work: Path) -> bytes:
+    """Return the boot file with a signature (Authenticode) by our key, which says that it was made at `at`: the same
+    file, the same signature."""
     unsigned, signed = work / "unsigned.efi", work / "signed.efi"
     unsigned.write_bytes(boot)
-    run(["sbsign", "--key", signing.key, "--cert", signing.certificate, "--output", signed, unsigned])
+    sbsign: list[str | Path] = [
+        "sbsign",
+        "--key",
+        signing.key,
+        "--cert",
+        signing.certificate,
+        "--output",
+        signed,
+        unsigned,
+    ]
+    run(["faketime", "-f", f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}", *sbsign])
     run(["sbverify", "--cert", signing.certificate, signed])
     return signed.read_bytes()
 

@@ -216,7 +216,7 @@ class SmpTarget:
 
 
 def _is(said: str, version: Version) -> bool:
-    """Whether firmware that says this of itself is of that version; without the build number, as MCUboot compares."""
+    """Whether firmware that says this of itself is of that version; as in MCUboot, without the build number."""
     try:
         found = Version.parse(said)
     except ValueError:

@@ -50,7 +50,7 @@ from birthmark_server.factory.station.words import words
 from birthmark_server.factory.target import Born, Target
 from birthmark_server.factory.values import PHASES, Outcome, Phase, PhaseResult
 from birthmark_server.tpm.public import parse_public
-from birthmark_wire.encoding import printable
+from birthmark_wire.encoding import b64, printable
 from birthmark_wire.factory import DeviceIdentity, ProvisionRecord
 
 GRACE_S: Final = 5.0
@@ -261,6 +261,7 @@ class Attempt:
         ek_sha256, ak_sha256 = _hashes(identity)
         line, task = self.bench.line, self.task
         facts = {"ek_sha256": ek_sha256, "mac": identity.mac, "firmware": identity.firmware}
+        facts |= {"ak_public": b64(identity.ak_public)}
         with line.alone():
             verdict = line.whose(task, ek_sha256=ek_sha256, mac=identity.mac)
             match verdict:
