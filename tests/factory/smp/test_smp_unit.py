@@ -21,16 +21,13 @@ from birthmark_wire.factory import ProvisionRecord
 from factory.smp.desk import StoreDesk
 from support.agent_site import MODEL, AgentSite, ek_sha256
 from support.mcu_board import RECOVERY, McuBoard
-from support.mcu_firmware import SOURCES, Firmware, firmware
+from support.mcu_firmware import Firmware, firmware
 from support.mcu_image import ImageSigner
 from support.server import Server, now
 from support.smpmgr import serial_port, smpmgr
 from support.tpm_stock import TpmStock
 
-pytestmark = [
-    pytest.mark.parts,
-    pytest.mark.skipif(not (SOURCES / "Makefile").exists(), reason="this checkout has no firmware"),
-]
+pytestmark = pytest.mark.parts
 
 LIMIT = timedelta(seconds=100)
 BIN = Path(sys.executable).parent
