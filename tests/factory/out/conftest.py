@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.factory_out import Made, make_station
-from support.factory_sim import Broken, CableOut
+from support.factory_sim import Broken, CableOut, SimulatedDevice
 from support.pki import Pki, make_pki
 
 
@@ -27,14 +27,17 @@ def made(tmp_path: Path, pki: Pki) -> Made:
 def stumbled(tmp_path: Path, pki: Pki) -> Made:
     """Four devices made, of which one erred once; a fifth one failed for good."""
     station = make_station(tmp_path / "line", pki, 4)
-    faults = {1: {"identify": [CableOut("no answer")]}, 2: {"self_test": [Broken("says nothing")] * 9}}
+    faults: dict[int, dict[str, list[Exception]]] = {
+        1: {"identify": [CableOut("no answer")]},
+        2: {"self_test": [Broken("says nothing")] * 9},
+    }
     device = station.plant.device
 
-    def faulty() -> object:
+    def faulty() -> SimulatedDevice:
         board = device()
         board.faults = faults.get(len(station.plant.devices) - 1, {})
         return board
 
-    station.plant.device = faulty  # type: ignore[method-assign,assignment]
+    station.plant.device = faulty  # type: ignore[method-assign]
     station.plant.run(1)
     return station
