@@ -4,6 +4,7 @@ import typer
 
 from birthmark_server.cli.factory_labels import labels
 from birthmark_server.cli.factory_manifest import manifest, verify
+from birthmark_server.cli.factory_report import report
 from birthmark_server.cli.factory_run import run
 from birthmark_server.cli.factory_status import status
 
@@ -16,3 +17,4 @@ app.command()(status)
 app.command()(labels)
 app.command()(manifest)
 app.command()(verify)
+app.command()(report)
