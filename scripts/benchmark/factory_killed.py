@@ -13,13 +13,13 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from benchmark.factory_station import WORKORDER, Work
+from benchmark.factory_station import STATION, WORKORDER, Work
 from benchmark.fleet import NO_LIMITS, installation
 from birthmark_server.domain import CertificateProfile
 from birthmark_server.factory.station.known import Known
 from birthmark_server.factory.station.record import RECORD_FILE, read_record
+from birthmark_server.factory.station.settings import STATION_FILE
 from birthmark_server.workorders import WorkOrder
-from support.factory_site import STATION
 from support.server import MODEL, Installation, now
 from support.tpm_vendor import Ca
 
@@ -71,7 +71,11 @@ def prepare(site: Installation, devices: int, *, port: int, model: str = MODEL.n
     order = WorkOrder(WORKORDER, model, devices, "SN-{:06}-{c}@1", "alice", now(), now() + timedelta(days=1))
     store = site.store
     store.workorders.create(WORKORDER, lambda _: order)  # type: ignore[attr-defined]  # an SqlStore
-    Work(site.database_url, str(site.pki.folder), port, str(vendor), SLOTS).write(folder)
+    (folder / STATION_FILE).write_text(
+        f'server = "https://localhost:{port}"\ncertificate = "station.pem"\nkey = "station.key"\n'
+        f'root = "{site.pki.root_pem}"\n'
+    )
+    Work(port, str(vendor), SLOTS).write(folder)
     return folder
 
 

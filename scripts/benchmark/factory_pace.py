@@ -14,12 +14,11 @@ from benchmark.factory_station import open_bench, run_slots
 from benchmark.fleet import NO_LIMITS, installation
 from birthmark_server.attestation.roots import ROOTS, VENDOR_FILE
 from birthmark_server.attestation.vendor import Vendor, write_vendor
-from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.station_desk import open_desk
 from birthmark_server.domain import DeviceModel
+from birthmark_server.factory.station.settings import STATION_FILE, load_station
 from birthmark_server.factory.target import Target
-from birthmark_server.store.sql.store import SqlStore
-from support.factory_site import StoreDesk, SwtpmTarget
-from support.server import now
+from support.factory_site import SwtpmTarget
 from support.swtpm import Swtpm, VendorCa
 
 _MODEL: Final = DeviceModel(name="emulated", ek_template="rsa2048")
@@ -49,9 +48,8 @@ def measure_pace(slots: int, devices: int, say: Callable[[str], None]) -> Pace:
         _trust(site.folder / "tpm-roots", site.folder / "swtpm-vendor")
         with site.start(extra=NO_LIMITS) as server:
             folder = prepare(site, devices, port=server.port, model=_MODEL.name)
-            assert isinstance(site.store, SqlStore)
-            authority = Authority.load(site.pki.folder, passphrase=None, now=now())
-            bench = open_bench(folder, StoreDesk(site.store, authority), slots, image=folder / "image")
+            desk = open_desk(load_station(folder / STATION_FILE))
+            bench = open_bench(folder, desk, slots, image=folder / "image")
             turn = threading.Lock()
 
             def open_target(_serial: str) -> Target:
@@ -64,6 +62,7 @@ def measure_pace(slots: int, devices: int, say: Callable[[str], None]) -> Pace:
                 run_slots(bench, slots, open_target)
             finally:
                 bench.line.close()
+                desk.close()
             seconds = time.monotonic() - began
             view = bench.line.units()
         born = sum(unit.is_made for unit in view)

@@ -14,7 +14,7 @@ from typing import Self
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from birthmark_server.ca.authority import Authority
+from birthmark_server.cli.station_desk import open_desk
 from birthmark_server.factory.desk import Desk
 from birthmark_server.factory.serials import SerialPool
 from birthmark_server.factory.station.attempt import Bench
@@ -23,26 +23,25 @@ from birthmark_server.factory.station.line import Line, Order
 from birthmark_server.factory.station.outbox import Outbox
 from birthmark_server.factory.station.record import RECORD_FILE
 from birthmark_server.factory.station.runner import OpenTarget, Runner, Slot
-from birthmark_server.factory.station.settings import LimitSettings
+from birthmark_server.factory.station.settings import STATION_FILE, LimitSettings, load_station
 from birthmark_server.factory.station.signer import StationKey
 from birthmark_server.factory.station.stopping import Stopping
 from birthmark_server.factory.station.view import Slots
 from birthmark_server.factory.target import Target
-from birthmark_server.store.open import open_store
 from support.factory_sim import SimulatedDevice, SimulatedTarget, derived_tpm
-from support.factory_site import STATION, HttpsProver, StoreDesk
+from support.factory_site import HttpsProver
 from support.tpm_vendor import Ca, PrivateKey, VendorCa
 
 _FILE = "bench.json"
 WORKORDER = "W-BENCH"
+STATION = "st-1"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a station works with. ca: the CA folder; vendor: a folder with the TPM vendor's key and certificates."""
+    """What a station works with beside its settings. port: of the enrollment server; vendor: a folder with the TPM
+    vendor's key and certificates."""
 
-    database_url: str
-    ca: str
     port: int
     vendor: str
     slots: int
@@ -58,8 +57,8 @@ class Work:
 
 
 def open_bench(folder: Path, desk: Desk, count: int, *, image: Path) -> Bench:
-    """Open the station in `folder` for this work order. Its key: station.pem and station.key there."""
-    known = Known()
+    """Open the station in `folder` for this work order."""
+    settings, known = load_station(folder / STATION_FILE), Known()
     order = desk.workorder(WORKORDER)
     digest = sha256(image.read_bytes()).hexdigest()
     serial_of = SerialPool.parse(order.serials).serial
@@ -68,7 +67,7 @@ def open_bench(folder: Path, desk: Desk, count: int, *, image: Path) -> Bench:
     return Bench(
         line=line,
         outbox=Outbox(line),
-        key=StationKey.load(folder / "station.pem", folder / "station.key"),
+        key=StationKey.load(settings.certificate, settings.key),
         station=STATION,
         image=image,
         label=_label,
@@ -110,10 +109,10 @@ def main() -> None:
     """Make the work order with TPMs in software, each of which is found by its serial number."""
     folder = Path(sys.argv[1])
     work = Work.read(folder)
-    authority = Authority.load(Path(work.ca), passphrase=None, now=_now())
-    store = open_store(work.database_url, journal=folder / "journal.station")
-    vendor, prover = load_vendor(Path(work.vendor)), HttpsProver(work.port, Path(work.ca) / "root.pem")
-    bench = open_bench(folder, StoreDesk(store, authority), work.slots, image=folder / "image")
+    settings = load_station(folder / STATION_FILE)
+    vendor, prover = load_vendor(Path(work.vendor)), HttpsProver(work.port, settings.root)
+    desk = open_desk(settings)
+    bench = open_bench(folder, desk, work.slots, image=folder / "image")
 
     def open_target(serial: str) -> Target:
         return SimulatedTarget(SimulatedDevice(derived_tpm(vendor, serial)), prover)
@@ -122,7 +121,7 @@ def main() -> None:
         run_slots(bench, work.slots, open_target)
     finally:
         bench.line.close()
-        store.close()
+        desk.close()
 
 
 if __name__ == "__main__":

@@ -117,6 +117,16 @@ def admit(
     return admitted
 
 
+def device_named(store: AdmissionStore, shown_ek: Sequence[str], *, now: datetime) -> str:
+    """Return the id of the device that these EKs name, on record, on the manifest or denied; empty if none does. For
+    the book of refusals: nothing is proven."""
+    facts = _facts(store, shown_ek, now=now)
+    for known in (facts.device, facts.denied, facts.manifest):
+        if known is not None:
+            return known.device_id
+    return ""
+
+
 def _facts(store: AdmissionStore, shown_ek: Sequence[str], *, now: datetime) -> AdmissionFacts:
     """Read what is known of the EKs. Manifest and swap name one of them, so each is asked for until one is found."""
     for ek in shown_ek:

@@ -294,7 +294,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that was refused, and why. Searched as easily as what was granted."""
+    """A request that was refused, and why. Searched as easily as what was granted.
+
+    ek_sha256: the EK that was proven, or the first that was shown. other_ek_sha256: those shown beside it.
+    """
 
     at: datetime
     request_id: str
@@ -305,6 +308,7 @@ class Refusal:
     device_id: str = ""
     ek_sha256: str = ""
     evidence: bytes = b""
+    other_ek_sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

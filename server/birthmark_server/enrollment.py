@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Final, Protocol
 
-from birthmark_server.admission import AdmissionStore, admit, require_proven
+from birthmark_server.admission import AdmissionStore, Admitted, admit, device_named, require_proven
 from birthmark_server.attestation.ek import shown_ek_hashes, verify_endorsement
 from birthmark_server.attestation.roots import TrustStore
 from birthmark_server.attestation.verify import VerifiedDevice, open_challenge, read_request, verify_activation
@@ -92,6 +92,7 @@ class _Trail:
 
     device_id: str = ""
     ek_sha256: str = ""
+    other_ek_sha256: tuple[str, ...] = ()
     proven: bool = False
     evidence: bytes = field(default=b"", repr=False)
 
@@ -172,12 +173,13 @@ class EnrollmentService:
         if request.server_name not in self._policy.server_names:
             raise WrongServer(f"this server is not {request.server_name[:80]!r}")
         shown = shown_ek_hashes(request)
-        trail.ek_sha256 = shown[0]
-        admitted = admit(self._store, shown, request.claim, caller, now=now)
+        trail.ek_sha256, trail.other_ek_sha256 = shown[0], shown[1:]
+        admitted = self._admit(shown, request, caller, trail, now)
         trail.device_id = admitted.device_id
         model = self._model(admitted.model)
         endorsement = verify_endorsement(request, model=model, roots=self._roots, listed_ek=admitted.listed_ek, now=now)
         trail.ek_sha256, trail.proven = endorsement.ek_sha256, True
+        trail.other_ek_sha256 = endorsement.other_ek_sha256
         require_proven(admitted, endorsement.ek_sha256)
         secret = self._random(SECRET_BYTES)
         opened = open_challenge(request, endorsement=endorsement, secret=secret, random=self._random)
@@ -215,12 +217,22 @@ class EnrollmentService:
             expires_in_s=int(self._policy.challenge_ttl.total_seconds()),
         ).encode()
 
+    def _admit(
+        self, shown: tuple[str, ...], request: EnrollRequest, caller: Caller, trail: _Trail, now: datetime
+    ) -> Admitted:
+        try:
+            return admit(self._store, shown, request.claim, caller, now=now)
+        except Refused:
+            trail.device_id = device_named(self._store, shown, now=now)
+            raise
+
     # -- second request
 
     def _finish(self, enrollment_id: str, body: bytes, caller: Caller, trail: _Trail) -> bytes:
         now = self._now()
         pending = self._store.get_pending(enrollment_id)
         trail.device_id, trail.ek_sha256, trail.proven = pending.device_id, pending.ek_sha256, True
+        trail.other_ek_sha256 = pending.other_ek_sha256
         state = state_of(pending, now=now)
         if pending.station != caller.station:
             raise OtherStation("this enrollment was begun through another door")
@@ -364,6 +376,7 @@ class EnrollmentService:
             at=self._now(),
             device_id=trail.device_id,
             ek_sha256=trail.ek_sha256,
+            other_ek_sha256=trail.other_ek_sha256,
             evidence=trail.evidence,
             proven=trail.proven,
         )

@@ -10,7 +10,7 @@ is old, or too much (Store.purge_refusals).
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Final, Protocol
@@ -60,6 +60,7 @@ class RefusalBook:
         at: datetime,
         device_id: str = "",
         ek_sha256: str = "",
+        other_ek_sha256: Sequence[str] = (),
         evidence: bytes = b"",
         proven: bool = False,
     ) -> None:
@@ -78,6 +79,7 @@ class RefusalBook:
             device_id=device_id,
             ek_sha256=ek_sha256,
             evidence=evidence if known else excerpt(evidence),
+            other_ek_sha256=tuple(other_ek_sha256),
         )
         try:
             self._store.record_refusal(refusal)

@@ -315,6 +315,18 @@ def test_an_insider_cannot_take_a_strangers_ek_by_showing_its_certificate(core: 
     assert core.store.get_device(serial.lower()).state is DeviceState.ACTIVE
 
 
+def test_the_book_says_which_device_was_not_active_and_every_ek_that_it_showed(core: Core) -> None:
+    tpm, device_id = core.listed()
+    core.enroll(tpm)
+    core.store.quarantine_device(device_id, at=core.clock(), by="alice")
+    rsa = SoftwareTpm.create(core.site.vendor, ek="rsa2048")
+    with pytest.raises(DeviceNotActive):
+        core.begin(replace(tpm, ek_certificates=(*rsa.ek_certificates, *tpm.ek_certificates)))
+    refusal = core.refusals("device-not-active")[0]
+    assert refusal.device_id == device_id
+    assert (refusal.ek_sha256, refusal.other_ek_sha256) == (rsa.ek_sha256, (tpm.ek_sha256,))
+
+
 def test_a_serial_that_was_denied_before_the_device_came_is_refused_at_birth(core: Core) -> None:
     tpm, _ = core.listed("SN-DENIED")
     core.store.deny(DenyEntry("", "SN-DENIED", (), "scrapped", "alice", core.clock()))

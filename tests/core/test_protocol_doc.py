@@ -54,7 +54,7 @@ ELSEWHERE = (
     "birthmark_server.broker",
     "birthmark_server.ca.signer",
     "birthmark_server.cli",
-    "birthmark_server.factory",
+    "birthmark_server.factory.image",
     "birthmark_server.rotation",
 )
 

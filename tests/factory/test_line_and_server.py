@@ -84,7 +84,7 @@ def test_a_station_makes_a_work_order_and_every_device_is_born_of_it(
     order(run, "WA", 5)
     made = run("factory", "run", "--workorder", "WA", "--operator", badge(tmp_path, site), "--station", str(station))
     assert made.status == 0, made.err
-    (seen,) = told(run, "--context", "viewer", "workorder", "show", "WA")
+    seen = told(run, "--context", "viewer", "workorder", "show", "WA")
     assert (seen["born"], seen["entries"], seen["quantity"]) == (5, 5, 5)
     devices = told(run, "--context", "viewer", "device", "list", "--batch", "WA")
     assert sorted(device["serial"] for device in devices) == sorted(bay.devices)
@@ -100,7 +100,7 @@ def test_the_same_tpm_under_two_serial_numbers_is_made_once(
     order(run, "WB", 3)
     first = run("--context", "factory", "workorder", "show", "WB", "--json")
     assert first.status == 0
-    pool = SerialPool.parse(json.loads(first.out)[0]["serials"])
+    pool = SerialPool.parse(json.loads(first.out)["serials"])
     bay.twins[pool.serial(1)] = pool.serial(0)
     run(
         "factory",
@@ -114,7 +114,7 @@ def test_the_same_tpm_under_two_serial_numbers_is_made_once(
         "--slots",
         "1",
     )
-    (seen,) = told(run, "--context", "viewer", "workorder", "show", "WB")
+    seen = told(run, "--context", "viewer", "workorder", "show", "WB")
     assert seen["born"] <= 2
     eks = {device["device_id"] for device in told(run, "--context", "viewer", "device", "list", "--batch", "WB")}
     assert len(eks) == seen["born"]
@@ -153,7 +153,7 @@ def test_a_revoked_station_takes_no_serial_numbers(
     done = run("factory", "run", "--workorder", "WR", "--operator", badge(tmp_path, site), "--station", str(station))
     assert done.status != 0
     assert "revoked" in done.err + done.out
-    (seen,) = told(run, "--context", "viewer", "workorder", "show", "WR")
+    seen = told(run, "--context", "viewer", "workorder", "show", "WR")
     assert seen["born"] == 0
 
 
@@ -162,7 +162,7 @@ def test_a_closed_work_order_is_made_no_further(
 ) -> None:
     order(run, "WC", 1)
     closed = run("--context", "factory", "workorder", "close", "WC")
-    assert "0 of 1 were born" in closed.err + closed.out
+    assert "0 of 1 devices were born" in closed.err + closed.out
     done = run("factory", "run", "--workorder", "WC", "--operator", badge(tmp_path, site), "--station", str(station))
     assert done.status != 0
     assert "closed" in done.err + done.out

@@ -106,7 +106,7 @@ def test_a_pool_ends_where_its_digits_do() -> None:
     pool = SerialPool.parse("SN{:02}@90")
     assert pool.serial(9) == "SN99"
     pool.require(10)
-    with pytest.raises(PoolExhausted, match="has 10 serial numbers, and 11 are wanted: 2 digits end at 99"):
+    with pytest.raises(PoolExhausted, match="has 10 serial numbers, and 11 are wanted: its numbers end at 99"):
         pool.serial(10)
 
 

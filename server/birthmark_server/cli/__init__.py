@@ -27,6 +27,7 @@ from birthmark_server.cli import (
     device,
     doctor,
     factory,
+    flash,
     group,
     image,
     init,
@@ -46,6 +47,7 @@ from birthmark_server.cli.exits import Exit, exit_for, on_disk
 from birthmark_server.cli.output import say
 from birthmark_server.cli.workplace import Workplace
 from birthmark_server.errors import BirthmarkError
+from birthmark_server.factory.errors import FactoryError
 from birthmark_server.store.errors import StoreFailed
 from birthmark_wire import PROTOCOL
 from birthmark_wire.errors import DecodeError
@@ -138,6 +140,7 @@ def _commands(app: typer.Typer) -> None:
     app.add_typer(station.app, name="station", rich_help_panel=making)
     app.add_typer(factory.app, name="factory", rich_help_panel=making)
     app.add_typer(image.app, name="image", rich_help_panel=making)
+    app.command(rich_help_panel=making)(flash.flash)
     app.add_typer(operator.app, name="operator", rich_help_panel=people)
     app.add_typer(context.app, name="context", rich_help_panel=people)
 
@@ -185,6 +188,8 @@ def _failed(error: BaseException, sentence: str) -> int:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, FactoryError):
+        return f"{error}. {error.next_step}"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, StoreFailed) and on_disk(error):

@@ -1,20 +1,17 @@
 """`birthmark batch`: windows in which a factory's station lets devices in that no manifest lists."""
 
-import re
 from typing import Annotated
 
 import typer
 
 from birthmark_server.cli.output import Column, Json, Limit, moment, parts, say, show, who
+from birthmark_server.cli.spans import seconds
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.web.api.bodies import NewBatch
 from birthmark_server.web.api.views import BatchView
 from birthmark_wire import ids
 
 app = typer.Typer(no_args_is_help=True, help="Batches: windows in which stations relay devices that no manifest lists.")
-
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
-_MOST_S = 366 * 86_400
 
 
 def _state(batch: BatchView) -> str:
@@ -59,7 +56,7 @@ def open_batch(
         name=ids.printable_name(name, field="batch"),
         model=ids.printable_name(model, field="model"),
         quota=quota,
-        open_for_s=span_s(duration),
+        open_for_s=seconds(duration),
     )
     with workplace(context).desk(operator) as desk:
         batch = desk.open_batch(new)
@@ -90,14 +87,3 @@ def list_batches(context: typer.Context, limit: Limit = 1000, as_json: Json = Fa
     with workplace(context).desk() as desk:
         batches = list(parts(lambda after, size: desk.batches(after=after, limit=size), limit=limit))
     show(batches, _COLUMNS, as_json=as_json, empty="no batches yet; open one with: birthmark batch open NAME")
-
-
-def span_s(duration: str) -> int:
-    """Return how many seconds `--for` says; raise BadParameter."""
-    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", duration)
-    if not match:
-        raise typer.BadParameter(f"want a number and m, h or d, as in 90m or 8h; got {duration!r}", param_hint="--for")
-    seconds = int(match[1]) * _UNITS[match[2]]
-    if seconds > _MOST_S:
-        raise typer.BadParameter(f"want at most 366d, got {duration}", param_hint="--for")
-    return seconds

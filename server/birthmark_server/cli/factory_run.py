@@ -1,6 +1,5 @@
 """`birthmark factory run`: put a station's slots to work on a work order, and show how it goes."""
 
-import importlib
 import signal
 import sys
 import time
@@ -73,9 +72,9 @@ def run(
 
 def station_desk(here: Station) -> Desk:
     """Open the way to the server, in the station's own name."""
-    module = importlib.import_module("birthmark_server.cli.station_desk")
-    desk: Desk = module.open_desk(here.settings)
-    return desk
+    from birthmark_server.cli.station_desk import open_desk  # not for every command's start
+
+    return open_desk(here.settings)
 
 
 def open_runner(
@@ -190,7 +189,7 @@ def stopped_by_signals(stopping: Stopping) -> Iterator[Callable[[], None]]:
         if asked_s and not stopping.now and time.monotonic() - asked_s[0] > PATIENCE_S:
             stopping.break_off()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield look
     finally:

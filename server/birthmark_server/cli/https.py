@@ -68,9 +68,9 @@ class OperatorConnection:
     ) -> bytes:
         """Return the body of a success; raise what the server's problem says, or ServerUnreachable.
 
-        key: an idempotency key. reads: this POST changes nothing, or nothing the second time. With either, and for a
-        GET, a lost connection is tried once more, and a server that says "too many requests" is asked again when it
-        says so.
+        key: an idempotency key. reads: this POST changes nothing, or nothing more when it is sent again. With either,
+        and for a GET, a lost connection is tried once more, and a server that says "too many requests" is asked again
+        when it says so.
         """
         headers = {"Accept": "application/json"}
         if body:
@@ -167,7 +167,9 @@ def _seconds(retry_after: str) -> int:
 
 def _kinds() -> dict[str, type[BirthmarkError]]:
     # Their modules must be loaded to be found: what the desk raises, and what stands before it.
+    import birthmark_server.factory.entries
     import birthmark_server.store.errors
+    import birthmark_server.web.api.workorders.orders
     import birthmark_server.web.problems  # noqa: F401
 
     return {kind.code: kind for kind in _descendants(BirthmarkError) if "code" in vars(kind)}

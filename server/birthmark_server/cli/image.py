@@ -35,6 +35,14 @@ def build(
         Path | None,
         typer.Option(metavar="FOLDER", help="Sign the boot file with db.key of this folder: birthmark image keys."),
     ] = None,
+    kernel: Annotated[
+        str,
+        typer.Option(
+            metavar="PACKAGE",
+            help="Debian's package of the kernel; for a real board linux-image-amd64. [default: for virtual machines]",
+            show_default=False,
+        ),
+    ] = "",
     host: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=ADDRESS", help="A host that no name service knows, for /etc/hosts. Repeatable."),
@@ -63,6 +71,7 @@ def build(
         model=model,
         arch=arch,
         version=version or installed_version("birthmark"),
+        kernel=kernel,
         hosts=host or (),
         signing=boot_keys.signing(sign) if sign else None,
         agent_toml=agent_settings,

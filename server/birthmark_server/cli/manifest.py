@@ -21,6 +21,7 @@ _COLUMNS = (
     Column[ManifestView]("model", lambda entry: entry.model),
     Column[ManifestView]("device", lambda entry: entry.device_id),
     Column[ManifestView]("EK", lambda entry: entry.ek_sha256, "dim"),
+    Column[ManifestView]("work order", lambda entry: entry.batch or "-"),
     Column[ManifestView]("imported by", lambda entry: entry.imported_by),
     Column[ManifestView]("at", lambda entry: entry.imported_at, "dim"),
 )
@@ -88,13 +89,15 @@ def list_manifest(context: typer.Context, limit: Limit = 1000, as_json: Json = F
 @app.command()
 def remove(
     context: typer.Context,
-    serial: Annotated[str, typer.Argument(help="The serial number, as in the manifest.")],
+    serial: Annotated[str, typer.Argument(help="The serial number on the line.")],
     operator: OperatorFile = None,
 ) -> None:
-    """Take one line off the manifest: a device that was listed with a wrong EK, say, and was not born yet.
+    """Take a device off the manifest that was not born, as one whose line has the wrong EK (refused as other-ek).
 
-    Example:  birthmark manifest remove SN-000042
+    Its serial number and its EK are free again; what it has begun is ended. A line that a station signed is withdrawn.
+
+    Example:  birthmark manifest remove SN-000042 --operator alice.pem
     """
     with workplace(context).desk(operator) as desk:
         line = desk.remove_line(serial)
-    say(f"{line.serial} ({line.model}) is not expected any more; import it again as it should be")
+    say(f"serial number {line.serial} (model {line.model}, EK {line.ek_sha256}) is no longer expected")

@@ -19,7 +19,7 @@ _COLUMNS = (
     Column[RefusalView]("door", lambda refusal: refusal.door),
     Column[RefusalView]("from", lambda refusal: refusal.source),
     Column[RefusalView]("device", lambda refusal: refusal.device_id),
-    Column[RefusalView]("EK", lambda refusal: refusal.ek_sha256),
+    Column[RefusalView]("EK", lambda refusal: (refusal.ek_sha256, *refusal.other_ek_sha256)),
     Column[RefusalView]("request", lambda refusal: refusal.request_id, "dim"),
     Column[RefusalView]("detail", lambda refusal: refusal.detail),
 )
@@ -39,8 +39,9 @@ def list_refusals(
 ) -> None:
     """List refused requests, newest first.
 
-    The request id is the one that the client got, and the one in the server's log. The EK is the first one that the
-    device showed, RSA 2048's where it has one: what a manifest's column ek_sha256 wants for a model with that template.
+    The request id is the one that the client got, and the one in the server's log. Of the EKs that the
+    device showed, the one that was proven comes first, or RSA 2048's where it has one: what a manifest's column
+    ek_sha256 wants is the one of the model's template.
 
     Example:  birthmark refusal list --device edge-000042 --limit 5
     """

@@ -1,28 +1,31 @@
-"""`birthmark station`: the factory's stations, each with a certificate of its own."""
+"""`birthmark station`: the factory's stations. Making and ending them is a security officer's act."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from birthmark_server.ca import files
+from birthmark_server.cli.contexts import check_server, read_root
 from birthmark_server.cli.output import Column, Json, Limit, counted, moment, parts, say, show, who
-from birthmark_server.cli.station_file import station_file
 from birthmark_server.cli.workplace import OperatorFile, now, workplace
 from birthmark_server.domain import RevocationReason
 from birthmark_server.errors import Malformed
 from birthmark_server.factory.station.settings import STATION_FILE
 from birthmark_server.web.api.bodies import Revocation
 from birthmark_server.web.api.workorders.bodies import NewStation
-from birthmark_server.web.api.workorders.views import StationView
+from birthmark_server.web.api.workorders.views import IssuedStation, StationView
 
-app = typer.Typer(no_args_is_help=True, help="Stations: where a factory flashes, tests and signs for devices.")
+CERTIFICATE_FILE: Final = "station.pem"
+KEY_FILE: Final = "station.key"
+ROOT_FILE: Final = "root.pem"
 
-_KEY, _CERTIFICATE, _ROOT = "station.key", "station.pem", "root.pem"
+app = typer.Typer(no_args_is_help=True, help="Stations: where devices are flashed, signed for and born.")
 
 
 def _standing(one: StationView) -> str:
@@ -43,53 +46,77 @@ _COLUMNS = (
 @app.command()
 def init(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="The station's name: letters, digits and '-'.")],
+    name: Annotated[str, typer.Argument(help="What it is called: letters, digits and '-'.")],
+    folder: Annotated[Path, typer.Option(help="The station's folder; made if it is not there.")] = Path(),
     server: Annotated[
-        str, typer.Option(metavar="URL", help="Where the station finds the server, as https://enroll.example:8443.")
-    ],
-    folder: Annotated[
-        Path | None, typer.Option(help="The station's folder. [default: NAME]", show_default=False)
-    ] = None,
+        str, typer.Option(metavar="URL", help="Where the station finds the server. [default: as you do, or public_url]")
+    ] = "",
     operator: OperatorFile = None,
 ) -> None:
-    """Make a station's key here and have a security officer's word certify it; write its folder.
+    """Make a station's key here, have the Infra CA certify it, and write the station's folder.
 
-    At the station itself, with a context of a security officer: the key is made there and leaves it never. Then fill
-    station.toml in: its slots, and what is flashed.
+    station.key (0600) never leaves this machine; station.pem is its certificate, root.pem what the server's must lead
+    to, station.toml where the server is. Nothing that is there is overwritten. Run it at the station, as a security
+    officer: by a context of theirs, or on the server's machine.
 
-    Example:  birthmark station init line-2 --server https://enroll.example:8443
+    Example:  birthmark --context officer station init line-2 --folder /srv/station
     """
-    folder = folder or Path(name)
-    if (folder / STATION_FILE).exists():
-        raise FileExistsError(17, "is a station's already; nothing was overwritten", str(folder))
-    files.make_folder(folder)
-    key = _key(folder / _KEY)  # on the disk before anything is issued for it
+    for each in (STATION_FILE, CERTIFICATE_FILE, KEY_FILE, ROOT_FILE):
+        if (folder / each).exists():
+            raise FileExistsError(17, "is there already; nothing was overwritten", str(folder / each))
+    address = check_server(server) if server else _server_of(context)
+    files.make_folder(folder)  # before anything is issued that could then not be kept
+    key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
     asked = NewStation(name=name, csr=request.public_bytes(Encoding.PEM).decode())
     with workplace(context).desk(operator) as desk:
         made = desk.workorders.add_station(asked)
-    if x509.load_pem_x509_certificate(made.chain.encode()).public_key() != key.public_key():
-        raise Malformed("the certificate in the answer is for another key")
-    files.replace(folder / _CERTIFICATE, made.chain.encode())
-    files.replace(folder / _ROOT, made.root.encode())
-    files.replace(folder / STATION_FILE, station_file(server, certificate=_CERTIFICATE, key=_KEY, root=_ROOT).encode())
-    say(f"station {name}, by {who(made.station.issued_by)}, until {moment(made.station.not_after)}: {folder}")
-    say(f"next: its slots and the image in {folder / STATION_FILE}; then birthmark factory run")
+    _write(folder, made, key, address)
+    say(f"station {name}, by {who(made.station.issued_by)}, until {moment(made.station.not_after)}")
+    say(f"{folder}: {STATION_FILE} ({address}), {CERTIFICATE_FILE}, {KEY_FILE}, {ROOT_FILE}")
+    say(f"next: name its slots in {folder / STATION_FILE} (docs/factory.md), make a work order (birthmark workorder")
+    say(f"create), then: birthmark factory run --station {folder} --workorder NAME --operator YOU.pem")
 
 
-def _key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """Make a key; take the one that is there where an earlier try got no further."""
-    if not path.exists():
-        made = ec.generate_private_key(ec.SECP256R1())
-        pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        files.write_new(path, pem, mode=0o600)
+def _server_of(context: typer.Context) -> str:
+    remote = workplace(context).remote()
+    return remote.server if remote is not None else check_server(workplace(context).settings().public_url)
+
+
+def _write(folder: Path, made: IssuedStation, key: ec.EllipticCurvePrivateKey, server: str) -> None:
+    """Write the key first: a certificate without one is of no use. Raise Malformed if it is not for this key."""
     try:
-        key = load_pem_private_key(files.read_private(path), None)
-    except (ValueError, TypeError) as error:
-        raise Malformed(f"{path}: want an unencrypted key in PEM: {error}") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise Malformed(f"{path}: want a key on P-256")
-    return key
+        certificate = x509.load_pem_x509_certificate(made.chain.encode())
+    except ValueError as error:
+        raise Malformed(f"the answer holds no certificate: {error}") from None
+    if certificate.public_key() != key.public_key():
+        raise Malformed("the certificate in the answer is for another key")
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    files.write_new(folder / KEY_FILE, private, mode=0o600)
+    files.write_new(folder / CERTIFICATE_FILE, made.chain.encode())
+    files.write_new(folder / ROOT_FILE, made.root.encode())
+    _, root_sha256 = read_root(folder / ROOT_FILE)
+    files.write_new(folder / STATION_FILE, _settings(made.station.name, server, root_sha256).encode())
+
+
+def _settings(name: str, server: str, root_sha256: str) -> str:
+    values = {
+        "name": name,
+        "server": server,
+        "certificate": CERTIFICATE_FILE,
+        "key": KEY_FILE,
+        "root": ROOT_FILE,
+        "root_sha256": root_sha256,
+    }
+    lines = [f"{field} = {json.dumps(value)}" for field, value in values.items()]
+    slots = [
+        '# image = "device.img"     what is flashed; or --image',
+        "",
+        "# [[slot]]                  one for each place where a device is put in (docs/factory.md)",
+        '# target = "disk:/dev/disk/by-path/..."',
+        '# console = "/dev/ttyUSB0"',
+    ]
+    return "\n".join([*lines, "", *slots, ""])
 
 
 @app.command("list")
@@ -100,7 +127,7 @@ def list_stations(context: typer.Context, limit: Limit = 1000, as_json: Json = F
     """
     with workplace(context).desk() as desk:
         found = list(parts(lambda after, size: desk.workorders.stations(after=after, limit=size), limit=limit))
-    show(found, _COLUMNS, as_json=as_json, empty="no stations yet; birthmark station init NAME --server URL")
+    show(found, _COLUMNS, as_json=as_json, empty="no stations yet; at the station: birthmark station init NAME")
 
 
 @app.command()
@@ -110,7 +137,9 @@ def revoke(
     reason: Annotated[RevocationReason, typer.Option(help="Why, as RFC 5280 §5.3.1 names it.")],
     operator: OperatorFile = None,
 ) -> None:
-    """Revoke all certificates of a station: what it signs counts for nothing from now on.
+    """Revoke all certificates of a station: nothing opens to it any more, and nothing that it signed is taken any more.
+
+    Devices that are expected by what it signed stay so: birthmark manifest remove SERIAL.
 
     Example:  birthmark station revoke line-2 --reason keyCompromise
     """

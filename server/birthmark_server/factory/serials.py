@@ -113,7 +113,7 @@ class SerialPool:
         if quantity > self.capacity:
             raise PoolExhausted(
                 f"{self.text} has {max(self.capacity, 0)} serial numbers, and {quantity} are wanted: "
-                f"{self.digits} digits end at {10**self.digits - 1}"
+                f"its numbers end at {10**self.digits - 1}"
             )
 
     def serial(self, place: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from birthmark_server.domain import Evidence, Refusal
-from birthmark_server.store.rows import from_us, to_us
+from birthmark_server.store.rows import from_us, joined, split, to_us
 from birthmark_server.store.statement import Row, Value
 
 
@@ -61,12 +61,13 @@ def refusal_values(refusal: Refusal) -> dict[str, Value]:
         "device_id": storable(refusal.device_id),
         "ek_sha256": storable(refusal.ek_sha256),
         "evidence": refusal.evidence,
+        "other_ek_sha256": joined(refusal.other_ek_sha256),
     }
 
 
 def refusal_from(row: Row) -> Refusal:
-    at, *rest = row
-    return Refusal(from_us(at), *rest)
+    at, request_id, door, source, code, detail, device_id, ek, evidence, others = row
+    return Refusal(from_us(at), request_id, door, source, code, detail, device_id, ek, evidence, split(others))
 
 
 def storable(text: str) -> str:

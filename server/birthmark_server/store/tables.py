@@ -50,7 +50,7 @@ def _row_number() -> Column[int]:
 
 
 def _name_column(name: str) -> Column[str]:
-    """Who did it; the database itself fills in "" for rows from before the column was there."""
+    """Who did it, or what else was not kept once: the database fills in "" for rows from before the column."""
     return Column(name, String, nullable=False, server_default="")
 
 
@@ -357,6 +357,7 @@ class Refusals(Row, table=True):
     device_id: str
     ek_sha256: str
     evidence: bytes
+    other_ek_sha256: str = Field(sa_column=_name_column("other_ek_sha256"))
     id: int | None = Field(default=None, sa_column=_row_number())
 
 

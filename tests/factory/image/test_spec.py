@@ -44,6 +44,8 @@ def test_a_server_has_a_port_and_a_name(pki: Pki) -> None:
         ("version", "1 2", "--version: want letters, digits"),
         ("version", "../1", "--version: want letters, digits"),
         ("model", 'sensor"2', "--model"),
+        ("kernel", "linux-image-amd64 curl", "--kernel: want a Debian package"),
+        ("kernel", "-oDir=/", "--kernel: want a Debian package"),
         ("hosts", ["enroll.example"], "--host: want NAME=ADDRESS"),
         ("hosts", ["enroll.example=here"], "--host: want NAME=ADDRESS"),
         ("hosts", ["a b=192.0.2.1"], "--host: want NAME=ADDRESS"),

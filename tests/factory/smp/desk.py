@@ -16,6 +16,9 @@ class StoreDesk:
 
     store: Store
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
     def device(self, serial: str) -> Standing | None:
         """What GET /v1/stations/devices/{serial} says."""
         device_id = f"dev-{serial.lower()}"
@@ -31,7 +34,7 @@ class StoreDesk:
     def workorder(self, name: str) -> WorkOrder:
         raise NotImplementedError
 
-    def take_serials(self, workorder: str, count: int) -> SerialBlock:
+    def take_serials(self, workorder: str, count: int, *, request: str) -> SerialBlock:
         raise NotImplementedError
 
     def bring_entry(self, jws: bytes) -> str:

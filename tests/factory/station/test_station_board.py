@@ -35,9 +35,7 @@ VIEW = LineView(
     10,
     (
         SlotView(1, "SN-0003", Phase.FLASH, 80.0, 90.0, done=50, total=200, state="working"),
-        SlotView(
-            2, outcome=Outcome.FAIL, last_serial="SN-0002", code="duplicate-device", detail="a twin", next_step="Do."
-        ),
+        SlotView(2, outcome=Outcome.FAIL, last_serial="SN-0002", code="twin-device", detail="a twin", next_step="Do."),
     ),
     made=2,
     first_pass=1,
@@ -57,7 +55,7 @@ def test_the_board_shows_slots_and_figures() -> None:
     assert "SN-0003  flash" in text
     assert "━━━━━───────────────  25%" in text
     assert "0:10 / 0:20" in text
-    assert "SN-0002 FAIL duplicate-device" in text
+    assert "SN-0002 FAIL twin-device" in text
     assert "slot 2: a twin  Do." in text
 
 

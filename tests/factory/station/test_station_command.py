@@ -1,5 +1,6 @@
 """`birthmark factory run` and `status`, as they are typed: what is wrong is said before anything is begun."""
 
+import io
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from birthmark_server.cli import application, run
 from birthmark_server.cli.exits import Exit
@@ -89,6 +92,15 @@ def test_events_are_lines_of_json(typed: Typed, capsys: pytest.CaptureFixture[st
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["serial"] for event in events if event["kind"] == "ended"] == ["SN-0001", "SN-0002", "SN-0003"]
     assert {event["operator"] for event in events if event["kind"] == "attempt"} == {"alice"}
+
+
+def test_on_a_terminal_the_board_is_live(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    terminal = partial(Console, file=shown, force_terminal=True, width=140)
+    monkeypatch.setattr("birthmark_server.cli.factory_run.Console", terminal)
+    assert typed.run() == Exit.DONE
+    assert "W1: 3 of 3 made" in shown.getvalue()
+    assert "SN-0003 PASS" in shown.getvalue()
 
 
 def test_metrics_are_written_beside(typed: Typed) -> None:

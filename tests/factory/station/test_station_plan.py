@@ -66,6 +66,12 @@ def test_what_failed_or_waits_makes_way_for_the_next(unit: KnownUnit) -> None:
     assert stays == (unit.outcome in (None, Outcome.ABORTED))
 
 
+@pytest.mark.parametrize(("must_start", "phase"), [(False, Phase.LOCK), (True, Phase.IDENTIFY)])
+def test_a_device_that_is_off_is_identified_before_it_is_locked(must_start: bool, phase: Phase) -> None:
+    unit = KnownUnit("SN-1", "W1", "model-a", passed=Phase.SELF_TEST, image_sha256="new")
+    assert begin_with(unit, image_sha256="new", must_start=must_start) is phase
+
+
 def test_a_new_unit_is_flashed() -> None:
     assert begin_with(None, image_sha256="new") is Phase.FLASH
 
@@ -128,4 +134,4 @@ def test_a_device_that_is_in_another_slot_at_this_moment_is_a_twin() -> None:
     assert whose(known, "SN-2", ek_sha256="a", mac="") == IsOf("SN-1")
     verdict = whose(known, "SN-2", ek_sha256="a", mac="", busy={"SN-1"})
     assert isinstance(verdict, IsRefused)
-    assert verdict.why.code == "duplicate-device"
+    assert verdict.why.code == "twin-device"

@@ -1,5 +1,6 @@
 """Runs of a station with devices in software: what comes of each, and what of the others."""
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable
 from birthmark_server.factory.errors import FactoryError
 from birthmark_server.factory.station.courier import Courier
-from birthmark_server.factory.station.errors import LineStopped
+from birthmark_server.factory.station.errors import LineStopped, RecordNotWritten
 from birthmark_server.factory.station.events import AttemptBegun, AttemptEnded, Event, PhaseEnded, Quarantined
 from birthmark_server.factory.station.known import EntryStanding
 from birthmark_server.factory.target import Target
@@ -278,6 +279,44 @@ def test_a_line_that_is_stopped_twice_lets_go_of_what_hangs(make_plant: Make) ->
     assert (results[-1].outcome, results[-1].code) == (Outcome.ABORTED, "stopped")
 
 
+def test_a_disk_that_is_full_midway_stops_all_slots_and_half_a_line_stays_nowhere(
+    make_plant: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant = make_plant(6)
+    whole, calls = os.pwrite, iter(range(1000))
+
+    def full(descriptor: int, data: bytes, at: int) -> int:
+        if next(calls) < 20:
+            return whole(descriptor, data, at)
+        if len(data) > 40:
+            return whole(descriptor, data[:40], at)  # what there was room for
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("birthmark_server.factory.station.record.os.pwrite", full)
+    with pytest.raises(RecordNotWritten, match="No space left on device; line 2"):
+        plant.run(2)
+    monkeypatch.undo()
+    assert len(plant.events()) in (20, 21)
+    plant.power()
+    plant.run(2)
+    all_made(plant, 6)
+
+
+def test_who_looks_on_stops_no_line(make_plant: Make) -> None:
+    plant = make_plant(2)
+    told: list[Event] = []
+
+    def pipe(event: Event) -> None:
+        told.append(event)
+        raise BrokenPipeError(32, "Broken pipe")
+
+    runner = plant.runner(watcher=pipe)
+    runner.run()
+    runner.bench.line.close()
+    all_made(plant, 2)
+    assert len(told) == 1
+
+
 # -- duplicates
 
 
@@ -288,7 +327,7 @@ def test_a_twin_in_another_slot_is_refused_and_quarantined(make_plant: Make) -> 
     plant.in_slot[2] = twin
     plant.run(2, feeding=False)
     (bad,) = [event for event in plant.events() if isinstance(event, Quarantined)]
-    assert bad.code == "duplicate-device"
+    assert bad.code == "twin-device"
     assert "which" in bad.reason
     assert len(plant.desk.births) == 1
 
@@ -304,7 +343,7 @@ def test_the_same_mac_with_another_ek_is_refused_and_quarantined(make_plant: Mak
     assert bad.ek_sha256 == thief.tpm.ek_sha256
     assert f"its MAC {thief.mac} is that of SN-0001" in bad.reason
     plant.run(feeding=False)
-    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "duplicate-device", "in-quarantine"]
+    assert [e.code for e in plant.events() if isinstance(e, AttemptEnded)] == ["", "twin-device", "in-quarantine"]
     plant.in_slot[1] = plant.device()
     plant.run(feeding=False)
     assert [unit.is_made for unit in plant.known().units.values()] == [True, True]

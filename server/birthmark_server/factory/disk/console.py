@@ -86,8 +86,12 @@ class Console:
                 continue
             self._waiting = line
             left_s = until - time.monotonic()
-            ready, _, _ = select.select([self._wire.fileno(), self._wake.fileno()], [], [], max(left_s, 0))
-            if self._wake.fileno() in ready:
+            wake = self._wake.fileno()
+            try:
+                ready, _, _ = select.select([self._wire.fileno(), wake], [], [], max(left_s, 0))
+            except (OSError, ValueError):  # closed a moment ago
+                ready = [wake]
+            if wake in ready:
                 raise ConsoleGone(f"console {self._address}: let go of")
             if not ready:
                 raise ConsoleSilent(
@@ -126,7 +130,7 @@ class Console:
             self._waker.send(b"\0")
         except OSError:
             return
-        for end in (self._wire, self._log, self._waker):
+        for end in (self._wire, self._log, self._waker, self._wake):
             end.close()
 
 

@@ -49,6 +49,7 @@ class DiskTarget:
             place.slot.power_on, place.slot.power_off, log=place.folder / "power.log", environment=environment
         )
         self._console: Console | None = None
+        self._goes_on = False
 
     def flash(self, image: Path, record: ProvisionRecord, progress: Progress) -> Flashed:
         return flash(open_image(image), self._disk, record, progress)
@@ -70,7 +71,7 @@ class DiskTarget:
         raise AssertionError("the lines end by an error")
 
     def attest(self, *, limit: timedelta) -> Born:
-        self._said().say(GO)
+        self._go_on()
         self._wait_for("operational", limit)
         standing = self._standing()
         if standing is None:
@@ -90,6 +91,7 @@ class DiskTarget:
             time.sleep(_LOOK_S)
 
     def lock(self) -> Mapping[str, str]:
+        self._go_on()  # without the server nobody let it go on before, and it hears LOCK only when it runs
         self._said().say(LOCK)
         self._wait_for("locked", _LOCK_LIMIT)
         if not self._power.wait_off(_LOCK_LIMIT.total_seconds()):
@@ -100,6 +102,12 @@ class DiskTarget:
         if self._console is not None:
             self._console.close()
         self._power.off()
+
+    def _go_on(self) -> None:
+        """Say GO, once."""
+        if not self._goes_on:
+            self._said().say(GO)
+            self._goes_on = True
 
     def _said(self) -> Console:
         assert self._console is not None, "identify comes first"

@@ -8,7 +8,7 @@ from typing import Final
 class Arch:
     """One kind of processor.
 
-    debian: dpkg's name. triplet: the compiler's. kernel: Debian's package that depends on the newest kernel.
+    debian: dpkg's name. triplet: the compiler's. kernel: Debian's package for virtual machines.
     console: the serial line. efi: the UEFI boot file (UEFI 2.10 §3.5.1.1). wheels: pip's platforms.
     tool_package: has compiler, linker and objcopy.
     """

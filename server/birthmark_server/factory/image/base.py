@@ -48,13 +48,14 @@ class Base:
         return self.folder / "stub"
 
 
-def prepare(arch: Arch, cache: Path, step: Callable[[str, str], None]) -> Base:
-    """Fetch packages and return the base, made or found. step: is told what was done."""
+def prepare(arch: Arch, kernel: str, cache: Path, step: Callable[[str, str], None]) -> Base:
+    """Fetch packages and return the base, made or found. kernel: the package that depends on the newest one. step: is
+    told what was done."""
     cache.mkdir(parents=True, exist_ok=True)
     with _alone(cache):
         archive = Archive(cache, arch)
         archive.update()
-        debian, boot = root.packages(archive), _boot_packages(archive, arch)
+        debian, boot = root.packages(archive), _boot_packages(archive, kernel)
         step("packages", f"{len(debian) + len(boot)} of Debian")
         python = wheels.fetch(archive, arch, cache / "wheels")
         step("wheels", f"{len(python)} of Python")
@@ -77,10 +78,10 @@ def _alone(cache: Path) -> Iterator[None]:
         yield
 
 
-def _boot_packages(archive: Archive, arch: Arch) -> tuple[Package, ...]:
-    kernels = archive.depends(arch.kernel, lambda name: name.startswith("linux-image-"))
+def _boot_packages(archive: Archive, kernel: str) -> tuple[Package, ...]:
+    kernels = archive.depends(kernel, lambda name: name.startswith("linux-image-"))
     if not kernels:
-        raise ImageFailed(f"{arch.kernel} depends on no kernel")
+        raise ImageFailed(f"{kernel} depends on no kernel")
     return archive.alone((kernels[0], "systemd-boot-efi"))
 
 

@@ -88,7 +88,7 @@ class _Builder:
     def run(self) -> str:
         """Build; return the image's hash."""
         spec, work = self._spec, self._work
-        base = prepare(spec.arch, self._cache, self._step)
+        base = prepare(spec.arch, spec.kernel, self._cache, self._step)
         built_at = self._built_at or base.newest
         tree = work / "root"
         run(["cp", "-a", "--reflink=auto", base.root, tree])

@@ -16,10 +16,12 @@ from birthmark_server.factory.image.errors import ImageFailed
 
 _WANTED: Final = (
     "virtio_pci", "virtio_mmio", "virtio_blk", "virtio_scsi", "virtio_net", "virtio_rng",
+    "e1000", "e1000e", "igb", "igc", "r8169", "ax88179_178a", "r8152",
     "nvme", "ahci", "sd_mod", "mmc_block", "sdhci_pci", "sdhci_acpi", "xhci_pci", "uas", "usb_storage",
     "squashfs", "ext4", "vfat", "nls_cp437", "nls_ascii", "tpm_tis", "tpm_crb",
 )  # fmt: skip
-"""Modules that a device may need before its root is there. Those that a kernel does not have, it does not need."""
+"""Modules that a device may need: disk, network, TPM; nothing on it loads others. Those that a kernel
+does not have, it does not need."""
 _DEPENDS: Final = re.compile(rb"\0depends=([^\0]*)\0")
 _FOLDERS: Final = ("bin", "dev", "modules", "proc", "root", "sys")
 

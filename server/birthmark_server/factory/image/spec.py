@@ -19,6 +19,7 @@ from birthmark_wire.errors import DecodeError
 
 _UUIDS: Final = uuid.UUID("7d0a9f5e-6b1c-5c5e-9a0e-2f4b8f6f1c55")
 _VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~-]{0,31}", re.ASCII)
+_PACKAGE: Final = re.compile(r"linux-image-[a-z0-9.+-]{1,64}", re.ASCII)
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII | re.IGNORECASE)
 
 
@@ -32,7 +33,8 @@ class Signing:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """One image. anchors: PEM of the roots that its devices trust. hosts: (name, address) of servers that no name
+    """One image. anchors: PEM of the roots that its devices trust. kernel: the Debian package that
+    depends on the newest one. hosts: (name, address) of servers that no name
     service knows, as on a factory's own network. agent_toml: more lines for the agent's settings."""
 
     server: str
@@ -40,6 +42,7 @@ class ImageSpec:
     model: str
     arch: Arch
     version: str
+    kernel: str
     hosts: tuple[tuple[str, str], ...] = ()
     signing: Signing | None = None
     agent_toml: str = field(default="", repr=False)
@@ -61,15 +64,19 @@ def read_spec(
     model: str,
     arch: str,
     version: str,
+    kernel: str = "",
     hosts: Sequence[str] = (),
     signing: Signing | None = None,
     agent_toml: Path | None = None,
 ) -> ImageSpec:
-    """Check what was typed, or raise WrongOption, naming the option. hosts: NAME=ADDRESS each."""
+    """Check what was typed, or raise WrongOption, naming the option. hosts: NAME=ADDRESS each. kernel: empty for
+    that of virtual machines."""
     if arch not in ARCHS:
         raise WrongOption(f"--arch: want one of {', '.join(ARCHS)}, got {arch!r}")
     if not _VERSION.fullmatch(version):
         raise WrongOption(f"--version: want letters, digits and .+~-, at most 32, got {version!r}")
+    if kernel and not _PACKAGE.fullmatch(kernel):
+        raise WrongOption(f"--kernel: want a Debian package, as linux-image-{arch}, got {kernel!r}")
     try:
         ids.printable_name(model, field="--model")
     except DecodeError as error:
@@ -80,6 +87,7 @@ def read_spec(
         model=model,
         arch=ARCHS[arch],
         version=version,
+        kernel=kernel or ARCHS[arch].kernel,
         hosts=tuple(_host(line) for line in hosts),
         signing=signing,
         agent_toml=agent_toml.read_text(encoding="utf-8") if agent_toml else "",

@@ -61,11 +61,11 @@ class BoardAgent:
         self._turn = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._stopped = False
-        folder.mkdir(parents=True, exist_ok=True)
-        self._config.write_text(_settings(address, server))
+        self._settings = _settings(address, server)
 
     def ask(self, *arguments: str, limit: timedelta) -> str:
         """Run it to its end; return what it printed. Raise what went wrong, by its exit code and its own words."""
+        self._set_up()
         began_at = self.log.stat().st_size if self.log.exists() else 0
         process = self._start(arguments, stdout=subprocess.PIPE)
         try:
@@ -81,6 +81,7 @@ class BoardAgent:
 
     def begin(self, *arguments: str) -> None:
         """Start it, to run until end()."""
+        self._set_up()
         self._start(arguments, stdout=subprocess.DEVNULL)
 
     def check_running(self) -> None:
@@ -108,6 +109,10 @@ class BoardAgent:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=_environment())
         answer: object = json.loads(done.stdout or "{}")
         return answer if isinstance(answer, dict) else {}
+
+    def _set_up(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._config.write_text(self._settings)
 
     def _start(self, arguments: tuple[str, ...], *, stdout: int) -> "subprocess.Popen[str]":
         with self._turn, self.log.open("ab") as log:

@@ -190,7 +190,7 @@ class SmpTarget:
         while True:
             with self._board() as board:
                 who = board.enrollment.identify()
-                if who is not None and who.firmware == str(version):
+                if who is not None and _is(who.firmware, version):
                     if who.signature != "ok":
                         raise errors.WrongFirmware(f"the firmware says of its own signature: {who.signature}")
                     yield board
@@ -213,6 +213,15 @@ class SmpTarget:
             finally:
                 with self._turn:
                     self._open = None
+
+
+def _is(said: str, version: Version) -> bool:
+    """Whether firmware that says this of itself is of that version; as in MCUboot, without the build number."""
+    try:
+        found = Version.parse(said)
+    except ValueError:
+        return False
+    return (found.major, found.minor, found.revision) == (version.major, version.minor, version.revision)
 
 
 def open_smp(place: Place) -> SmpTarget:

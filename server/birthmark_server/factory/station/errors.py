@@ -76,7 +76,7 @@ class BornAsAnother(FactoryError):
 class DuplicateDevice(FactoryError):
     """The device's EK or MAC is another unit's. The unit is in quarantine."""
 
-    code = "duplicate-device"
+    code = "twin-device"
     fails = True
     next_step: ClassVar[str] = "Put the device aside: it is in quarantine. Its twin is named in the message."
 

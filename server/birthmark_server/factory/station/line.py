@@ -27,7 +27,7 @@ from birthmark_server.factory.station.record import Record
 from birthmark_server.factory.values import Outcome, Phase, WorkOrder
 
 Watcher = Callable[[RecordLine], None]
-"""Told of each line as it is appended, one at a time; must be quick, and raise nothing."""
+"""Told of each line as it is appended, one at a time; must be quick. One that raises is not told again."""
 
 NONE_LEFT: Final = "serials-exhausted"
 """The server's code for a work order whose serial numbers are all given away."""
@@ -111,8 +111,11 @@ class Line:
 
     def _told(self, line: RecordLine) -> None:
         self.known.take(line)
-        for watcher in self.watchers:
-            watcher(line)
+        for watcher in list(self.watchers):
+            try:
+                watcher(line)
+            except Exception:  # noqa: BLE001 - who looks on stops no line: a board whose terminal is gone is told no more
+                self.watchers.remove(watcher)
 
     def append(self, event: Event) -> None:
         """Write it down; it is true from then on. Raise RecordNotWritten."""
@@ -159,26 +162,29 @@ class Line:
 
     # -- who does what
 
-    def next_task(self, slot: int) -> Task | None:
+    def next_task(self, slot: int, *, must_start: bool = False) -> Task | None:
         """Begin the next attempt in a slot: on what was asked for again, on what it was interrupted with, on a new one.
 
+        must_start: see plan.begin_with.
         None when nothing is left to do. Raise ServerUnreachable where serial numbers are wanted and none are at hand.
         """
         while True:
             with self._turn:
                 serial, again = self._next_serial(slot)
                 if serial:
-                    return self.begin(serial, slot, again=again)
+                    return self.begin(serial, slot, again=again, must_start=must_start)
                 if self._none_left:
                     return None
             self._take_block()
 
-    def begin(self, serial: str, slot: int, *, again: bool = False, start: Phase | None = None) -> Task:
+    def begin(
+        self, serial: str, slot: int, *, again: bool = False, start: Phase | None = None, must_start: bool = False
+    ) -> Task:
         """Begin an attempt. start: instead of where it stands."""
         with self._turn:
             unit = self.known.units.get(serial)
             unit = None if unit is not None and unit.is_free else unit
-            phase = start or begin_with(unit, image_sha256=self.order.image_sha256, again=again)
+            phase = start or begin_with(unit, image_sha256=self.order.image_sha256, again=again, must_start=must_start)
             known = self.known.units.get(serial)
             number = 1 if known is None else known.attempts + 1
             task = Task(serial, self.order.model, self.order.workorder, number, slot, phase, again)

@@ -22,7 +22,8 @@ LONGEST_WAIT_S: Final = 30.0
 
 STATION_CODES: Final = frozenset(
     {"not-your-door", "role-not-allowed", "station-revoked", "unknown-station", "untrusted-certificate"}
-    | {"certificate-expired", "certificate-not-yet-valid"}
+    | {"certificate-expired", "certificate-not-yet-valid", "certificate-revoked", "certificate-unknown"}
+    | {"certificate-out-of-date", "certificate-misused", "not-a-station", "entry-of-another", "entry-forged"}
     | {"unknown-workorder", "workorder-closed", "serial-not-given", "foreign-model", "entry-out-of-time"}
 )
 """The server's codes for what is wrong with the station or the work order, not with the device: the entry waits on."""

@@ -73,11 +73,11 @@ def last_of(unit: KnownUnit) -> Last:
             return Last.BROKE
 
 
-def begin_with(unit: KnownUnit | None, *, image_sha256: str, again: bool = False) -> Phase:
+def begin_with(unit: KnownUnit | None, *, image_sha256: str, again: bool = False, must_start: bool = False) -> Phase:
     """Return the phase that the next attempt begins with. unit: None for a new one.
 
     again: where it passed, somebody wants it done again; raise MadeAlready otherwise. Another image than the one on it
-    means flashing, unless it is locked.
+    means flashing, unless it is locked. must_start: such a device is off, and is locked only after it was identified.
     """
     if unit is None:
         return Phase.FLASH
@@ -87,6 +87,8 @@ def begin_with(unit: KnownUnit | None, *, image_sha256: str, again: bool = False
     if last is Last.PASSED:
         raise MadeAlready(f"{unit.serial} passed; want --again {unit.serial} to do it again")
     phase = _BEGIN[unit.passed, last]
+    if phase is Phase.LOCK and must_start:
+        phase = Phase.IDENTIFY
     is_other = unit.image_sha256 != image_sha256 and not unit.locked
     return Phase.FLASH if is_other else phase
 

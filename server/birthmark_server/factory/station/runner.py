@@ -147,7 +147,7 @@ class Runner:
                 slots.say(slot.number, "done", "no more devices")
                 return None
         try:
-            task = line.next_task(slot.number)
+            task = line.next_task(slot.number, must_start=slot.proves_itself_later)
         except ServerUnreachable as error:
             slots.say(slot.number, "stopped", f"no serial numbers at hand, and {words(error)}", _WANTED)
             return None

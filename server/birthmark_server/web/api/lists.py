@@ -106,6 +106,7 @@ def _refusal(refusal: Refusal, *, with_evidence: bool) -> views.RefusalView:
         detail=refusal.detail,
         device_id=refusal.device_id,
         ek_sha256=refusal.ek_sha256,
+        other_ek_sha256=refusal.other_ek_sha256,
         evidence_bytes=len(refusal.evidence),
         evidence=refusal.evidence.hex() if with_evidence else None,
     )

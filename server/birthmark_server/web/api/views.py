@@ -223,7 +223,8 @@ class BatchView(View):
 
 
 class RefusalView(View):
-    """One refused request. evidence: what was sent, where it was asked for."""
+    """One refused request. ek_sha256: proven, or the first that was shown; other_ek_sha256: shown beside it. evidence:
+    what was sent, where it was asked for."""
 
     at: Moment
     request_id: str
@@ -233,6 +234,7 @@ class RefusalView(View):
     detail: str
     device_id: str
     ek_sha256: str
+    other_ek_sha256: tuple[str, ...]
     evidence_bytes: int
     evidence: Hex | None = None
 

@@ -1,4 +1,5 @@
-"""Work orders, serial numbers that stations were given, entries that they signed; lines removed from the manifest."""
+"""Work orders, serial numbers that stations were given, entries that they signed; lines removed from the manifest; all
+EKs that a refused device showed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +15,7 @@ _ONCE = ("serial", "ek_sha256", "mac")
 
 def upgrade() -> None:
     op.add_column("manifest", sa.Column("batch", sa.String(), nullable=False, server_default=""))
+    op.add_column("refusals", sa.Column("other_ek_sha256", sa.String(), nullable=False, server_default=""))
     op.create_table(
         "workorders",
         sa.Column("name", sa.String(), nullable=False),
@@ -85,4 +87,5 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("manifest_removals", "station_entries", "serial_blocks", "workorders"):
         op.drop_table(name)
+    op.drop_column("refusals", "other_ek_sha256")
     op.drop_column("manifest", "batch")
