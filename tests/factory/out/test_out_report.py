@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no py.typed
 
 from birthmark_server.cli.exits import Exit
 from birthmark_server.factory.desk import ServerUnreachable
