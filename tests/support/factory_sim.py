@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from birthmark_agent.csr import birth_names, build_request
 from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable, Standing
+from birthmark_server.factory.entries import MOST_ENTRY_BYTES
 from birthmark_server.factory.entry import ENTRY_TYPE, Entry
 from birthmark_server.factory.errors import FactoryError
 from birthmark_server.factory.target import Born, Flashed, Progress
@@ -234,7 +235,7 @@ class MemoryDesk:
     def bring_entry(self, jws_bytes: bytes) -> str:
         """Take an entry; the same again changes nothing."""
         done = self._answer("bring_entry")
-        entry = Entry.decode(jws.decode(jws_bytes, message_type=ENTRY_TYPE).payload)
+        entry = Entry.decode(jws.decode(jws_bytes, message_type=ENTRY_TYPE, most=MOST_ENTRY_BYTES).payload)
         with self._turn:
             if entry.serial in self.refuses:
                 code, words = self.refuses[entry.serial]

@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from birthmark_server.ca import files
 from birthmark_server.cli.exits import Exit
 from birthmark_server.cli.factory_station import Station, image_of, open_station, order_of, slots_of
 from birthmark_server.cli.output import end_drawing, say
 from birthmark_server.factory.desk import Desk
+from birthmark_server.factory.out.sheet import LABELS, label_of, write_label
 from birthmark_server.factory.serials import SerialPool
 from birthmark_server.factory.station.attempt import Bench
 from birthmark_server.factory.station.board import PlainBoard, draw, json_line, summary
@@ -114,7 +114,7 @@ def open_runner(
         key=here.key,
         station=here.badge.name,
         image=flashed,
-        label=text_label(here.folder / "labels"),
+        label=print_labels(here.folder / LABELS),
         slots=Slots(len(slots)),
         stopping=Stopping(),
         now=_now,
@@ -122,14 +122,12 @@ def open_runner(
     return Runner(bench, slots)
 
 
-def text_label(folder: Path) -> Callable[[KnownUnit], dict[str, str]]:
-    """Return who writes a unit's label as text."""
+def print_labels(folder: Path) -> Callable[[KnownUnit], dict[str, str]]:
+    """Return who draws a unit's label."""
 
     def write(unit: KnownUnit) -> dict[str, str]:
-        files.make_folder(folder)
-        path = folder / f"{unit.serial}.txt"
-        files.replace(path, f"{unit.serial}\n{unit.model}\n{unit.device_id}\n".encode())
-        return {"label": str(path)}
+        label = label_of(unit)
+        return {"label": str(write_label(folder, label)), "payload": label.payload()}
 
     return write
 

@@ -81,7 +81,7 @@ def test_a_work_order_is_made_and_its_status_shown(typed: Typed, capsys: pytest.
     told = capsys.readouterr()
     assert "SN-0003: PASS" in told.out
     assert "W1: 3 of 3 made, 0 failed, 0 awaiting birth, first-pass yield 100.0%" in told.err
-    assert (typed.folder / "labels" / "SN-0001.txt").read_text() == "SN-0001\nmodel-a\ndev-sn-0001\n"
+    assert "<title>SN-0001</title>" in (typed.folder / "labels" / "SN-0001.svg").read_text()
     assert typed.factory("status", "--station", str(typed.folder), "--json") == Exit.DONE
     (order,) = json.loads(capsys.readouterr().out)
     assert (order["workorder"], order["made"], order["first_pass_yield"]) == ("W1", 3, 1.0)

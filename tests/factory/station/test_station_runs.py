@@ -524,3 +524,15 @@ def test_two_twins_at_the_same_moment_are_never_both_born(make_plant: Make) -> N
         plant.run(4, feeding=False)
         assert len(plant.desk.births) == 1
         assert sum(isinstance(event, Quarantined) for event in plant.events()) == 3
+
+
+@pytest.mark.parametrize(("certificates", "outcome"), [(6, Outcome.PASS), (8, Outcome.FAIL)])
+def test_a_tpm_with_many_certificates_leaves_a_record_that_can_be_read(
+    make_plant: Make, certificates: int, outcome: Outcome
+) -> None:
+    plant = make_plant(1)
+    device = plant.in_slot[1] = plant.device()
+    device.tpm = replace(device.tpm, ek_certificates=(b"\x30" * 4096,) * certificates)
+    plant.run(feeding=False)
+    ended = [event for event in plant.events() if isinstance(event, AttemptEnded)]
+    assert ended[0].outcome is outcome

@@ -37,7 +37,7 @@ from birthmark_server.factory.station.errors import (
     Stopped,
     WrongDevice,
 )
-from birthmark_server.factory.station.events import EntrySigned, PhaseEnded, Quarantined, UnitBorn
+from birthmark_server.factory.station.events import MOST_JWS, EntrySigned, PhaseEnded, Quarantined, UnitBorn
 from birthmark_server.factory.station.identity import read_identity
 from birthmark_server.factory.station.known import EntryStanding, KnownUnit
 from birthmark_server.factory.station.line import Line, Task
@@ -296,6 +296,8 @@ class Attempt:
             made_at=bench.now().replace(microsecond=0),
         )
         jws = bench.key.sign(entry)
+        if len(jws) > MOST_JWS:  # on record, it would be a line that nobody can read
+            raise IdentityGarbled(f"its EK certificates make an entry of {len(jws)} bytes; want at most {MOST_JWS}")
         bench.line.append(EntrySigned(task.serial, ek_sha256, identity.mac, identity.firmware, image_sha256, jws))
 
     def _attest(self) -> Facts:

@@ -12,11 +12,12 @@ from typing import Any, Final
 from birthmark_server.factory.values import Outcome, Phase, PhaseResult
 from birthmark_wire.encoding import JsonObject, b64
 from birthmark_wire.errors import DecodeError
-from birthmark_wire.jws import MAX_JWS_BYTES
 
 _MOST: Final = 1 << 31
 _WORDS: Final = 4096
 _MOST_FACTS: Final = 64
+MOST_JWS: Final = 60_000
+"""Of an entry's JWS, which has every EK certificate of a TPM: with it a line is still JSON that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,7 @@ def _read_member(message: JsonObject, name: str, kind: object) -> object:
         return _outcome(message.text(name))
     if kind is PhaseResult:
         return _read_result(message)
-    return message.text(name, max_chars=MAX_JWS_BYTES if name == "jws" else _WORDS)
+    return message.text(name, max_chars=MOST_JWS if name == "jws" else _WORDS)
 
 
 def _result_members(result: PhaseResult) -> dict[str, object]:
