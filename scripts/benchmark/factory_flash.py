@@ -45,14 +45,20 @@ def measure_flash(mib: int, turns: int, say: Callable[[str], None]) -> FlashRate
         for turn in range(turns):
             say(f"turn {turn + 1} of {turns}")
             writing_s, whole_s = _ours(image, _blank(folder, image))
-            dd = ["dd", f"if={image / IMAGE}", f"of={_blank(folder, image)}", "bs=4M", "conv=fdatasync,notrunc"]
+            dd: list[str | Path] = [
+                "dd",
+                f"if={image / IMAGE}",
+                f"of={_blank(folder, image)}",
+                "bs=4M",
+                "conv=fdatasync,notrunc",
+            ]
             dd_s = _timed(dd)
             bmaptool_s = _timed(["bmaptool", "--quiet", "copy", image / IMAGE, _blank(folder, image)])
             size = (image / IMAGE).stat().st_size
             rates.append((mapped / writing_s, mapped / whole_s, size / dd_s, mapped / bmaptool_s))
-    columns = [median(column) for column in zip(*rates, strict=True)]
+    writing, whole, dd_rate, bmaptool = (median(column) for column in zip(*rates, strict=True))
     over_dd, over_bmaptool = (median(rate[0] / rate[place] for rate in rates) for place in (2, 3))
-    return FlashRate(*columns, over_dd, over_bmaptool)
+    return FlashRate(writing, whole, dd_rate, bmaptool, over_dd, over_bmaptool)
 
 
 def _blank(folder: Path, image: Path) -> Path:

@@ -61,7 +61,7 @@ def write_story(
     chance, clock = random.Random(seed), _Clock(begins)
     record = Record.open(folder / RECORD_FILE, station=station, now=clock)
     for order, quantity in orders:
-        record.append(OrderLearned(order, "EDGE-7", wanted or quantity, "SN-{:06}"))
+        record.append(OrderLearned(order, "EDGE-7", wanted or quantity, "SN-{:06}", "p256"))
         record.append(RunBegun(order, "alice", slots))
         free = [clock.at] * slots
         lines: list[tuple[datetime, Event]] = []

@@ -70,7 +70,13 @@ def slot(tmp_path: Path, desk: MemoryDesk) -> Iterator[Slot]:
 
 def test_a_device_goes_the_whole_way_by_the_stations_words(slot: Slot, says: bytes, identity: DeviceIdentity) -> None:
     boot = b"Linux version 6.1\r\nbirthmark-device: started\r\n"
-    script = [boot, says, b"birthmark-device: holding\r\n", Hears(GO), state("operational", device_id="dev-sn-1")]
+    script: list[Step] = [
+        boot,
+        says,
+        b"birthmark-device: holding\r\n",
+        Hears(GO),
+        state("operational", device_id="dev-sn-1"),
+    ]
     script += [state("connected", broker="localhost:8883"), Hears(LOCK), state("locked")]
     target, device = slot(script)
     assert target.identify(limit=LIMIT) == identity

@@ -30,6 +30,7 @@ from birthmark_server.factory.entry import Entry
 from birthmark_server.factory.errors import FactoryError
 from birthmark_server.factory.station.errors import (
     BornAsAnother,
+    IdentityGarbled,
     LineStopped,
     PhaseTooLong,
     RecordNotWritten,
