@@ -35,6 +35,7 @@ static const uint32_t allowed[] = {
     0x17a, /* GetCapability */
     0x17b, /* GetRandom */
     0x17e, /* PCR_Read */
+    0x189, /* PolicyGetDigest: for an EK of the high range */
 };
 
 static struct smp_result refuse(enum enroll_group_rc rc)

@@ -74,6 +74,7 @@ def _tell(options: argparse.Namespace, signals: Signals) -> int:
         picture=options.picture,
         timeout_s=_ANYWAY_S + _PER_DEVICE_S * options.devices,
         campaign=options.campaign,
+        factory=options.factory,
     )
     screen = Screen(as_json=options.json, interrupted=lambda: signals.number != 0)
     try:
@@ -91,12 +92,17 @@ def _options() -> argparse.Namespace:
         "--campaign", action="store_true", help="rotate the fleet from a chair instead, in stages; replace its CA"
     )
     parser.add_argument(
+        "--factory", action="store_true", help="flash and make devices of two kinds at two stations instead"
+    )
+    parser.add_argument(
         "--devices", type=int, metavar="N", help="how many devices (1 to 200; default 5; a campaign: 6 to 200, 30)"
     )
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, and print addresses and commands")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end, and nothing else")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="save the end as an SVG")
     options = parser.parse_args()
+    if options.factory and (options.campaign or options.devices or options.picture):
+        parser.error("--factory: want neither --campaign nor --devices nor --picture beside it")
     fewest, usual = (6, 30) if options.campaign else (1, 5)
     options.devices = usual if options.devices is None else options.devices
     if not fewest <= options.devices <= 200:

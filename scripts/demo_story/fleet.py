@@ -80,6 +80,13 @@ class Factory:
         """Have `count` devices made; returns at once."""
         return [self._pool.submit(self._make, number) for number in range(1, count + 1)]
 
+    def foreign(self) -> Swtpm:
+        """Make a TPM of another vendor, and power it on."""
+        tpm = VendorCa.create(self._folder / "foreign").make(self._folder / "foreign-tpm", run=self._run / "f")
+        self._tpms.append(tpm)
+        tpm.start()
+        return tpm
+
     def close(self) -> None:
         """Stop the work, and power all TPMs off."""
         self._pool.shutdown(cancel_futures=True)

@@ -70,12 +70,20 @@ class Installation:
 
     def expect(self, devices: Sequence[FleetDevice]) -> None:
         """Add the devices' models and import their manifest."""
-        for model in dict.fromkeys(device.model for device in devices):
-            self.birthmark("model", "add", model.name, "--ek", model.ek_template)
+        self.add_models(devices)
         manifest = self.folder / "manifest.csv"
         manifest.write_text(_manifest(devices))
-        alice = self.folder / "operators" / "alice.pem"
-        self.birthmark("manifest", "import", str(manifest), "--operator", str(alice))
+        self.birthmark("manifest", "import", str(manifest), "--operator", str(self.alice))
+
+    def add_models(self, devices: Sequence[FleetDevice]) -> None:
+        """Add the devices' models: which of a TPM's EKs identifies one."""
+        for model in dict.fromkeys(device.model for device in devices):
+            self.birthmark("model", "add", model.name, "--ek", model.ek_template)
+
+    @property
+    def alice(self) -> Path:
+        """The security officer that `init` made: certificate and key."""
+        return self.folder / "operators" / "alice.pem"
 
     def serve(self) -> Part:
         """Start `birthmark serve` and wait until it listens."""

@@ -15,6 +15,7 @@ from demo_story.installation import BIRTHMARK, BIRTHMARK_AGENT, Installation
 from demo_story.parts import Part, PartFailed, stop_all
 from demo_story.screen import Screen
 from demo_story.workshop import run_folder
+from support.swtpm import Swtpm
 
 _LOOK_EVERY_S: Final = 0.05
 
@@ -31,8 +32,11 @@ class Site:
         stack.callback(self._factory.close)
         stack.callback(lambda: stop_all(self._parts))
 
-    def found(self, count: int) -> list[FleetDevice]:
-        """Make the authorities and the TPMs, beside each other; then start server and broker. Return the devices."""
+    def found(self, count: int, *, listed: bool = True) -> list[FleetDevice]:
+        """Make the authorities and the TPMs, beside each other; then start server and broker. Return the devices.
+
+        listed: a manifest names them; else nobody has heard of them yet.
+        """
         self._screen.chapter(f"A certification authority, and {count} devices fresh from the factory")
         self._screen.remark(f"{count} TPM 2.0 emulators (swtpm), each with an EK certificate of the emulated vendor")
         ordered = self._factory.begin(count)
@@ -40,12 +44,19 @@ class Site:
         devices = [one.result() for one in ordered]
         self._screen.chapter("Whom to believe, and whom to expect")
         self.installation.trust(self._factory.vendor.root_pem, manufacturer=devices[0].manufacturer)
-        self.installation.expect(devices)
+        if listed:
+            self.installation.expect(devices)
+        else:
+            self.installation.add_models(devices)
         self._screen.chapter("The enrollment server, and the broker with its gate")
         self._parts.append(self.installation.broker())
         self._server = self.installation.serve()
         self._parts.append(self._server)
         return devices
+
+    def foreign_tpm(self) -> Swtpm:
+        """Return a TPM of a manufacturer that nobody believes, powered on."""
+        return self._factory.foreign()
 
     def restart_server(self) -> None:
         """Stop the server as systemd would, and start it again."""

@@ -7,6 +7,7 @@ from typing import Final
 
 from demo_story.campaign import tell_campaign
 from demo_story.evidence import STAGES, Progress, Stage
+from demo_story.factory import tell_factory
 from demo_story.fleet import FleetDevice
 from demo_story.installation import Installation
 from demo_story.screen import Screen, ending, result, save_picture
@@ -23,6 +24,8 @@ def tell(wishes: Wishes, screen: Screen) -> bool:
     with ExitStack() as stack:
         folder = stack.enter_context(workshop(_ROOT / ".birthmark"))
         site = Site(folder, screen=screen, stack=stack)
+        if wishes.factory:
+            return tell_factory(wishes, screen, site)
         return tell_campaign(wishes, screen, site) if wishes.campaign else _tell(wishes, screen, site)
 
 
@@ -57,6 +60,7 @@ def _next_steps(wishes: Wishes, site: Site, device: FleetDevice) -> list[tuple[s
             ("stay up and look around", "scripts/demo --keep"),
             ("a larger fleet", "scripts/demo --devices 50"),
             ("rotate a fleet from a chair, in stages", "scripts/demo --campaign"),
+            ("flash and make devices at a factory's stations", "scripts/demo --factory"),
             ("every test, with real parts", "scripts/test"),
             ("on a real server and a real device", "less docs/operations.md"),
         ]

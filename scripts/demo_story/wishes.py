@@ -14,3 +14,4 @@ class Wishes:
     picture: Path | None
     timeout_s: float
     campaign: bool = False
+    factory: bool = False

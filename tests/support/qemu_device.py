@@ -48,7 +48,8 @@ class Firmware:
 class QemuDevice:
     """One device. boot: device.efi, whose kernel QEMU starts itself; or firmware, which finds it on the disk.
 
-    tpm_state: swtpm's folder. ports: of 127.0.0.1 that it reaches at HOST. cmdline: more words for the kernel.
+    tpm_state: swtpm's folder. ports: of 127.0.0.1 that it reaches at HOST. cmdline: more words for the kernel. mac: of
+    its network card, one for each device of a line.
     """
 
     disk: Path
@@ -58,6 +59,7 @@ class QemuDevice:
     firmware: Firmware | None = None
     ports: Sequence[int] = ()
     cmdline: str = ""
+    mac: str = "52:54:00:12:34:56"
     _run: Path = field(init=False)
     _processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
     _console: socket.socket | None = None
@@ -166,7 +168,7 @@ class QemuDevice:
             ),
             *("-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=tpm0,chardev=tpm"),
             *("-device", f"{TPM_DEVICE[self.arch]},tpmdev=tpm0"),
-            *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),
+            *("-netdev", network, "-device", f"virtio-net-pci,netdev=net,romfile=,mac={self.mac}"),
         ]
         return command + (self._firmware() if self.firmware else self._kernel())
 

@@ -21,6 +21,7 @@ def main() -> int:
     for name in ("disk", "tpm", "boot", "console"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--arch", default="amd64")
+    parser.add_argument("--mac", default="52:54:00:12:34:56")
     parser.add_argument("--port", type=int, action="append", default=[])
     asked = parser.parse_args()
 
@@ -28,7 +29,7 @@ def main() -> int:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, off)
-    device = QemuDevice(asked.disk, asked.tpm, arch=asked.arch, boot=asked.boot, ports=asked.port)
+    device = QemuDevice(asked.disk, asked.tpm, arch=asked.arch, boot=asked.boot, ports=asked.port, mac=asked.mac)
     with device:
         device.start()
         asked.console.unlink(missing_ok=True)
