@@ -18,7 +18,7 @@ from birthmark_server.factory.image import disk, kernel, root, sbom
 from birthmark_server.factory.image.base import Base, prepare
 from birthmark_server.factory.image.errors import WrongOption
 from birthmark_server.factory.image.spec import ImageSpec
-from birthmark_server.factory.image.tools import need, need_room, run
+from birthmark_server.factory.image.tools import need, need_room, readable_by_all, run
 
 Told = Callable[[str, str, float], None]
 """A step's name, what it did, and the seconds that it took."""
@@ -66,7 +66,7 @@ def build(spec: ImageSpec, out: Path, *, cache: Path, told: Told, built_at: date
     cache.mkdir(parents=True, exist_ok=True)
     for folder in {out.parent, cache}:
         need_room(folder, _NEEDS_MB)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
+    with readable_by_all(), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as name:
         work = Path(name)
         made = work / "out"
         made.mkdir()

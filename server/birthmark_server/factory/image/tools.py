@@ -3,7 +3,8 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from birthmark_server.factory.image.errors import ImageFailed, NoRoom, ToolMissing
@@ -54,3 +55,14 @@ def _path() -> str:
 
 def _find(name: str) -> str | None:
     return shutil.which(name, path=_path())
+
+
+@contextmanager
+def readable_by_all() -> Iterator[None]:
+    """Make files with mode 0644, whatever umask the builder has: the agent runs as a user of its own, and an image is
+    the same wherever it is built. For a process that does nothing else meanwhile."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
