@@ -11,7 +11,6 @@ import pytest
 
 from birthmark_server import cli
 from birthmark_server.domain import CertificateProfile
-from birthmark_server.factory.disk.provision import provision_partition, read_record
 from birthmark_server.factory.image.build import BOOT, IMAGE
 from birthmark_server.factory.serials import SerialPool
 from birthmark_server.factory.station.record import RECORD_FILE
@@ -19,6 +18,7 @@ from birthmark_server.factory.values import PHASES
 from integration.afar import person
 from support.agent_site import MODEL, AgentSite
 from support.device_image import build_image, spec_for
+from support.small_image import record_on
 
 pytestmark = [pytest.mark.parts, pytest.mark.timeout(600)]  # a boot takes 8 s here, and 80 on a busy machine
 pytest_plugins = ("integration_agent.conftest",)
@@ -92,5 +92,5 @@ def test_a_linux_device_leaves_the_line_born_tested_and_locked(
     lines = [json.loads(line) for line in record.splitlines()]
     passed = [line["phase"] for line in lines if line.get("outcome") == "PASS" and "phase" in line]
     assert passed == list(PHASES)
-    provisioned = read_record(disk, provision_partition(disk))
+    provisioned = record_on(disk)
     assert (provisioned.serial, provisioned.hold) == (pool.serial(0), False)

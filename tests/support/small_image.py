@@ -4,6 +4,9 @@ import random
 import subprocess
 from pathlib import Path
 
+from birthmark_server.factory.disk.provision import provision_partition, read_record
+from birthmark_wire.factory import ProvisionRecord
+
 MIB = 1 << 20
 
 
@@ -36,3 +39,9 @@ def small_image(folder: Path, *, seed: int = 1, root_mib: int = 16, data_mib: in
 
 def _run(*command: str | Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
+
+
+def record_on(disk: Path) -> ProvisionRecord:
+    """The device's record, as it lies on a flashed disk."""
+    with disk.open("rb") as opened:
+        return read_record(opened, provision_partition(disk))

@@ -56,6 +56,7 @@ def test_the_last_block_ends_with_the_image(tmp_path: Path) -> None:
         (b"", "want XML"),
         (b"<bmap", "want XML"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><bmap/>', "no document type"),
+        ('<!DOCTYPE x [<!ENTITY a "b">]><bmap/>'.encode("utf-16"), "plain ASCII"),
         (written(one("0"), version="1.4"), "bmap of version 2"),
         (written(one("0"), kind="sha1"), "ChecksumType sha256, got 'sha1'"),
         (written(one("0")).replace(b"8192", b"8193"), "it was changed"),

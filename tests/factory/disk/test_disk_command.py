@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from birthmark_server.factory.disk.gpt import NoTable, read_partitions
-from birthmark_server.factory.disk.provision import provision_partition, read_record
 from birthmark_wire.factory import ProvisionRecord
-from support.small_image import MIB
+from support.small_image import MIB, record_on
 
 pytestmark = pytest.mark.parts
 
@@ -48,7 +47,7 @@ def test_without_a_terminal_it_says_a_line_for_each_tenth(image: Path, tmp_path:
     assert "is on disk:" in said[-1]
     assert done.stdout == ""
     record = ProvisionRecord("SN-7", "EDGE-7", "WO-1", "bench")
-    assert read_record(disk, provision_partition(image / "device.img")) == record
+    assert record_on(disk) == record
 
 
 def test_a_program_gets_one_object(image: Path, tmp_path: Path) -> None:
@@ -56,7 +55,7 @@ def test_a_program_gets_one_object(image: Path, tmp_path: Path) -> None:
     disk.touch()
     told = json.loads(flash(image, disk, "--json", "--hold").stdout)
     assert told.keys() == {"serial", "image_sha256", "written", "took_s"}
-    assert read_record(disk, provision_partition(image / "device.img")).hold
+    assert record_on(disk).hold
 
 
 def test_an_image_is_not_flashed_onto_itself(image: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """An image onto a disk: all of it is there, or nothing on it boots."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -9,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from birthmark_server.factory.disk.errors import DiskFull, DiskGone, DiskTooSmall, ImageUnusable, NotADisk
-from birthmark_server.factory.disk.flash import flash, open_image
+from birthmark_server.factory.disk.errors import DiskFull, DiskGone, DiskInUse, DiskTooSmall, ImageUnusable, NotADisk
+from birthmark_server.factory.disk.flash import _Flashing, flash, open_image
 from birthmark_server.factory.disk.gpt import NoTable, read_partitions
-from birthmark_server.factory.disk.provision import provision_partition, read_record
 from birthmark_server.factory.errors import ReadBackDiffers
 from birthmark_wire.factory import ProvisionRecord
-from support.small_image import MIB
+from support.small_image import MIB, record_on
 
 pytestmark = pytest.mark.parts
 
@@ -51,8 +51,7 @@ def test_what_is_flashed_is_the_image_with_the_devices_record(image: Path, disk:
     assert flashed.written == open_image(image).block_map.mapped == told[-1][0] // 2
     assert told == sorted(told)
     assert told[-1][0] == told[-1][1]
-    place = provision_partition(image / "device.img")
-    assert read_record(disk, place) == RECORD
+    assert record_on(disk) == RECORD
     given, got = (image / "device.img").read_bytes(), disk.read_bytes()
     assert got[: 10 * MIB] == given[: 10 * MIB]
     assert got[32 * MIB : 40 * MIB] == given[32 * MIB :]
@@ -104,7 +103,7 @@ def test_a_power_cut_at_any_write_leaves_a_disk_that_boots_nothing_until_all_is_
             assert not has_table(disk), f"cut at write {cut} of {writes}"
     monkeypatch.setattr(os, "pwrite", real)
     flash(opened, disk, RECORD, ignore)
-    assert read_record(disk, provision_partition(image / "device.img")) == RECORD
+    assert record_on(disk) == RECORD
 
 
 @pytest.mark.parametrize("at", [5 * MIB, 600, 40 * MIB - 512])
@@ -205,3 +204,43 @@ def test_an_images_hash_is_worked_out_once(image: Path, monkeypatch: pytest.Monk
     first = open_image(image).sha256
     monkeypatch.setattr(hashlib, "file_digest", None)
     assert open_image(image).sha256 == first
+
+
+def test_a_disks_file_is_flashed_by_one_at_a_time(image: Path, disk: Path) -> None:
+    with disk.open("r+b") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DiskInUse, match="is being flashed"):
+            flash(open_image(image), disk, RECORD, ignore)
+    flash(open_image(image), disk, RECORD, ignore)
+
+
+def test_an_image_with_data_that_its_map_leaves_out_is_refused(image: Path, tmp_path: Path) -> None:
+    """Those blocks would stay as the disk had them, under the whole image's hash."""
+    more = tmp_path / "more"
+    shutil.copytree(image, more)
+    with (more / "device.img").open("r+b") as file:
+        file.seek(20 * MIB)
+        file.write(b"left out")
+    with pytest.raises(ImageUnusable, match="has data at .* that its block map leaves out"):
+        open_image(more)
+
+
+def test_the_record_goes_onto_the_disk_that_was_opened(
+    image: Path, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name under /dev/disk/by-path may lead to another disk as soon as something is plugged in."""
+    other, name = tmp_path / "other", tmp_path / "by-path"
+    shutil.copy(disk, other)
+    name.symlink_to(disk)
+    before = other.read_bytes()
+    verify = _Flashing.verify
+
+    def replugged(self: _Flashing) -> None:
+        verify(self)
+        name.unlink()
+        name.symlink_to(other)
+
+    monkeypatch.setattr(_Flashing, "verify", replugged)
+    flash(open_image(image), name, RECORD, ignore)
+    assert record_on(disk) == RECORD
+    assert other.read_bytes() == before

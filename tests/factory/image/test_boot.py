@@ -11,13 +11,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark_server.domain import CertificateProfile
-from birthmark_server.factory.disk.provision import provision_partition, read_record
 from birthmark_server.factory.image.build import BOOT
 from birthmark_wire.factory import IDENTITY_MARK, STATE_MARK, DeviceIdentity, ProvisionRecord
 from support.agent_site import AgentSite
 from support.device_image import build_image, flash_device, partition_bytes, partition_start, spec_for
 from support.qemu_device import QemuDevice
 from support.server import Server
+from support.small_image import record_on
 
 pytestmark = [pytest.mark.parts, pytest.mark.timeout(600)]  # a boot takes 8 s here, and 80 on a busy machine
 
@@ -55,7 +55,7 @@ def test_a_device_waits_for_the_stations_word_is_born_locked_and_at_its_next_sta
         device.say("BIRTHMARK-LOCK")
         device.wait_for('BIRTHMARK-STATE {"state": "locked"')
         device.wait_off()
-        assert read_record(device.disk, provision_partition(device.disk)) == record("SN-1")
+        assert record_on(device.disk) == record("SN-1")
 
         device.start()
         assert is_itself(first, control.wait_for(hello, 2, timeout_s=240)[1], server)

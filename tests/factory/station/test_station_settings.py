@@ -1,13 +1,16 @@
 """station.toml: what is wrong in it is said by file and key; slots make targets of the kinds that are registered."""
 
+import shlex
 from pathlib import Path
+from unittest.mock import sentinel
 
 import pytest
 
+from birthmark_server.factory.station import targets
 from birthmark_server.factory.station.errors import SlotFault, StationSettingsBroken
-from birthmark_server.factory.station.settings import load_station
+from birthmark_server.factory.station.settings import SlotSettings, StationSettings, load_station
 from birthmark_server.factory.station.stopping import Stopping
-from birthmark_server.factory.station.targets import TargetKind, kind_of, make_slot, register
+from birthmark_server.factory.station.targets import Place, TargetKind, kind_of, make_slot, register
 from birthmark_server.factory.values import Phase
 from support.factory_plant import Plant
 from support.factory_sim import SimulatedTarget
@@ -100,3 +103,19 @@ def test_a_ready_command_that_breaks_is_an_error_of_its_slot(tmp_path: Path, mak
     assert slot.ready is not None
     with pytest.raises(SlotFault, match="ended with 7"):
         slot.ready(Stopping())
+
+
+def test_a_serial_number_stays_one_word_of_a_command() -> None:
+    slot = SlotSettings(target="disk:/srv/{serial}.img", power_on="relay --slot {slot} --for {serial}")
+    filled = slot.filled(serial="A -monitor tcp:0:1", number=3)
+    assert shlex.split(filled.power_on) == ["relay", "--slot", "3", "--for", "A -monitor tcp:0:1"]
+
+
+def test_a_units_folder_lies_in_the_stations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places: list[Place] = []
+    monkeypatch.setitem(targets._KINDS, "sim", TargetKind(places.append, proves_itself_later=False))  # type: ignore[arg-type]
+    station = StationSettings(server="https://x", certificate=tmp_path, key=tmp_path, root=tmp_path)
+    slot = make_slot(1, SlotSettings(target="sim:{serial}"), station, folder=tmp_path / "line", desk=sentinel.desk)
+    slot.open("A/../../../ESCAPED/0001")
+    assert places[0].folder.resolve().is_relative_to(tmp_path / "line" / "units")
+    assert "/" not in places[0].slot.target

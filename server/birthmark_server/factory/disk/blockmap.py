@@ -4,7 +4,7 @@
         BlockMap: <Range chksum="SHA-256"> first-last </Range> ...
 
 The file's own checksum is SHA-256 over the file with that checksum as zeros. It keeps accidents away, not attackers:
-who signs what is the boot file's affair (Secure Boot), and the work order's, which names the image's hash.
+who signs what is the boot file's affair (Secure Boot). What a map leaves out must be holes in the image (flash.py).
 """
 
 import hashlib
@@ -64,6 +64,8 @@ class _Unreadable(Exception):
 def _parse(data: bytes) -> BlockMap:
     if len(data) > _MOST_BYTES:
         raise _Unreadable(f"want at most {_MOST_BYTES} bytes")
+    if b"\0" in data or not data.isascii():  # then what follows sees every character
+        raise _Unreadable("want plain ASCII, as bmaptool writes it")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise _Unreadable("want no document type and no entities")
     try:

@@ -55,14 +55,40 @@ def open_image(path: Path) -> Image:
         raise ImageUnusable(
             f"{file} has {seen.st_size:,} bytes, its block map is of an image of {block_map.image_size:,}"
         )
-    return Image(file, block_map, _hash_of(file, seen.st_ino, seen.st_mtime_ns))
+    return Image(file, block_map, _hash_of(file, seen.st_ino, seen.st_mtime_ns, block_map))
 
 
 @lru_cache(maxsize=8)
-def _hash_of(file: Path, _inode: int, _changed_ns: int) -> str:
-    """Return a file's SHA-256, computed once for as long as it is the same file."""
+def _hash_of(file: Path, _inode: int, _changed_ns: int, block_map: BlockMap) -> str:
+    """Return a file's SHA-256, worked out once for as long as it is the same file.
+
+    Raise ImageUnusable where it has anything but zeros outside of its block map: those bytes are not written, so a disk
+    would keep its own there, under the hash of a whole image.
+    """
+    digest = hashlib.sha256()
+    gaps = _gaps(block_map)
     with file.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
+        for start, end, counts in gaps:
+            source.seek(start)
+            while start < end:
+                data = source.read(min(_CHUNK, end - start))
+                if not data:
+                    raise ImageUnusable(f"{file} ends at byte {start:,}, its block map is of one with more")
+                if not counts and data.count(0) != len(data):
+                    raise ImageUnusable(f"{file} has data at {start:,} that its block map leaves out")
+                digest.update(data)
+                start += len(data)
+    return digest.hexdigest()
+
+
+def _gaps(block_map: BlockMap) -> Iterator[tuple[int, int, bool]]:
+    """Yield the whole image as pieces, start and end, and whether the block map has them."""
+    at = 0
+    for extent in block_map.extents:
+        yield at, extent.start, False
+        at = extent.start + extent.length
+        yield extent.start, at, True
+    yield at, block_map.image_size, False
 
 
 def flash(image: Image, disk: Path, record: ProvisionRecord, progress: Progress) -> Flashed:
@@ -80,9 +106,9 @@ def flash(image: Image, disk: Path, record: ProvisionRecord, progress: Progress)
         flashing.wipe()
         flashing.write()
         flashing.verify()
-        write_record(disk, place, record)
+        write_record(target, place, record)
         _drop(target)
-        if read_record(disk, place) != record:
+        if read_record(target, place) != record:
             raise ReadBackDiffers(f"the record that was read back from {disk} is another one")
         flashing.finish()
     return Flashed(image.sha256, image.block_map.mapped, timedelta(seconds=time.monotonic() - began))

@@ -5,6 +5,7 @@ held by device-mapper or RAID, backing a loop device, or opened by somebody alon
 last and held while the disk is written).
 """
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -57,6 +58,11 @@ def _open_file(path: Path, size: int, needs: int) -> BinaryIO:
         disk = path.open("r+b", buffering=0)
     except OSError as error:
         raise NotADisk(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(disk, fcntl.LOCK_EX | fcntl.LOCK_NB)  # what O_EXCL is for a device
+    except BlockingIOError:
+        disk.close()
+        raise DiskInUse(f"{path} is being flashed by another process, or in another slot") from None
     if size == 0:
         os.ftruncate(disk.fileno(), needs)
     return disk

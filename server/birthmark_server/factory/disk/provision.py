@@ -6,7 +6,7 @@ The partition is a place within the disk, so a partition table is not needed to 
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from birthmark_server.factory.disk.errors import DiskGone, ImageUnusable, ToolMissing
 from birthmark_server.factory.disk.gpt import NoTable, Partition, find_partition
@@ -36,25 +36,28 @@ def provision_partition(image: Path) -> Partition:
         raise ImageUnusable(f"{image}: {error.strerror}") from error
 
 
-def write_record(disk: Path, partition: Partition, record: ProvisionRecord) -> None:
-    """Put the record there, in place of one that is there."""
-    _mtools(
-        "mcopy", "-o", "-D", "o", "-i", f"{disk}@@{partition.start}", "-", f"::{PROVISION_FILE}", data=record.encode()
-    )
+def write_record(disk: BinaryIO, partition: Partition, record: ProvisionRecord) -> None:
+    """Put the record there, in place of one that is there. disk: open for writing."""
+    _mtools(disk, partition, "mcopy", "-o", "-D", "o", "-", f"::{PROVISION_FILE}", data=record.encode())
 
 
-def read_record(disk: Path, partition: Partition) -> ProvisionRecord:
+def read_record(disk: BinaryIO, partition: Partition) -> ProvisionRecord:
     """Read it back; raise ReadBackDiffers where there is none that can be read."""
-    said = _mtools("mtype", "-i", f"{disk}@@{partition.start}", f"::{PROVISION_FILE}")
+    said = _mtools(disk, partition, "mtype", f"::{PROVISION_FILE}")
     try:
         return ProvisionRecord.decode(said)
     except DecodeError as error:
-        raise ReadBackDiffers(f"{PROVISION_FILE} on {disk}: {error}") from None
+        raise ReadBackDiffers(f"{PROVISION_FILE} on the disk: {error}") from None
 
 
-def _mtools(*command: str, data: bytes = b"") -> bytes:
+def _mtools(disk: BinaryIO, partition: Partition, *command: str, data: bytes = b"") -> bytes:
+    """Run one of mtools on the open disk itself: its name may lead elsewhere by now."""
+    number = disk.fileno()
+    words = [command[0], "-i", f"/proc/self/fd/{number}@@{partition.start}", *command[1:]]
     try:
-        done = subprocess.run(command, input=data, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            words, input=data, capture_output=True, timeout=_TIMEOUT_S, check=False, pass_fds=[number]
+        )
     except subprocess.TimeoutExpired:
         raise DiskGone(f"{command[0]} did not end within {_TIMEOUT_S} s") from None
     if done.returncode != 0:

@@ -17,6 +17,7 @@ unit's serial number, `{slot}` for the slot's number. With `{serial}` in its tar
 """
 
 import difflib
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -84,10 +85,12 @@ class SlotSettings(_Table):
         return SERIAL in self.target
 
     def filled(self, *, serial: str, number: int) -> "SlotSettings":
-        """Return it for one unit in one slot."""
+        """Return it for one unit in one slot. serial: as a name of a file; in a command it stays one word."""
+        words = {"target": serial, "console": serial} | dict.fromkeys(
+            ("power_on", "power_off", "ready"), shlex.quote(serial)
+        )
         texts = {
-            name: getattr(self, name).replace(SERIAL, serial).replace(SLOT, str(number))
-            for name in ("target", "console", "power_on", "power_off", "ready")
+            name: getattr(self, name).replace(SERIAL, word).replace(SLOT, str(number)) for name, word in words.items()
         }
         return self.model_copy(update=texts)
 

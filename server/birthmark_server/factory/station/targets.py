@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final
 
 from birthmark_server.factory.desk import Desk
+from birthmark_server.factory.out.sheet import file_name
 from birthmark_server.factory.station.errors import SlotFault, StationSettingsBroken
 from birthmark_server.factory.station.runner import Ready, Slot
 from birthmark_server.factory.station.settings import SlotSettings, StationSettings
@@ -86,9 +87,9 @@ def make_slot(number: int, settings: SlotSettings, station: StationSettings, *, 
     kind = kind_of(settings.scheme)
 
     def open_here(serial: str) -> Target:
-        own = folder / "units" / serial
+        own = folder / "units" / file_name(serial)
         own.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return open_target(Place(settings.filled(serial=serial, number=number), station, serial, own, desk))
+        return open_target(Place(settings.filled(serial=file_name(serial), number=number), station, serial, own, desk))
 
     return Slot(
         number,
