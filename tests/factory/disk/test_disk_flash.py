@@ -221,7 +221,7 @@ def test_an_image_with_data_that_its_map_leaves_out_is_refused(image: Path, tmp_
     with (more / "device.img").open("r+b") as file:
         file.seek(20 * MIB)
         file.write(b"left out")
-    with pytest.raises(ImageUnusable, match="has data at .* that its block map leaves out"):
+    with pytest.raises(ImageUnusable, match=r"has data at .* that its block map leaves out"):
         open_image(more)
 
 

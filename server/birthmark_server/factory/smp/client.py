@@ -34,7 +34,7 @@ from birthmark_server.factory.target import Progress
 
 T = TypeVar("T")
 
-_LIMIT_S: Final = 15.0
+_LIMIT_S: Final = 30.0
 _ERASE_LIMIT_S: Final = 60.0
 _FIRST_PATIENCE_S: Final = 2.0
 _FRAME_OVERHEAD: Final = 4
