@@ -471,16 +471,59 @@ def test_an_entry_that_the_server_refuses_puts_the_device_into_quarantine(make_p
     assert known.units["SN-0001"].is_free
 
 
-def test_a_station_that_the_server_will_not_have_stops_and_loses_nothing(make_plant: Make) -> None:
+@pytest.mark.parametrize(
+    ("code", "standing"),
+    [("certificate-revoked", EntryStanding.WAITING), ("workorder-closed", EntryStanding.NONE)],
+)
+def test_a_station_that_the_server_will_not_have_stops_and_loses_nothing(
+    make_plant: Make, code: str, standing: EntryStanding
+) -> None:
+    """Where it is the entry that is no good, another one is signed when the device is put in again."""
     plant = make_plant(4)
-    plant.desk.refuses["SN-0001"] = ("workorder-closed", "closed yesterday")
-    with pytest.raises(LineStopped, match="workorder-closed: closed yesterday"):
+    plant.desk.refuses["SN-0001"] = (code, "since yesterday")
+    with pytest.raises(LineStopped, match=f"{code}: since yesterday"):
         plant.run(2)
-    assert plant.known().units["SN-0001"].entry is EntryStanding.WAITING
+    assert plant.known().units["SN-0001"].entry is standing
     plant.desk.refuses.clear()
     plant.power()
     plant.run(2)
     all_made(plant, 4)
+
+
+def test_an_entry_that_is_void_by_now_stops_no_other_and_its_unit_was_not_made(make_plant: Make) -> None:
+    """Signed without the server, for a work order that was closed meanwhile, say."""
+    plant = make_plant(3)
+    offline = plant.runner(later=True, watcher=lambda event: _down_after_block(plant, event))
+    offline.run()
+    offline.bench.line.close()
+    assert len(plant.known().waiting) == 3
+    plant.desk.is_down = False
+    plant.desk.refuses["SN-0001"] = ("entry-out-of-time", "signed after it was closed")
+    plant.power()
+    runner = plant.runner(1, later=True)
+    assert runner.bench.outbox.bring_all() == 2
+    runner.bench.line.close()
+    known = plant.known()
+    assert not known.waiting
+    assert (known.units["SN-0001"].entry, known.units["SN-0001"].is_made) == (EntryStanding.NONE, False)
+    assert "SN-0001" in known.unfinished
+    assert known.units["SN-0002"].entry is EntryStanding.BROUGHT
+
+
+def test_what_a_device_says_never_makes_the_record_unreadable(make_plant: Make) -> None:
+    class Talkative(SimulatedDevice):
+        def identity(self):  # type: ignore[no-untyped-def]
+            return replace(super().identity(), firmware="f" * 5000)
+
+    plant = make_plant(2)
+    plant.in_slot[1] = Talkative(plant.device().tpm, "02:00:00:00:00:77")
+    plant.run(feeding=False)
+    result = [event.result for event in plant.events() if isinstance(event, PhaseEnded)][-1]  # it can be read
+    assert (result.outcome, result.code) == (Outcome.FAIL, "not-for-the-record")
+    del plant.in_slot[1]
+    plant.power()
+    plant.run()
+    all_made(plant, 2)
 
 
 def test_a_foreign_device_is_refused_and_quarantined(make_plant: Make) -> None:

@@ -26,6 +26,7 @@ _EX_TEMPFAIL: Final = 75
 _EX_NOPERM: Final = 77
 _STOP_S: Final = 20.0
 _TAIL_CHARS: Final = 600
+_TAIL_BYTES: Final = 65_536
 _TCTI_SAID: Final = re.compile(r"^birthmark-smp-tcti: (.*) \(([a-z-]+)\)$", re.MULTILINE)
 _BY_CODE: Final[dict[str, type[FactoryError]]] = {
     kind.code: kind
@@ -152,8 +153,8 @@ class BoardAgent:
 
     def _tail(self, began_at: int) -> str:
         with self.log.open("rb") as log:
-            log.seek(began_at)
-            return log.read().decode(errors="replace").strip()[-_TAIL_CHARS:]
+            log.seek(max(began_at, self.log.stat().st_size - _TAIL_BYTES))
+            return log.read(_TAIL_BYTES).decode(errors="replace").strip()[-_TAIL_CHARS:]
 
 
 def _command(config: Path) -> list[str]:

@@ -39,7 +39,8 @@ _VERSION_2: Final = 1 << 3
 _READ, _WRITE = 0, 2
 _ENOTSUP: Final = 8
 
-_LIMIT_S: Final = 15.0
+_LIMIT_S: Final = 30.0
+_MOST_TEXT: Final = 64
 _TPM_LIMIT_S: Final = 120.0
 """An RSA key may take a TPM a minute to make."""
 
@@ -171,8 +172,10 @@ def _refuse_errors(answer: dict[object, object], command: Command) -> None:
 
 def _text(answer: dict[object, object], name: str) -> str:
     value = answer.get(name)
-    if not isinstance(value, str):
-        raise BoardGarbled(f"want text as {name!r} in the board's answer, got {str(value)[:80]}")
+    if not isinstance(value, str) or len(value) > _MOST_TEXT:
+        raise BoardGarbled(
+            f"want text, at most {_MOST_TEXT} characters, as {name!r} in the board's answer, got {str(value)[:80]}"
+        )
     return value
 
 

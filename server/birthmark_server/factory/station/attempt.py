@@ -59,6 +59,9 @@ GRACE_S: Final = 5.0
 Facts = Mapping[str, str]
 
 
+_MOST_FACT: Final = 1000
+"""Characters that are kept of one."""
+
 Labeller = Callable[[KnownUnit], Facts]
 """Makes a unit's label, and returns what was made. Blocks; raises FactoryError."""
 
@@ -187,7 +190,7 @@ class Attempt:
             code,
             detail,
             next_step,
-            tuple((printable(name), printable(value)) for name, value in facts.items()),
+            tuple((printable(name), printable(value)[:_MOST_FACT]) for name, value in facts.items()),
         )
         bench.line.append(PhaseEnded(self.task.serial, self.task.number, result))
         return result

@@ -16,6 +16,7 @@ from rich.text import Text
 from birthmark_server.factory.station.events import (
     AttemptEnded,
     EntryRefused,
+    EntryVoid,
     PhaseEnded,
     Quarantined,
     UnitBorn,
@@ -115,6 +116,8 @@ def plain_line(line: Line) -> str:
             return f"{serial}: the device is in quarantine ({code}): {reason}"
         case EntryRefused(serial, code, detail):
             return f"{serial}: the server will not have it, it is in quarantine ({code}): {detail}"
+        case EntryVoid(serial, code, detail):
+            return f"{serial}: what was signed for it is void, put its device in again ({code}): {detail}"
         case _:
             return ""
 

@@ -25,6 +25,14 @@ class RecordNotWritten(FactoryError):
     next_step: ClassVar[str] = "Make room on the station's disk (df -h), then run the work order again: it goes on."
 
 
+class NotForTheRecord(FactoryError):
+    """Something was said that no line of the record can hold: too long, or no text."""
+
+    code = "not-for-the-record"
+    fails = True
+    next_step: ClassVar[str] = "Put the device aside: what it says of itself is more than any device has to say."
+
+
 class StationSettingsBroken(Misconfigured):
     """The station's settings file is not as it must be. The message names file and key, and what is wanted."""
 

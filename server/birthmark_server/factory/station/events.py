@@ -118,6 +118,16 @@ class EntryBrought:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryVoid:
+    """The server will not have this entry, and has nothing against the device: code and detail are its own. The unit is
+    signed for anew when its device is put in again."""
+
+    serial: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class EntryRefused:
     """The server will not have it: code and detail are its own. The unit is in quarantine."""
 
@@ -168,6 +178,7 @@ Event = (
     | EntrySigned
     | EntryBrought
     | EntryRefused
+    | EntryVoid
     | UnitBorn
     | Quarantined
     | AttemptEnded
@@ -186,6 +197,7 @@ _KINDS: Final[Mapping[str, type[Event]]] = MappingProxyType(
         "entry": EntrySigned,
         "brought": EntryBrought,
         "refused": EntryRefused,
+        "void": EntryVoid,
         "born": UnitBorn,
         "quarantined": Quarantined,
         "ended": AttemptEnded,

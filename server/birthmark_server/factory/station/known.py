@@ -15,6 +15,7 @@ from birthmark_server.factory.station.events import (
     EntryBrought,
     EntryRefused,
     EntrySigned,
+    EntryVoid,
     Moved,
     OrderLearned,
     PhaseEnded,
@@ -127,6 +128,8 @@ class Known:
                 self._change(serial, lambda unit: replace(unit, entry=EntryStanding.BROUGHT, device_id=device_id))
             case EntryRefused(serial, code, detail):
                 self._refused(serial, f"{code}: {detail}")
+            case EntryVoid(serial, code, _):
+                self._void(serial, code)
             case UnitBorn(serial, device_id, certificate):
                 self._change(serial, lambda unit: replace(unit, device_id=device_id, certificate=certificate))
             case Quarantined() as bad:
@@ -159,6 +162,16 @@ class Known:
         self.waiting.pop(serial, None)
         self.units[serial] = replace(unit, entry=EntryStanding.REFUSED)
         self._quarantine(serial, unit.ek_sha256, unit.mac, reason)
+
+    def _void(self, serial: str, code: str) -> None:
+        """Nothing that was signed for it counts: whatever it passed, it was not made."""
+        unit = self.units[serial]
+        self.waiting.pop(serial, None)
+        self.unfinished[serial] = None
+        outcome = Outcome.ERROR if unit.outcome is Outcome.PASS else unit.outcome
+        self.units[serial] = replace(
+            unit, entry=EntryStanding.NONE, jws="", device_id="", passed=None, outcome=outcome, code=code
+        )
 
     def _quarantine(self, serial: str, ek_sha256: str, mac: str, reason: str) -> None:
         """The device is bad. Its serial number is free for another one, where nothing and nobody knows it yet."""

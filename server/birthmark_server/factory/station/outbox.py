@@ -12,7 +12,7 @@ from typing import Final
 
 from birthmark_server.factory.desk import FactoryRefused, ServerUnreachable
 from birthmark_server.factory.station.errors import LineStopped
-from birthmark_server.factory.station.events import EntryBrought, EntryRefused
+from birthmark_server.factory.station.events import EntryBrought, EntryRefused, EntryVoid
 from birthmark_server.factory.station.known import EntryStanding, KnownUnit
 from birthmark_server.factory.station.line import Line
 from birthmark_server.factory.station.words import words
@@ -21,12 +21,17 @@ SHORTEST_WAIT_S: Final = 1.0
 LONGEST_WAIT_S: Final = 30.0
 
 STATION_CODES: Final = frozenset(
-    {"not-your-door", "role-not-allowed", "station-revoked", "unknown-station", "untrusted-certificate"}
-    | {"certificate-expired", "certificate-not-yet-valid", "certificate-revoked", "certificate-unknown"}
-    | {"certificate-out-of-date", "certificate-misused", "not-a-station", "entry-of-another", "entry-forged"}
-    | {"unknown-workorder", "workorder-closed", "serial-not-given", "foreign-model", "entry-out-of-time"}
+    {"not-your-door", "role-not-allowed", "unknown-station", "not-a-station"}
+    | {"certificate-revoked", "certificate-unknown", "certificate-out-of-date", "certificate-misused"}
 )
-"""The server's codes for what is wrong with the station or the work order, not with the device: the entry waits on."""
+"""The server's codes for what is wrong with the station as it is now: every entry waits on, and the line stops."""
+ENTRY_CODES: Final = frozenset(
+    {"station-revoked", "untrusted-certificate", "certificate-expired", "certificate-not-yet-valid"}
+    | {"entry-of-another", "entry-forged", "entry-out-of-time", "serial-not-given", "foreign-model"}
+    | {"unknown-workorder", "workorder-closed"}
+)
+"""Its codes for what is wrong with one entry: by whom, when or for which work order it was signed. It is void, and
+stops no other; the work order that is being made is stopped by one of its own."""
 
 
 class Outbox:
@@ -48,7 +53,8 @@ class Outbox:
         """Bring the unit's entry, and before it all that are older; return its device id.
 
         Raise ServerUnreachable, at once while the server was found silent a moment ago; FactoryRefused where the server
-        will not have it: the unit is in quarantine then; LineStopped where the server will not have the station.
+        will not have it: the unit is in quarantine then; LineStopped where the server will not have the station, or
+        this entry: none of this work order, then.
         """
         with self._turn:
             for unit in self._line.waiting():
@@ -56,7 +62,14 @@ class Outbox:
                     break
                 self._bring_older(unit)
             unit = self._line.unit(serial)
-            return unit.device_id if unit.entry is EntryStanding.BROUGHT else self._bring(unit)
+            if unit.entry is EntryStanding.BROUGHT:
+                return unit.device_id
+            try:
+                return self._bring(unit)
+            except FactoryRefused as refused:
+                if refused.server_code in ENTRY_CODES:
+                    raise LineStopped(f"{refused.server_code}: {refused}") from None
+                raise
 
     def bring_all(self) -> int:
         """Bring whatever waits; return how many were brought. Raise ServerUnreachable, LineStopped."""
@@ -85,7 +98,8 @@ class Outbox:
         except FactoryRefused as refused:
             if refused.server_code in STATION_CODES:
                 raise LineStopped(f"{refused.server_code}: {refused}") from None
-            self._line.append(EntryRefused(unit.serial, refused.server_code, words(refused)))
+            event = EntryVoid if refused.server_code in ENTRY_CODES else EntryRefused
+            self._line.append(event(unit.serial, refused.server_code, words(refused)))
             raise
         self._wait_s = SHORTEST_WAIT_S
         self._line.append(EntryBrought(unit.serial, device_id))

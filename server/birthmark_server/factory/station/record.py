@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from birthmark_server.factory.station.errors import RecordDamaged, RecordInUse, RecordNotWritten
+from birthmark_server.factory.station.errors import NotForTheRecord, RecordDamaged, RecordInUse, RecordNotWritten
 from birthmark_server.factory.station.events import (
     Begun,
     Event,
@@ -151,12 +151,14 @@ class Record:
                 self.append(Repaired(torn))
 
     def append(self, event: Event) -> Line:
-        """Write one line; when this returns, it survives a power cut. Raise RecordNotWritten if it is not there."""
+        """Write one line; when this returns, it survives a power cut. Raise RecordNotWritten if it is not there;
+        NotForTheRecord, nothing being written, for what could not be read again."""
         with self._turn:
             if self._broken:
                 raise RecordNotWritten(self._broken)
             at = self._now()
             data = write_line(event, number=self._number + 1, at=at, prev=self._prev)
+            self._require_readable(data)
             try:
                 self._write(data)
             except OSError as error:
@@ -169,6 +171,15 @@ class Record:
             self.first_sha256 = line.sha256 if line.number == 1 else self.first_sha256
             self._told(line)
             return line
+
+    def _require_readable(self, data: bytes) -> None:
+        """What can't be read again would end the record: whoever said it, a device perhaps, is refused instead."""
+        try:
+            if len(data) >= _LONGEST:
+                raise DecodeError(f"want at most {_LONGEST} bytes, got {len(data)}")
+            read_line(data[:-1], number=self._number + 1, prev=self._prev)
+        except DecodeError as error:
+            raise NotForTheRecord(f"this can't be kept on record: {error}") from None
 
     def _write(self, data: bytes) -> None:
         at = self._size
