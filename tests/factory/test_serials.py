@@ -117,3 +117,11 @@ def test_the_next_pool_begins_behind_those_of_its_pattern() -> None:
     assert next_pool(pool.beginning(600), taken).text == "SN{:04}@600"
     assert overlapping(pool.beginning(100), 400, taken) is None
     assert overlapping(pool.beginning(100), 401, taken) == taken[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["A/../../B/{:04}", "A//{:04}", "/A{:04}", "A{:04}/", "A -M {:04}", " A{:04}", "A/.B{:04}", "A  B{:04}"]
+)
+def test_no_pattern_makes_paths_or_options(text: str) -> None:
+    with pytest.raises(BadSerialPattern, match="names of files and words of commands"):
+        SerialPool.parse(text)

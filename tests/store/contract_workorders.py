@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark_server.domain import DeviceModel, DeviceState, ManifestEntry
+from birthmark_server.domain import CertificateProfile, DeviceModel, DeviceState, ManifestEntry, RevocationReason
 from birthmark_server.store.errors import (
     AlreadyExists,
     BornAlready,
@@ -22,6 +22,7 @@ from birthmark_server.store.errors import (
     ForeignModel,
     SerialNotGiven,
     SerialsExhausted,
+    StationRevoked,
     UnknownEnrollment,
     UnknownLine,
     UnknownModel,
@@ -42,9 +43,9 @@ from store.values import (
     batch,
     bear,
     birth,
+    certificate,
     denial,
     device,
-    digest,
     ek,
     manifest_entry,
     pending,
@@ -54,7 +55,13 @@ from store.world import World, outcomes, race
 ORDER = WorkOrder("WO-1", MODEL.name, 20, "SN-{:06}@0", "carol", NOW, NOW + 30 * DAY)
 
 
+STATION = certificate("line-1", profile=CertificateProfile.STATION)
+
+
 def create(store: SqlStore, order: WorkOrder = ORDER) -> WorkOrder:
+    """And the station that works on it."""
+    if store.certificate_by_sha256(STATION.sha256) is None:
+        store.add_infrastructure_certificate(STATION, by="carol")
     return store.workorders.create(order.name, lambda _known: order)
 
 
@@ -77,7 +84,7 @@ def entry(place: int, **changes: Any) -> StationEntry:
         mac=f"02:00:00:00:00:{place:02x}",
         device_id=f"dev-{place:06}",
         station="line-1",
-        station_sha256=digest("station"),
+        station_sha256=STATION.sha256,
         operator="erin",
         made_at=NOW + MINUTE,
         brought_by="station:line-1",
@@ -91,6 +98,15 @@ def entry(place: int, **changes: Any) -> StationEntry:
 
 class WorkOrderContract:
     """`store` has MODEL."""
+
+    def test_a_station_that_was_revoked_a_moment_ago_has_nobody_expected(self, store: SqlStore) -> None:
+        create(store)
+        take(store)
+        store.workorders.admit(entry(0))
+        store.revoke_certificate(STATION.sha256, reason=RevocationReason.KEY_COMPROMISE, at=NOW, by="carol")
+        with pytest.raises(StationRevoked):
+            store.workorders.admit(entry(1))
+        assert store.workorders.count(ORDER.name).entries == 1
 
     def test_a_work_order_comes_back_as_it_went_in_and_is_there_once(self, store: SqlStore) -> None:
         assert create(store) == ORDER

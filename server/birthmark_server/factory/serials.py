@@ -25,6 +25,7 @@ _PATTERN: Final = re.compile(
     re.ASCII,
 )
 MOST_DIGITS: Final = 15
+_ODD: Final = ("..", "//", "/.", " -", "  ")
 
 
 class BadSerialPattern(FactoryError, Malformed):
@@ -73,6 +74,11 @@ class SerialPool:
     @classmethod
     def parse(cls, text: str) -> "SerialPool":
         """Read a pattern; raise BadSerialPattern."""
+        if any(odd in text for odd in _ODD) or text.strip(" /") != text:
+            raise BadSerialPattern(
+                f"want a pattern without {', '.join(map(repr, _ODD))}, and no space or slash at its ends: serial "
+                f"numbers become names of files and words of commands; got {text[:80]!r}"
+            )
         found = _PATTERN.fullmatch(text)
         if found is None or int(found["digits"]) > MOST_DIGITS:
             raise BadSerialPattern(

@@ -26,6 +26,7 @@ from birthmark_server.store.errors import (
     UnknownUnit,
 )
 from birthmark_server.store.rows import device_from, from_us, to_us
+from birthmark_server.store.sql.certificates import require_unrevoked
 from birthmark_server.store.sql.denials import denied_match
 from birthmark_server.store.sql.devices import DEVICE_COLUMNS, DEVICES
 from birthmark_server.store.sql.endorsements import EKS
@@ -84,6 +85,7 @@ _IS_ORDER: Final = Statement(select(_ORDERS.c.name).where(_ORDERS.c.name == bind
 
 
 def admit(tx: Transaction, entry: StationEntry) -> StationEntry:
+    require_unrevoked(tx, entry.station_sha256)
     order = get(tx, entry.workorder)
     if entry.model != order.model:
         raise ForeignModel(f"work order {order.name} is for model {order.model}, the entry is for {entry.model}")
