@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from birthmark_server.factory.errors import FactoryError
@@ -20,6 +20,7 @@ from birthmark_wire import ids
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TEXT = st.text(ALPHABET + " .:/+-", max_size=8)
+"""Joined, some of it is refused: see test_no_pattern_makes_paths_or_options."""
 
 
 @st.composite
@@ -27,7 +28,9 @@ def pools(draw: st.DrawFn) -> SerialPool:
     digits = draw(st.integers(1, 12))
     first = draw(st.integers(0, 10**digits - 1))
     check = draw(st.sampled_from(["", "{c}"]))
-    return SerialPool.parse(f"S{draw(TEXT)}{{:0{digits}}}{draw(TEXT)}{check}{draw(TEXT)}@{first}")
+    text = f"S{draw(TEXT)}{{:0{digits}}}{draw(TEXT)}{check}{draw(TEXT)}"
+    assume(text.strip(" /") == text and not any(odd in text for odd in ("..", "//", "/.", " -", "  ")))
+    return SerialPool.parse(f"{text}@{first}")
 
 
 def test_the_check_character_is_the_standards() -> None:

@@ -74,7 +74,8 @@ class SerialPool:
     @classmethod
     def parse(cls, text: str) -> "SerialPool":
         """Read a pattern; raise BadSerialPattern."""
-        if any(odd in text for odd in _ODD) or text.strip(" /") != text:
+        pattern = text.partition("@")[0]
+        if any(odd in pattern for odd in _ODD) or pattern.strip(" /") != pattern:
             raise BadSerialPattern(
                 f"want a pattern without {', '.join(map(repr, _ODD))}, and no space or slash at its ends: serial "
                 f"numbers become names of files and words of commands; got {text[:80]!r}"

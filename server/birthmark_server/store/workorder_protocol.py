@@ -44,8 +44,8 @@ class WorkOrderStore(Protocol):
         The work order is judged as it was when the entry was signed: units exist that a station made while it was
         alone, however late it brings them. Raise UnknownWorkOrder, ForeignModel, WorkOrderClosed (signed after its
         end), EntryOutOfTime (signed before its block was taken, or in the future), SerialNotGiven (the place is
-        in no block of that station), StationRevoked, DeniedDevice, EntryWithdrawn; DuplicateSerial, DuplicateEk, DuplicateMac, which
-        name the other one."""
+        in no block of that station), StationRevoked, DeniedDevice, EntryWithdrawn; DuplicateSerial, DuplicateEk,
+        DuplicateMac, which name the other one."""
 
     def unit(self, serial: str) -> UnitOnRecord:
         """What stands of this serial number. Raise UnknownUnit where no station's entry names it."""
