@@ -39,9 +39,11 @@ def read_identity(identity: DeviceIdentity, ek_template: str) -> tuple[str, str]
     if not ek_template:
         return sha256(shown.spki()).hexdigest(), ak_sha256
     template = parse_public(EK_TEMPLATES[ek_template])
-    keys = [certificate.key for certificate in certified] + [shown.public_key()]
-    for key in keys:
-        if template.fits(key):
-            return key_sha256(key), ak_sha256
+    keys = [*(certificate.key for certificate in certified), shown.public_key()]
+    fitting = {key_sha256(key) for key in keys if template.fits(key)}
+    if len(fitting) > 1:  # whose certificate is that? It is no secret, so it may be another device's
+        raise OtherModel(f"want one EK of template {ek_template}, this device shows {len(fitting)} different ones")
+    if fitting:
+        return fitting.pop(), ak_sha256
     has = [name for name, each in EK_TEMPLATES.items() if any(map(parse_public(each).fits, keys))]
     raise OtherModel(f"want a TPM with an EK of template {ek_template}, this one shows {', '.join(has)}")
