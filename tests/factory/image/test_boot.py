@@ -4,6 +4,7 @@ network that ends in this machine."""
 import hashlib
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,9 @@ def test_a_device_waits_for_the_stations_word_is_born_locked_and_at_its_next_sta
         device.start()
         assert is_itself(first, control.wait_for(hello, 2, timeout_s=240)[1], server)
         assert device.log.count("birthmark-device: holding") == 1
+        device.say("BIRTHMARK-LOCK")  # once it is locked, that is no word any more
+        time.sleep(3)
+        assert device.running
 
 
 def test_a_device_of_arm64_is_born(site: AgentSite) -> None:
