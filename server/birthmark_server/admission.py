@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import Final, Protocol
 
 from birthmark_server.ca.profile import SOFTWARE_PREFIX
-from birthmark_server.domain import AdmissionFacts, Assurance, Batch, BoardSwap, Caller, Device, DeviceState
+from birthmark_server.domain import BY_STATION, AdmissionFacts, Assurance, Batch, BoardSwap, Caller, Device, DeviceState
 from birthmark_server.errors import Refused
 from birthmark_server.store.errors import BatchClosed, DeniedDevice, DeviceNotActive, QuotaExhausted
 from birthmark_wire import ids
@@ -66,7 +66,8 @@ class Admitted:
     """What may be, once it is proven.
 
     ek_sha256: the EK that must be proven; empty where a batch lets any EK of the model in. device: as on record; None
-    for one not seen before. epoch: its revocation epoch, 0 without a record.
+    for one not seen before. epoch: its revocation epoch, 0 without a record. seen_by_station: it is expected because a
+    station signed for it.
     """
 
     device_id: str
@@ -77,13 +78,17 @@ class Admitted:
     epoch: int
     device: Device | None = None
     swap: BoardSwap | None = None
+    seen_by_station: bool = False
 
     @property
     def listed_ek(self) -> frozenset[str]:
         """The EK for which somebody vouched by name, so that it may pass without an EK certificate: a batch vouches
-        for none, and a device that came with a certificate must not come back without one."""
+        for none, and a device that came with a certificate must not come back without one. A station saw some TPM and
+        vouches for none either: whoever stole its key could sign for an EK in software."""
         certified = self.device is not None and self.device.assurance is not Assurance.LISTED_KEY
-        return frozenset() if not self.ek_sha256 or (certified and self.swap is None) else frozenset({self.ek_sha256})
+        if not self.ek_sha256 or self.seen_by_station or (certified and self.swap is None):
+            return frozenset()
+        return frozenset({self.ek_sha256})
 
 
 def admit(
@@ -104,7 +109,15 @@ def admit(
         admitted = _on_record(facts.device)
     elif facts.manifest is not None:
         entry = facts.manifest
-        admitted = Admitted(entry.device_id, entry.serial, entry.model, entry.batch, entry.ek_sha256, epoch=0)
+        admitted = Admitted(
+            entry.device_id,
+            entry.serial,
+            entry.model,
+            entry.batch,
+            entry.ek_sha256,
+            epoch=0,
+            seen_by_station=entry.imported_by.startswith(BY_STATION),
+        )
     elif claim is not None:
         return _through_batch(store, claim, now=now)
     else:

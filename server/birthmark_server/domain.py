@@ -15,6 +15,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+BY_STATION: Final = "station:"
+"""What the name of a station begins with, where it did something."""
 UNKNOWN: Final = ""
 """Who did it is not on record."""
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, or_, select
 
-from birthmark_server.domain import Device, ManifestEntry
+from birthmark_server.domain import BY_STATION, Device, ManifestEntry
 from birthmark_server.store.database import Transaction
 from birthmark_server.store.errors import (
     Conflict,
@@ -102,7 +102,7 @@ def admit(tx: Transaction, entry: StationEntry) -> StationEntry:
         serial=entry.serial,
         model=entry.model,
         device_id=entry.device_id,
-        imported_by=f"station:{entry.station}",
+        imported_by=f"{BY_STATION}{entry.station}",
         imported_at=entry.brought_at,
         batch=entry.workorder,
     )
