@@ -128,3 +128,24 @@ def test_the_next_pool_begins_behind_those_of_its_pattern() -> None:
 def test_no_pattern_makes_paths_or_options(text: str) -> None:
     with pytest.raises(BadSerialPattern, match="names of files and words of commands"):
         SerialPool.parse(text)
+
+
+@given(st.data())
+def test_two_pools_overlap_exactly_where_they_have_a_number_in_common(data: st.DataObject) -> None:
+    shapes = [
+        "S{:03}",
+        "S0{:02}",
+        "S{:02}0",
+        "S{:02}1",
+        "S1{:02}",
+        "S{:01}00",
+        "T{:03}",
+        "S{:02}-",
+        "S{:02}{c}",
+        "S0{:01}{c}",
+    ]
+    pools = [SerialPool.parse(f"{data.draw(st.sampled_from(shapes))}@{data.draw(st.integers(0, 9))}") for _ in range(2)]
+    counts = [data.draw(st.integers(1, min(40, pool.capacity))) for pool in pools]
+    numbers = [{pool.serial(place) for place in range(count)} for pool, count in zip(pools, counts, strict=True)]
+    found = overlapping(pools[0], counts[0], [(pools[1], counts[1])])
+    assert (found is not None) == bool(numbers[0] & numbers[1])

@@ -157,6 +157,27 @@ def next_pool(pool: SerialPool, taken: list[tuple[SerialPool, int]]) -> SerialPo
 def overlapping(pool: SerialPool, quantity: int, taken: list[tuple[SerialPool, int]]) -> tuple[SerialPool, int] | None:
     """Return the first of those taken that shares a number with `quantity` places of `pool`; None if none does."""
     for other, count in taken:
-        if other.pattern == pool.pattern and other.first < pool.first + quantity and pool.first < other.first + count:
+        if _share(pool, quantity, other, count):
             return other, count
     return None
+
+
+def _share(pool: SerialPool, quantity: int, other: SerialPool, count: int) -> bool:
+    """Tell whether so many places of the one, and of the other, have a serial number in common."""
+    if other.pattern == pool.pattern:
+        return other.first < pool.first + quantity and pool.first < other.first + count
+    heads, tails = sorted((pool.head, other.head), key=len), sorted((pool.tail, other.tail), key=len)
+    if len(pool.serial(0)) != len(other.serial(0)) or not heads[1].startswith(heads[0]):
+        return False
+    if not tails[1].endswith(tails[0]):
+        return False
+    # Two ways to write one shape, as SN-{:06} and SN-0{:05}: seldom, so each number is tried.
+    (fewer, tries), (more, most) = sorted(((pool, quantity), (other, count)), key=lambda each: each[1])
+    return any(_has(more, most, fewer.serial(place)) for place in range(tries))
+
+
+def _has(pool: SerialPool, quantity: int, serial: str) -> bool:
+    try:
+        return pool.place(serial) < quantity
+    except (BadSerial, PoolExhausted):
+        return False
