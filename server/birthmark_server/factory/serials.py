@@ -3,9 +3,10 @@
     SN-{:06}-{c}@1000     place 0 is SN-001000-U, place 1 is SN-001001-S, ...
 
 `{:06}` stands for the number, in so many digits; `{c}`, behind it, for a check character; `@1000` for the number of
-place 0 (without it 0). The rest stands for itself: capital letters, digits and ` .:/+-`. The check character is that of
-ISO/IEC 7064, MOD 37,36, over the other letters and digits in their order: one of 0-9 and A-Z, and wrong whenever one
-character was misread. A pattern without `{c}` has none.
+place 0 (without it 0). The rest stands for itself: capital letters, digits and ` .:/+-`, but for what would make paths
+or options where a serial number becomes a file's name or a command's word. The check character is that of ISO/IEC 7064,
+MOD 37,36, over the other letters and digits in their order: one of 0-9 and A-Z, and wrong whenever one character was
+misread. A pattern without `{c}` has none.
 """
 
 import re
